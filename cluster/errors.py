@@ -1,0 +1,75 @@
+"""What can go wrong, as types: an answer to a client, or a fault of this node.
+
+    ClusterError
+    ├── Refusal          deterministic: the same on every node, replicated, an answer (4xx)
+    ├── NotLeader        nothing was appended; the leader, where known, is named
+    ├── Overloaded       429: surely not applied, a bounded queue is full; try again later
+    ├── Unavailable      503: surely nothing changed (a read not served, a write not started)
+    ├── OutcomeUnknown   503/504: the write may or may not take effect; retry with the same key
+    └── Fault            local to this node: it stops serving, says why, and hands leadership over
+
+Each error knows the HTTP status and the stable name that it has in a response body
+`{"error": name, "message": text}` (the shape of Chroma's own errors, `chromadb/errors.py`).
+"""
+
+from __future__ import annotations
+
+
+class ClusterError(Exception):
+    """Base of all errors of this project. `status` is an HTTP status, `error` the stable name."""
+
+    status: int = 500
+    error: str = "InternalError"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Refusal(ClusterError):
+    """A deterministic no, in Chroma's own words: nothing was changed on any node."""
+
+    def __init__(self, status: int, error: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = error
+
+
+class NotLeader(ClusterError):
+    """This node cannot take the write; nothing was appended. `leader` is a node id or None."""
+
+    status = 503
+    error = "NotLeaderError"
+
+    def __init__(self, leader: str | None) -> None:
+        where = f"the leader is {leader}" if leader else "no leader is known at the moment"
+        super().__init__(f"This node is not the leader; {where}. Nothing was changed; send it again.")
+        self.leader = leader
+
+
+class Overloaded(ClusterError):
+    """A bounded queue is full: surely not applied, try again later."""
+
+    status = 429
+    error = "OverloadedError"
+
+
+class Unavailable(ClusterError):
+    """Surely nothing changed: no leader or quorum in reach, or this node is behind or not serving."""
+
+    status = 503
+    error = "UnavailableError"
+
+
+class OutcomeUnknown(ClusterError):
+    """The write was handed to the log, but its fate is not known here: it may still take effect."""
+
+    status = 504
+    error = "OutcomeUnknownError"
+
+
+class Fault(ClusterError):
+    """This node is broken (disk full, engine or journal failed): it must stop serving."""
+
+    status = 503
+    error = "NodeFaultError"

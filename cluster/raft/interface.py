@@ -1,0 +1,107 @@
+"""What the replicated log offers to the rest of a node: plain values and one protocol.
+
+No module outside `cluster/raft/` sees pysyncobj; they see this.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+Role: TypeAlias = Literal["leader", "follower", "candidate", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One committed log entry. An empty payload is Raft's own (no-op): nothing to apply."""
+
+    index: int
+    term: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a proposal was committed."""
+
+    index: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class RaftStatus:
+    """A consistent picture of one node's log, taken at one tick.
+
+    `match_index` is filled on the leader only: the last index each peer is known to hold.
+    `leader` is the id of the leader of `term` as this node knows it, or None.
+    `quorum_contact_ms` is the time since this node last knew itself in touch with a majority
+    (leader: acks of a majority; follower: the leader's last message), for staleness bounds.
+    """
+
+    node_id: str
+    role: Role
+    term: int
+    leader: str | None
+    first_index: int
+    last_index: int
+    commit_index: int
+    quorum_contact_ms: float
+    match_index: dict[str, int] = field(default_factory=dict[str, int])
+    connected: tuple[str, ...] = ()
+
+
+class Raft(Protocol):
+    """The replicated log of one node. All methods are thread-safe and return at once unless said.
+
+    Futures fail with `cluster.errors`: `NotLeader` (surely not appended), `Overloaded` (surely not
+    appended), `OutcomeUnknown` (appended, then leadership lost or stopped), `Fault`.
+    """
+
+    def start(self) -> None:
+        """Open the journal, bind the transport and start the raft thread."""
+        ...
+
+    def stop(self) -> None:
+        """Hand leadership over if this node has it, then stop the thread and close the journal."""
+        ...
+
+    def propose(self, payload: bytes) -> Future[Position]:
+        """Append `payload` to the log; the future is done when it is committed."""
+        ...
+
+    def read_index(self) -> Future[int]:
+        """An index such that a state machine that applied it may serve a linearizable read.
+
+        Leader only. Proven by a quorum round that starts after this call; concurrent calls share
+        rounds, a round is never reused for a call that came after it began (etcd 20418).
+        """
+        ...
+
+    def wait_commit(self, after: int, timeout_s: float) -> int:
+        """Block until the commit index is above `after` or the time is over; the commit index."""
+        ...
+
+    def entries(self, start: int, max_bytes: int) -> list[Entry]:
+        """Committed entries from index `start` on, at least one if there is one, about max_bytes.
+
+        Raises:
+            LookupError: `start` has been compacted away.
+        """
+        ...
+
+    def set_applied(self, index: int) -> None:
+        """The state machine has durably applied up to `index`: compaction may drop up to it."""
+        ...
+
+    def transfer_leadership(self) -> None:
+        """Ask the most caught-up follower to take over; a no-op unless leader."""
+        ...
+
+    def fail(self, reason: str) -> None:
+        """This node has a local fault: hand leadership over and do not stand for election again."""
+        ...
+
+    def status(self) -> RaftStatus:
+        """The latest picture; never blocks on the raft thread."""
+        ...
