@@ -210,8 +210,7 @@ def decode_proposal(encoded: bytes) -> Proposal:
 
 
 def _pack(value: Any) -> bytes:
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
-    return packed
+    return msgpack.packb(value, use_bin_type=True)
 
 
 def _unpack(data: bytes) -> Any:

@@ -5,9 +5,11 @@ No module outside `cluster/raft/` sees pysyncobj; they see this.
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Role: TypeAlias = Literal["leader", "follower", "candidate", "stopped"]
 

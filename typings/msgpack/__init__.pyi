@@ -1,0 +1,13 @@
+from typing import Any
+
+def packb(o: Any, *, use_bin_type: bool = ..., default: Any = ...) -> bytes: ...
+def unpackb(
+    packed: bytes | bytearray | memoryview,
+    *,
+    raw: bool = ...,
+    strict_map_key: bool = ...,
+    use_list: bool = ...,
+    max_buffer_size: int = ...,
+) -> Any: ...
+
+class UnpackException(Exception): ...
