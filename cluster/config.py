@@ -1,0 +1,214 @@
+"""Settings of one node: TOML file, environment `CHROMA_CLUSTER_*`, flags; the later overrides."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MEBIBYTE = 1024 * 1024
+
+
+class Peer(BaseModel):
+    """Where another member is reached: `raft` is what this node dials (host:port), `http` its URL."""
+
+    model_config = ConfigDict(frozen=True)
+
+    raft: str
+    http: str
+
+    @field_validator("raft")
+    @classmethod
+    def _raft_has_port(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    @field_validator("http")
+    @classmethod
+    def _http_is_url(cls, value: str) -> str:
+        return value.rstrip("/") if "://" in value else f"http://{value}"
+
+
+class NodeSettings(BaseSettings):
+    """All that one node needs to know. Field names are the TOML keys and, upper-cased, the environment's."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CHROMA_CLUSTER_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    toml_path: ClassVar[Path | None] = None
+
+    node_id: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    cluster_id: str = Field(min_length=1, max_length=128)
+    data_dir: Path
+    http: str = Field("127.0.0.1:8001", description="address that this node's HTTP server listens on")
+    raft: str = Field("127.0.0.1:9001", description="address that this node's raft transport listens on")
+    advertise_http: str | None = Field(
+        None, description="URL by which peers reach this node's HTTP, if not `http`"
+    )
+    peers: Annotated[dict[str, Peer], NoDecode] = Field(
+        default_factory=dict[str, Peer],
+        description="the other members, `ID=RAFT_HOST:PORT,HTTP_URL` separated by `;` (in TOML: tables)",
+    )
+    secret: SecretStr | None = Field(None, description="cluster secret, the same on every node")
+    secret_file: Path | None = Field(None, description="file that holds the cluster secret")
+
+    election_timeout_min_ms: int = Field(1000, ge=50)
+    election_timeout_max_ms: int = Field(2000, ge=100)
+    heartbeat_ms: int = Field(100, ge=5)
+    journal_budget_bytes: int = Field(256 * MEBIBYTE, ge=MEBIBYTE)
+
+    max_request_bytes: int = Field(40 * MEBIBYTE, ge=1024, description="Chroma's own limit is 40 MiB")
+    queue_bytes: int = Field(128 * MEBIBYTE, ge=MEBIBYTE, description="bound on writes that wait for the log")
+    write_timeout_ms: int = Field(
+        30_000, ge=100, description="after it a write is answered 'outcome unknown'"
+    )
+    read_timeout_ms: int = Field(
+        5_000, ge=50, description="how long a read waits for the index it must see before 503"
+    )
+    read_threads: int = Field(8, ge=1, le=256)
+    allow_reset: bool = False
+    allow_insecure_listen: bool = Field(
+        False, description="listen beyond loopback although there is no TLS and no authentication"
+    )
+    embedding_functions: Annotated[list[str], NoDecode] = Field(
+        default_factory=list[str],
+        description="further chromadb embedding functions that the leader may build, by name",
+    )
+    embedding_module: str | None = Field(
+        None, description="`package.module:factory` of the operator's own default embedding function"
+    )
+
+    @classmethod
+    def load(cls, config: Path | None = None, **flags: Any) -> NodeSettings:
+        """Settings from the TOML file `config`, the environment and `flags` (None values are left out)."""
+        given = {name: value for name, value in flags.items() if value is not None}
+        source = type("NodeSettingsFromFile", (cls,), {"toml_path": config})
+        return source(**given)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        if cls.toml_path is None:
+            return init_settings, env_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, cls.toml_path)
+
+    @field_validator("peers", mode="before")
+    @classmethod
+    def _parse_peers(cls, value: Any) -> Any:
+        items = value.split(";") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            return items
+        return dict(parse_peer(str(item)) for item in items if str(item).strip())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+    @field_validator("embedding_functions", mode="before")
+    @classmethod
+    def _parse_names(cls, value: Any) -> Any:
+        return (
+            [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+        )
+
+    @field_validator("http", "raft")
+    @classmethod
+    def _address_has_port(cls, value: str, info: ValidationInfo) -> str:
+        del info
+        split_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NodeSettings:
+        if self.node_id in self.peers:
+            raise ValueError(f"`peers` lists the others only, but it has this node itself, {self.node_id}")
+        if self.election_timeout_max_ms <= self.election_timeout_min_ms:
+            raise ValueError(
+                "election_timeout_max_ms must be above election_timeout_min_ms "
+                f"({self.election_timeout_max_ms} <= {self.election_timeout_min_ms})"
+            )
+        if self.heartbeat_ms * 3 > self.election_timeout_min_ms:
+            raise ValueError(
+                "election_timeout_min_ms must be at least three heartbeats, or jitter elects leaders "
+                f"({self.election_timeout_min_ms} < 3 x {self.heartbeat_ms})"
+            )
+        if self.secret is None and self.secret_file is None and self.peers:
+            raise ValueError("a node with peers needs the cluster secret: set `secret` or `secret_file`")
+        if not self.allow_insecure_listen:
+            for name in ("http", "raft"):
+                require_loopback(getattr(self, name), name)
+        return self
+
+    @property
+    def secret_bytes(self) -> bytes:
+        """The cluster secret from `secret` or `secret_file`.
+
+        Raises:
+            ValueError: the file is empty.
+        """
+        if self.secret is not None:
+            return self.secret.get_secret_value().encode()
+        if self.secret_file is None:
+            return self.cluster_id.encode()
+        text = self.secret_file.read_text().strip()
+        if not text:
+            raise ValueError(f"the secret file {self.secret_file} is empty")
+        return text.encode()
+
+
+def parse_peer(text: str) -> tuple[str, Peer]:
+    """`ID=RAFT_HOST:PORT,HTTP_URL` as (id, Peer).
+
+    Raises:
+        ValueError: with the form that is expected.
+    """
+    name, _, addresses = text.strip().partition("=")
+    raft, _, http = addresses.partition(",")
+    if not name or not raft or not http:
+        raise ValueError(f"expected a peer as ID=RAFT_HOST:PORT,HTTP_URL, got {text!r}")
+    return name.strip(), Peer(raft=raft.strip(), http=http.strip())
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` as (host, port); IPv6 hosts in brackets.
+
+    Raises:
+        ValueError: no host or no port in 0..65535.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"expected HOST:PORT, got {address!r}")
+    return host.strip("[]"), int(port)
+
+
+def require_loopback(address: str, name: str) -> None:
+    """Refuse an address that others could reach.
+
+    Raises:
+        ValueError: the address is beyond loopback.
+    """
+    host, _ = split_address(address)
+    if host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ValueError(
+            f"`{name}` would listen on {host}, beyond loopback, without TLS and authentication; "
+            "set allow_insecure_listen=true if the network is closed to others"
+        )
