@@ -1,0 +1,197 @@
+"""The nodes as the balancer sees them, as values: health, ejection and return, rotation, the leader.
+
+Every change returns a new `Ring`; time is an argument (seconds of one monotonic clock).
+
+A member is in one of these states:
+
+    silent     no stream, or no line on it yet          takes nothing
+    unwell     lines arrive and say `healthy: false`    takes eventual reads if no node is healthy
+    healthy    lines arrive and say `healthy: true`     takes everything
+    shunned    healthy, but a request to it just failed  takes reads only if no other can
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What one line of a node's status stream says, as far as routing needs it."""
+
+    node_id: str
+    cluster: str
+    role: str
+    term: int
+    leader: str | None
+    applied_index: int
+    healthy: bool
+    reason: str
+
+    @classmethod
+    def of(cls, line: Any) -> Status:
+        """The status in a decoded line.
+
+        Raises:
+            ValueError: not a status; the message says which field is wrong.
+        """
+        if not isinstance(line, Mapping):
+            raise ValueError("the status line is not a JSON object")
+        fields: Mapping[str, Any] = line  # pyright: ignore[reportUnknownVariableType]
+        leader = fields.get("leader")
+        return cls(
+            node_id=_field(fields, "id", str),
+            cluster=str(fields.get("cluster") or ""),
+            role=_field(fields, "role", str),
+            term=_field(fields, "term", int),
+            leader=leader if isinstance(leader, str) else None,
+            applied_index=_field(fields, "applied_index", int),
+            healthy=_field(fields, "healthy", bool),
+            reason=str(fields.get("reason") or ""),
+        )
+
+
+def _field(fields: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
+    value = fields.get(name)
+    if not isinstance(value, kind):
+        raise ValueError(f"the status line has no {kind.__name__} `{name}`: {value!r}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node. `status` is None while the balancer hears nothing; `reason` then says why."""
+
+    node_id: str
+    url: str
+    status: Status | None = None
+    heard_at: float = 0.0
+    reason: str = "not heard from yet"
+    shunned_until: float = 0.0
+
+    @property
+    def healthy(self) -> bool:
+        return self.status is not None and self.status.healthy
+
+    @property
+    def leads(self) -> bool:
+        return self.status is not None and self.status.healthy and self.status.role == "leader"
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """All configured nodes. `cluster` is the id that members must have ("" accepts any)."""
+
+    members: tuple[Member, ...]
+    cluster: str = ""
+
+    @classmethod
+    def of(cls, nodes: Mapping[str, str], cluster: str = "") -> Ring:
+        """A ring of nodes (id -> URL) that were not heard from yet."""
+        return cls(tuple(Member(node_id, url) for node_id, url in nodes.items()), cluster)
+
+    def member(self, node_id: str) -> Member:
+        """The member with that id.
+
+        Raises:
+            KeyError: no such member.
+        """
+        for member in self.members:
+            if member.node_id == node_id:
+                return member
+        raise KeyError(node_id)
+
+    # Changes
+
+    def heard(self, node_id: str, status: Status, now: float) -> Ring:
+        """A status line arrived from `node_id`."""
+        reason = status.reason if not status.healthy else ""
+        if status.node_id != node_id:
+            reason = f"answers as {status.node_id}, but is configured as {node_id}"
+        elif self.cluster and status.cluster != self.cluster:
+            reason = f"belongs to cluster {status.cluster}, not to {self.cluster}"
+        if reason and status.healthy:
+            status = dataclasses.replace(status, healthy=False)
+        return self._with(node_id, status=status, heard_at=now, reason=reason)
+
+    def lost(self, node_id: str, reason: str) -> Ring:
+        """The status stream of `node_id` broke or could not be opened: ejected until a line arrives."""
+        return self._with(node_id, status=None, reason=reason)
+
+    def swept(self, now: float, silence_s: float) -> Ring:
+        """Members that said nothing for more than `silence_s` are ejected: stopped, hung or cut off."""
+        ring = self
+        for member in self.members:
+            if member.status is not None and now - member.heard_at > silence_s:
+                ring = ring.lost(member.node_id, f"silent for more than {silence_s:g} s")
+        return ring
+
+    def forgiven(self, lag_s: float) -> Ring:
+        """The balancer itself stood still for `lag_s`: that time does not count as anyone's silence."""
+        return dataclasses.replace(
+            self, members=tuple(dataclasses.replace(m, heard_at=m.heard_at + lag_s) for m in self.members)
+        )
+
+    def shunned(self, node_id: str, until: float) -> Ring:
+        """A request to `node_id` failed on the way: others are preferred until then."""
+        return self._with(node_id, shunned_until=until)
+
+    def _with(self, node_id: str, **changes: Any) -> Ring:
+        return dataclasses.replace(
+            self,
+            members=tuple(
+                dataclasses.replace(member, **changes) if member.node_id == node_id else member
+                for member in self.members
+            ),
+        )
+
+    # Choices
+
+    def leader(self) -> Member | None:
+        """The healthy node that claims to lead with the highest term, or None.
+
+        An old leader that was cut off may still claim its own, lower term.
+        """
+        best: Member | None = None
+        for member in self.members:
+            if member.leads and (best is None or _term(member) > _term(best)):
+                best = member
+        return best
+
+    def healthy(self) -> tuple[Member, ...]:
+        """The nodes that may serve any read."""
+        return tuple(member for member in self.members if member.healthy)
+
+    def reader(
+        self, turn: int, wanted_index: int, avoid: frozenset[str], now: float, *, lenient: bool = False
+    ) -> Member | None:
+        """The node for read number `turn`, or None if all that could serve it are in `avoid`.
+
+        Rotates over the nodes whose status shows that they have applied `wanted_index`. If none
+        shows it, the leader is the best guess: a write is answered after the leader applied it, so
+        it seldom needs to wait. `lenient` reads (those that promise nothing about freshness) fall
+        back to nodes that answer but do not call themselves healthy, e.g. without a quorum.
+        """
+        able = [m for m in self.members if m.healthy and m.node_id not in avoid]
+        if not able:
+            if not lenient:
+                return None
+            able = [m for m in self.members if m.status is not None and m.node_id not in avoid]
+            if not able:
+                return None
+        if len(able) > 1:
+            able = [m for m in able if m.shunned_until <= now] or able
+        fresh = [m for m in able if m.status is not None and m.status.applied_index >= wanted_index]
+        if fresh:
+            return fresh[turn % len(fresh)]
+        for member in able:
+            if member.leads:
+                return member
+        return able[turn % len(able)]
+
+
+def _term(member: Member) -> int:
+    return member.status.term if member.status is not None else -1

@@ -1,0 +1,183 @@
+"""Composes the balancer and runs it until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+from aiohttp import web
+
+from lb.config import split_listen
+from lb.floor import Floor
+from lb.guarantees import Guarantees
+from lb.proxy import Proxy, error_response, json_response
+from lb.upstream import Upstream
+from lb.watch import Watch
+
+if TYPE_CHECKING:
+    from lb.config import BalancerSettings
+
+log = logging.getLogger("lb")
+
+
+class Balancer:
+    """One balancer: `start`, use `url`, `stop`. Belongs to the running event loop."""
+
+    def __init__(self, settings: BalancerSettings) -> None:
+        self._settings = settings
+        self._watch = Watch(
+            settings.nodes, cluster_id=settings.cluster_id, silence_s=settings.silence_ms / 1000
+        )
+        self._guarantees = Guarantees(settings.max_collections)
+        self._floor = Floor(self._watch, self._guarantees)
+        self._upstream = Upstream(settings.connect_timeout_ms / 1000)
+        self._proxy = Proxy(settings, self._watch, self._guarantees, self._floor, self._upstream)
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self._started_at = time.time()
+        self.url = ""
+
+    async def start(self) -> None:
+        """Listen. Requests are held until the nodes are heard.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        host, port = split_listen(self._settings.listen)
+        loop = asyncio.get_running_loop()
+        self._server = web.Server(
+            self._handle,
+            request_factory=self._request,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=65536,
+            max_field_size=65536,
+        )
+        self._listener = await loop.create_server(self._server, host, port, backlog=1024)
+        name = self._listener.sockets[0].getsockname()
+        shown = f"[{name[0]}]" if self._listener.sockets[0].family == socket.AF_INET6 else name[0]
+        self.url = f"http://{shown}:{name[1]}"
+        self._watch.listen(self._upstream.on_change)
+        await self._upstream.start()
+        await self._watch.start()
+        await self._floor.start()
+
+    async def stop(self) -> None:
+        """Stop listening, let requests under way end for up to `drain_ms`, close everything."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._server is not None:
+            self._server.pre_shutdown()
+            await self._server.shutdown(self._settings.drain_ms / 1000)
+        await self._floor.stop()
+        await self._watch.stop()
+        await self._upstream.stop()
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        # No size limit here: the proxy counts bytes itself, with Chroma's words for too many.
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=0
+        )
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path
+        try:
+            if path.startswith("/cluster"):
+                return self._own(request.method, path.partition("?")[0])
+            return await self._proxy.handle(request)
+        except ConnectionError:
+            raise  # the client is gone
+        except Exception:
+            log.exception("%s %s failed in the balancer", request.method, path)
+            return error_response(
+                500,
+                "InternalError",
+                "The balancer failed while it handled this request; a write may or may not have taken "
+                "effect: outcome unknown. Its log has the cause.",
+            )
+
+    def _own(self, method: str, path: str) -> web.Response:
+        """The balancer's own endpoints. What nodes offer below /cluster is not for clients."""
+        if path not in ("/cluster/status", "/cluster/healthz"):
+            return error_response(404, "NotFoundError", f"The balancer has no {path}.")
+        if method not in ("GET", "HEAD"):
+            return error_response(405, "MethodNotAllowedError", f"{path} is for GET.")
+        status = self.status()
+        if path == "/cluster/status":
+            return json_response(status)
+        return json_response({"healthy": status["healthy"]}, status=200 if status["healthy"] else 503)
+
+    def status(self) -> dict[str, Any]:
+        """The balancer's view. `healthy`: a leader is known, so that writes are taken."""
+        ring = self._watch.ring
+        leader = ring.leader()
+        now = asyncio.get_running_loop().time()
+        counters = self._proxy.counters
+        return {
+            "url": self.url,
+            "pid": os.getpid(),
+            "healthy": leader is not None,
+            "leader": leader.node_id if leader else None,
+            "term": leader.status.term if leader and leader.status else None,
+            "started_at": self._started_at,
+            "consistency": self._settings.consistency,
+            "hold_ms": self._settings.hold_ms,
+            "floor_known": self._floor.known,
+            "highest_index": self._guarantees.highest,
+            "collections_remembered": len(self._guarantees),
+            "in_flight": self._proxy.in_flight,
+            "buffered_bytes": self._proxy.budget.used,
+            "requests": counters.requests,
+            "retries": counters.retries,
+            "held": counters.held,
+            "gave_up": counters.gave_up,
+            "refused": counters.refused,
+            "nodes": [
+                {
+                    "id": member.node_id,
+                    "url": member.url,
+                    "healthy": member.healthy,
+                    "reason": member.reason,
+                    "role": member.status.role if member.status else None,
+                    "term": member.status.term if member.status else None,
+                    "applied_index": member.status.applied_index if member.status else None,
+                    "heard_ms_ago": round((now - member.heard_at) * 1000) if member.heard_at else None,
+                }
+                for member in ring.members
+            ],
+        }
+
+
+def run_balancer(settings: BalancerSettings) -> int:
+    """Run a balancer until SIGTERM or SIGINT; the exit code of the process."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(settings))
+
+
+async def _run(settings: BalancerSettings) -> int:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    balancer = Balancer(settings)
+    try:
+        await balancer.start()
+    except OSError as error:
+        print(
+            f"chroma-cluster lb: cannot listen on {settings.listen}: {error.strerror or error}. "
+            "Is another balancer running? Choose another address with `listen`.",
+            file=sys.stderr,
+        )
+        return 1
+    log.info("balancer at %s for %s", balancer.url, ", ".join(settings.nodes))
+    await stopped.wait()
+    log.info("stopping: requests under way may take %d ms to end", settings.drain_ms)
+    await balancer.stop()
+    return 0
