@@ -1,0 +1,188 @@
+"""The `chroma-cluster` command: a whole cluster on this machine (`up`, `down`, `status`), or one process.
+
+Exit codes: 0 done, 1 it did not work (the reason is on stderr), 2 wrong usage or settings.
+Heavy modules are imported by the commands that need them, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from cluster.errors import ClusterError
+
+if TYPE_CHECKING:
+    from cluster.layout import ClusterPlan, DataDirectory
+
+app = typer.Typer(
+    help="A replicated, highly available Chroma: stock clients, no single point of failure.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataOption = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="The cluster's data directory.", show_default=True)
+]
+DEFAULT_DATA = Path("data")
+
+
+def main() -> None:
+    """Entry point of the `chroma-cluster` command."""
+    try:
+        app(prog_name="chroma-cluster")
+    except ClusterError as error:
+        fail(error.message)
+    except PermissionError as error:
+        fail(f"Not permitted: {error}")
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say why on stderr and end."""
+    # No markup and no wrapping: messages hold paths and other people's text.
+    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(message, style="red")
+    raise SystemExit(code)
+
+
+@app.command()
+def up(
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=9, help="How many nodes the cluster has (first time: 3).", show_default=False
+        ),
+    ] = None,
+    data: DataOption = DEFAULT_DATA,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Where clients reach it (first time: 8000).", show_default=False),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when the cluster answers writes.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long it may take to answer writes.")
+    ] = 60.0,
+) -> None:
+    """Start a cluster on this machine, or what is missing of it.
+
+    The first time, DIR gets a new cluster; later the same cluster resumes. On a running cluster only
+    what is missing (a killed node, a killed balancer) is started.
+
+    Without --detach a live view of the cluster follows. Ctrl-C stops the cluster, if this command
+    started it; if it was running before, Ctrl-C only ends the view.
+    """
+    from cluster.up import bring_up
+
+    raise typer.Exit(bring_up(directory_at(data), nodes=nodes, port=port, detach=detach, timeout_s=timeout))
+
+
+@app.command()
+def down(data: DataOption = DEFAULT_DATA) -> None:
+    """Stop the cluster's processes on this machine; its data stays. Nothing to stop is fine."""
+    from cluster.supervisor import Supervisor, exclusive, title
+
+    console = Console(highlight=False)
+    directory = directory_at(data)
+    plan = directory.read_plan()
+    if plan is None:
+        console.print(f"No cluster in {directory.root}: nothing to stop.", markup=False)
+        return
+    directory.prepare()
+    with exclusive(directory):
+        supervisor = Supervisor(directory, plan)
+        stopped = supervisor.stop(list(supervisor.names))
+    for name, was_killed in stopped.items():
+        console.print(f"stopped {title(name)}" + (" (it had to be killed)" if was_killed else ""))
+    console.print("The cluster is down." if stopped else "The cluster is not running: nothing to stop.")
+
+
+@app.command()
+def status(
+    data: DataOption = DEFAULT_DATA,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON for programs; with --watch one line a second.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
+) -> None:
+    """Show each node and the balancer. Exit code 0: it has a leader and a healthy balancer; 1: it has not."""
+    from cluster.overview import look
+
+    directory = directory_at(data)
+    plan = known_plan(directory)
+    if watch:
+        watch_status(directory, plan, as_json=as_json)
+        return
+    overview = look(directory, plan)
+    if as_json:
+        typer.echo(json.dumps(overview.as_json(), indent=2))
+    else:
+        from cluster.status_view import render
+
+        Console().print(render(overview))
+    raise typer.Exit(0 if overview.serving else 1)
+
+
+def watch_status(directory: DataDirectory, plan: ClusterPlan, *, as_json: bool) -> None:
+    """Show the cluster again and again, until Ctrl-C."""
+    from rich.live import Live
+
+    from cluster.overview import look
+    from cluster.status_view import render
+
+    try:
+        if as_json:
+            while True:
+                typer.echo(json.dumps(look(directory, plan).as_json()))
+                time.sleep(1)
+        with Live(console=Console(), auto_refresh=False) as live:
+            while True:
+                live.update(render(look(directory, plan)), refresh=True)
+                time.sleep(1)
+    except KeyboardInterrupt:
+        return
+
+
+# `node` and `lb` take every setting as a flag. The flags come from the settings' models, which take a
+# while to import: these two pass on what they are given, so that the other commands need not wait.
+PASS_ON: dict[str, Any] = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def node(context: typer.Context) -> None:
+    """Run one node in this process (for containers and init systems); `node --help` lists its settings."""
+    from cluster.process_commands import node_command
+
+    node_command(context.args)
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def lb(context: typer.Context) -> None:
+    """Run one balancer in this process (for containers and init systems); `lb --help` lists its settings."""
+    from cluster.process_commands import balancer_command
+
+    balancer_command(context.args)
+
+
+def directory_at(path: Path) -> DataDirectory:
+    """The data directory at a path, made absolute: the processes that use it may live elsewhere."""
+    from cluster.layout import DataDirectory
+
+    return DataDirectory(path.expanduser().absolute())
+
+
+def known_plan(directory: DataDirectory) -> ClusterPlan:
+    """The plan of a cluster that must exist."""
+    plan = directory.read_plan()
+    if plan is None:
+        fail(f"No cluster in {directory.root}. Start one with `chroma-cluster up --data DIR`.", code=2)
+    return plan

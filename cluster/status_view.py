@@ -1,0 +1,96 @@
+"""An overview as a person reads it: a table of nodes, the balancer, and what changed since the last look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cluster.overview import BalancerView, NodeView, Overview
+
+_ROLE_STYLES: Final = {
+    "leader": "bold green",
+    "follower": "cyan",
+    "candidate": "yellow",
+    "stopped": "yellow",
+    "unknown": "yellow",
+    "down": "bold red",
+}
+
+
+def render(overview: Overview) -> RenderableType:
+    """The whole cluster: headline, nodes, balancer."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("node")
+    table.add_column("role")
+    for name in ("term", "last", "commit", "applied", "lag", "documents"):
+        table.add_column(name, justify="right")
+    for name in ("health", "pid", "address"):
+        table.add_column(name)
+    for node in overview.nodes:
+        table.add_row(*_row(node))
+    return Group(_headline(overview), Text(), table, Text(), _balancer(overview.balancer))
+
+
+def _headline(overview: Overview) -> Text:
+    line = Text("cluster ", style="bold").append(overview.cluster, style="dim").append("  ")
+    if overview.leader:
+        return line.append("leader ").append(overview.leader, style="bold green")
+    return line.append("no leader: writes wait", style="bold red")
+
+
+def _row(node: NodeView) -> list[Text]:
+    numbers = [node.term, node.last_index, node.commit_index, node.applied_index, node.lag, node.documents]
+    return [
+        Text(node.id, style="bold"),
+        Text(node.role, style=_ROLE_STYLES.get(node.role, "")),
+        *(Text("-", style="dim") if number is None else Text(f"{number:,}") for number in numbers),
+        _health(node.healthy, node.reason),
+        Text("-" if node.pid is None else str(node.pid), style="dim"),
+        Text(node.url.removeprefix("http://"), style="dim"),
+    ]
+
+
+def _health(healthy: bool, reason: str | None) -> Text:
+    return Text("healthy", style="green") if healthy else Text(reason or "not healthy", style="red")
+
+
+def _balancer(balancer: BalancerView) -> Text:
+    line = Text("balancer ", style="bold").append(balancer.url, style="bold underline").append("  ")
+    line.append_text(_health(balancer.healthy, balancer.reason))
+    if balancer.pid is not None:
+        line.append(f"  pid {balancer.pid}", style="dim")
+    if balancer.nodes:
+        used = [name for name, is_used in balancer.nodes.items() if is_used]
+        left_out = [name for name, is_used in balancer.nodes.items() if not is_used]
+        line.append(f"  writes to {balancer.leader or 'no one yet'}")
+        line.append(f", reads from {', '.join(used) or 'no one'}")
+        if left_out:
+            line.append(f", not to {', '.join(left_out)}", style="yellow")
+    return line
+
+
+def changes(before: Overview, after: Overview) -> list[str]:
+    """What happened between two looks, one sentence each."""
+    lines: list[str] = []
+    for was, now in zip(before.nodes, after.nodes, strict=True):
+        if now.pid is None and was.pid is not None:
+            lines.append(f"{now.id} (pid {was.pid}) is down")
+        elif now.pid is not None and now.pid != was.pid:
+            lines.append(f"{now.id} runs (pid {now.pid})")
+        elif was.healthy and not now.healthy:
+            lines.append(f"{now.id} is not healthy: {now.reason or 'it gives no reason'}")
+        elif now.healthy and not was.healthy:
+            lines.append(f"{now.id} is healthy")
+    if after.balancer.pid is None and before.balancer.pid is not None:
+        lines.append(f"the balancer (pid {before.balancer.pid}) is down")
+    elif after.balancer.pid is not None and before.balancer.pid != after.balancer.pid:
+        lines.append(f"the balancer runs (pid {after.balancer.pid})")
+    if after.leader != before.leader:
+        lines.append(f"{after.leader} is the leader" if after.leader else "there is no leader")
+    return lines

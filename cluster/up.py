@@ -1,0 +1,229 @@
+"""`chroma-cluster up`: found or resume a cluster, start what is missing, and stay with it unless detached.
+
+Who stops what: an `up` in the foreground that found nothing running owns the cluster, and Ctrl-C,
+SIGTERM or a closed terminal stop all of it. One that joined a running cluster leaves it running:
+nobody takes a service down by closing a view. A process that dies is shown, never restarted by
+itself: `up` again (in another terminal, say) starts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import threading
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+from rich.live import Live
+
+from cluster.layout import (
+    BALANCER,
+    DEFAULT_NODES,
+    DEFAULT_PORT,
+    choose_ports,
+    new_plan,
+    port_is_free,
+    settle_plan,
+    shuffled_ports,
+)
+from cluster.overview import look
+from cluster.status_view import changes, render
+from cluster.supervisor import StartError, Supervisor, exclusive, title, wait_until_serving
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import FrameType
+
+    from cluster.layout import ClusterPlan, DataDirectory
+    from cluster.overview import Overview
+    from cluster.supervisor import Verdict
+
+REFRESH_S: Final = 1.0
+
+
+class Interrupts:
+    """Counts SIGINT, SIGTERM and SIGHUP: the first asks to end, the second to end at once."""
+
+    def __init__(self) -> None:
+        self._first = threading.Event()
+        self._count = 0
+
+    @contextlib.contextmanager
+    def installed(self) -> Generator[None]:
+        """Take the signals over for as long as the block lasts."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._receive) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._count += 1
+        self._first.set()
+
+    def asked(self) -> bool:
+        """Was it asked to end?"""
+        return self._count > 0
+
+    def hurried(self) -> bool:
+        """Was it asked to end at once?"""
+        return self._count > 1
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the first; False if none came in time."""
+        return self._first.wait(timeout_s)
+
+
+def bring_up(
+    directory: DataDirectory, *, nodes: int | None, port: int | None, detach: bool, timeout_s: float
+) -> int:
+    """Run `up`; its exit code.
+
+    Raises:
+        LayoutError: the data directory cannot be used, or holds another cluster than asked for.
+        StartError: a port or a node's directory is in use. Nothing was started in either case.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    interrupts = Interrupts()
+    with interrupts.installed():
+        supervisor, joined = _start_missing(console, directory, nodes=nodes, port=port)
+        verdict = wait_until_serving(supervisor, timeout_s=timeout_s, interrupted=interrupts.asked)
+        if interrupts.asked():
+            return _end(console, supervisor, joined, interrupts)
+        if verdict.hopeless:
+            _report(verdict)
+            started = list(supervisor.children)
+            supervisor.stop(started)
+            Console(stderr=True).print("What was started by this command is stopped again.", style="red")
+            return 1
+        _report(verdict)
+        if verdict.answers:
+            _welcome(console, supervisor, detach=detach)
+        else:
+            hint = f"Look: chroma-cluster status --data {directory.root}"
+            Console(stderr=True, soft_wrap=True, markup=False).print(
+                f"It is left running, it may still need time (a long log to replay, say). {hint}", style="red"
+            )
+        # Without a terminal there is no view to keep: to join a running cluster is then done.
+        if detach or (joined and not console.is_terminal):
+            return 0 if verdict.answers and not verdict.deaths else 1
+        _stay(console, supervisor, interrupts)
+        return _end(console, supervisor, joined, interrupts)
+
+
+def _start_missing(
+    console: Console, directory: DataDirectory, *, nodes: int | None, port: int | None
+) -> tuple[Supervisor, bool]:
+    """Start what does not run; the supervisor, and whether something was running before."""
+    _settled(directory, nodes, port)  # refuses before anything is written
+    directory.prepare()
+    with exclusive(directory):
+        plan, known = _settled(directory, nodes, port)
+        supervisor = Supervisor(directory, plan)
+        there = supervisor.running()
+        missing = supervisor.missing()
+        if known is not None and known.port != plan.port and BALANCER in there:
+            raise StartError(
+                f"The balancer runs on port {known.port}, so it cannot be started on {plan.port}. Nothing "
+                "was changed. Leave --port out, or stop the cluster first with `chroma-cluster down`."
+            )
+        supervisor.check(missing)
+        if plan != known:
+            directory.write_plan(plan)
+        if known is None:
+            console.print(f"New cluster of {len(plan.nodes)} nodes in {directory.root}", markup=False)
+        elif not there:
+            console.print(
+                f"Resuming the cluster of {len(plan.nodes)} nodes in {directory.root}", markup=False
+            )
+        elif missing:
+            names = ", ".join(title(name) for name in missing)
+            console.print(f"The cluster is running; missing and started now: {names}", markup=False)
+        else:
+            console.print("The cluster is running, nothing is missing.")
+        supervisor.start(missing)
+        return supervisor, bool(there)
+
+
+def _settled(
+    directory: DataDirectory, nodes: int | None, port: int | None
+) -> tuple[ClusterPlan, ClusterPlan | None]:
+    """The plan to run, and the one in the directory (None: a new one is founded)."""
+    known = directory.read_plan()
+    if known is not None:
+        return settle_plan(known, nodes=nodes, port=port), known
+    directory.refuse_foreign_data()
+    count = nodes or DEFAULT_NODES
+    public = port or DEFAULT_PORT
+    candidates = (each for each in shuffled_ports(random.Random()) if each != public)
+    return new_plan(count, public, choose_ports(2 * count, candidates, port_is_free)), None
+
+
+def _report(verdict: Verdict) -> None:
+    """Say on stderr what went wrong, if something did."""
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    for death in verdict.deaths:
+        text = str(death)
+        console.print(text[0].upper() + text[1:], style="red")
+    if not verdict.answers:
+        console.print(f"The cluster does not answer writes: {verdict.reason}", style="red")
+    elif verdict.deaths:
+        console.print("The cluster answers writes without it.", style="yellow")
+    elif verdict.reason:
+        console.print(f"The cluster answers writes, but {verdict.reason}", style="yellow")
+
+
+def _welcome(console: Console, supervisor: Supervisor, *, detach: bool) -> None:
+    console.print(f"Chroma is at [bold underline]{supervisor.plan.url}[/]")
+    where = supervisor.directory.root
+    if detach:
+        console.print(
+            f"It runs in the background. `chroma-cluster status --data {where}` shows it, "
+            f"`chroma-cluster down --data {where}` stops it; logs are in {where}/logs."
+        )
+
+
+def _stay(console: Console, supervisor: Supervisor, interrupts: Interrupts) -> None:
+    """Show the cluster until asked to end, or until somebody stopped all of it."""
+    directory, plan = supervisor.directory, supervisor.plan
+    again = f"`chroma-cluster up --data {directory.root}` in another terminal starts it again"
+    before: Overview | None = None
+
+    def observe() -> bool:
+        """Tell what changed; True when everything was stopped on purpose."""
+        nonlocal before
+        supervisor.deaths()  # collects dead children, so that they do not stay zombies
+        now = look(directory, plan)
+        for line in changes(before, now) if before else []:
+            console.print(f"- {line}" + (f"; {again}" if line.endswith("is down") else ""), markup=False)
+        before = now
+        return all(supervisor.was_stopped(name) for name in supervisor.names)
+
+    with contextlib.ExitStack() as stack:
+        live = None
+        if console.is_terminal:
+            live = stack.enter_context(Live(console=console, auto_refresh=False, transient=True))
+        while not interrupts.asked() and not observe():
+            if live and before:
+                live.update(render(before), refresh=True)
+            interrupts.wait(REFRESH_S)
+
+
+def _end(console: Console, supervisor: Supervisor, joined: bool, interrupts: Interrupts) -> int:
+    """Leave a cluster that was there before; stop one that this command started."""
+    where = supervisor.directory.root
+    if joined:
+        console.print(f"The cluster stays up. `chroma-cluster down --data {where}` stops it.", markup=False)
+        return 0
+    console.print("Stopping ... (Ctrl-C again: at once)")
+    with exclusive(supervisor.directory):
+        stopped = supervisor.stop(list(supervisor.names), hurry=interrupts.hurried)
+    killed = [title(name) for name, was_killed in stopped.items() if was_killed]
+    if killed:
+        console.print(f"Had to be killed: {', '.join(killed)}")
+    console.print("The cluster is down. Its data stays; `up` again resumes it.")
+    return 0
