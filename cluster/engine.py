@@ -17,6 +17,7 @@ is cut into slices of about 30 ms: raft's thread and the HTTP loop run in betwee
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import resource
 import threading
@@ -111,6 +112,9 @@ def open_bindings(directory: Path | None, *, allow_reset: bool = True) -> rust.B
         migration_mode=rust.MigrationMode.Apply,
         url=None if directory is None else str(directory / "chroma.sqlite3"),
     )
+    # The bindings import their exception classes when they first raise one: 1.8 s in the middle of
+    # serving, under the global lock. Better now.
+    importlib.import_module("chromadb.errors")
     # An index holds five files open. An index evicted before it was synced would miss its newest
     # records until the process restarts, so the cache is as large as the system lets it be.
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -329,7 +333,7 @@ class Engine:
             )
             return Records(found.ids, found.embeddings, found.documents, found.uris, found.metadatas)
 
-        return self._read(collection_id, read, "")
+        return self._read(collection_id, read)
 
     def query(
         self,
@@ -365,7 +369,7 @@ class Engine:
                 found.distances,
             )
 
-        return self._read(collection_id, read, "Error getting collection: ")
+        return self._read(collection_id, read)
 
     def count(self, collection_id: str) -> int:
         """Number of records in the collection."""
@@ -373,7 +377,7 @@ class Engine:
         def read(bindings: rust.Bindings, place: _Local) -> int:
             return bindings.count(place.id, place.tenant, place.database)
 
-        return self._read(collection_id, read, "")
+        return self._read(collection_id, read)
 
     def collection(self, collection_id: str) -> dict[str, Any]:
         """The collection as `chroma run` renders it in JSON, under the cluster's id."""
@@ -382,7 +386,7 @@ class Engine:
             found = bindings.get_collection_by_id(place.id, place.tenant, place.database)
             return _render(collection_id, found)
 
-        return self._read(collection_id, read, "")
+        return self._read(collection_id, read)
 
     def collections(self, tenant: str, database: str) -> list[dict[str, Any]]:
         """All collections of a database, rendered like `collection`, ordered by the cluster's id."""
@@ -427,18 +431,18 @@ class Engine:
         """
         self.get(collection_id, ids=[], where=where, limit=0, where_document=where_document, include=())
 
-    def _read(self, collection_id: str, read: Callable[[rust.Bindings, _Local], T], prefix: str) -> T:
+    def _read(self, collection_id: str, read: Callable[[rust.Bindings, _Local], T]) -> T:
         for attempt in range(_READ_ATTEMPTS):
             place = self._local.get(collection_id)
             if place is None:
-                raise _unknown(collection_id, prefix)
+                raise _unknown(collection_id)
             try:
                 return read(self._open(), place)
             except BaseException as error:
                 if isinstance(error, (KeyboardInterrupt, SystemExit, ClusterError)):
                     raise
                 if type(error).__name__ == "NotFoundError":
-                    raise _unknown(collection_id, prefix) from None
+                    raise _unknown(collection_id) from None
                 answer = read_failure(error)
                 # Index and metadata are two stores that a write changes one after the other.
                 passing = answer.status == 500 and attempt + 1 < _READ_ATTEMPTS
@@ -531,8 +535,8 @@ def _render(cluster_id: str, collection: rust.Collection) -> dict[str, Any]:
     }
 
 
-def _unknown(collection_id: str, prefix: str) -> Refusal:
-    return Refusal(404, "NotFoundError", f"{prefix}Collection [{collection_id}] does not exist.")
+def _unknown(collection_id: str) -> Refusal:
+    return Refusal(404, "NotFoundError", f"Collection [{collection_id}] does not exist.")
 
 
 @contextlib.contextmanager
