@@ -90,7 +90,9 @@ def wanted_index(guarantee: Guarantee, read_index: int | None, commit_index: int
     return wanted if guarantee.max_staleness_ms is None else max(wanted, commit_index)
 
 
-def check_freshness(guarantee: Guarantee, quorum_contact_ms: float, node_id: str) -> None:
+def check_freshness(
+    guarantee: Guarantee, quorum_contact_ms: float, node_id: str, out_of_touch_ms: float = OUT_OF_TOUCH_MS
+) -> None:
     """Whether this node's knowledge of the log is recent enough for the guarantee.
 
     `quorum_contact_ms` is the time since it last knew itself in touch with a majority. A commit
@@ -104,7 +106,7 @@ def check_freshness(guarantee: Guarantee, quorum_contact_ms: float, node_id: str
         return
     bound_ms = guarantee.max_staleness_ms
     if guarantee.level is Level.SESSION:
-        bound_ms = OUT_OF_TOUCH_MS if bound_ms is None else min(bound_ms, OUT_OF_TOUCH_MS)
+        bound_ms = out_of_touch_ms if bound_ms is None else min(bound_ms, out_of_touch_ms)
     if bound_ms is not None and quorum_contact_ms > bound_ms:
         raise Unavailable(
             f"Node {node_id} was last in touch with a majority {quorum_contact_ms:.0f} ms ago, and this read"

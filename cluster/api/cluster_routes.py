@@ -1,0 +1,97 @@
+"""Routes beside Chroma's own: a node's status (once or as a stream), and what peers ask of the leader."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.service import NodeService
+
+#: A line at least so often, so that silence means a stalled or unreachable node.
+STATUS_PERIOD_S: Final = 0.2
+#: Applied indices move with every write; a watcher is told at most so often.
+STATUS_MIN_GAP_S: Final = 0.01
+
+
+class StatusFeed:
+    """Wakes everybody who watches the status; `changed` may be called from any thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._wake_is_scheduled = False
+
+    def changed(self) -> None:
+        """Something that the status shows may have changed."""
+        # One call into the loop however many changes come before it runs.
+        if self._waiting and not self._wake_is_scheduled:
+            self._wake_is_scheduled = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody watches any more
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._wake_is_scheduled = False
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until the next change, or the time is over."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.add(future)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await future
+        finally:
+            self._waiting.discard(future)
+
+
+def add_cluster_routes(app: web.Application, service: NodeService, feed: StatusFeed) -> None:
+    """Add `/cluster/*` to the application of one node."""
+
+    async def status(request: web.Request) -> web.StreamResponse:
+        if request.query.get("watch") == "1":
+            return await _watch(request, service.status, feed)
+        return _json({**service.status(), "documents": await service.count_documents()})
+
+    async def read_index(request: web.Request) -> web.StreamResponse:
+        del request
+        return _json({"index": await service.read_index()})
+
+    async def embed(request: web.Request) -> web.StreamResponse:
+        asked = orjson.loads(await request.read())
+        vectors, model, dimension = await service.embed_here(
+            str(asked["collection_id"]), [str(text) for text in asked["texts"]], query=bool(asked["query"])
+        )
+        encoded = [base64.b64encode(vector).decode() for vector in vectors]
+        return _json({"vectors": encoded, "model": model, "dimension": dimension})
+
+    app.router.add_get("/cluster/status", status)
+    app.router.add_post("/cluster/read-index", read_index)
+    app.router.add_post("/cluster/embed", embed)
+
+
+async def _watch(
+    request: web.Request, status: Callable[[], dict[str, Any]], feed: StatusFeed
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionResetError):  # the watcher went away
+        while True:
+            await response.write(orjson.dumps(status()) + b"\n")
+            await asyncio.sleep(STATUS_MIN_GAP_S)
+            await feed.wait(STATUS_PERIOD_S - STATUS_MIN_GAP_S)
+    return response
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(value), content_type="application/json")
