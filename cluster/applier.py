@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cluster.commands import WriteRecords, decode_group
+from cluster.commands import DeleteRecords, WriteRecords, decode_group
 from cluster.engine_errors import fault_of
 from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.machine import Call, Outcome, Resolve
@@ -249,7 +249,7 @@ class Applier:
             collection = self._machine.catalog.collection(call.command.collection_id)
             if collection is not None and collection.dimension is None:
                 self._started_catalogue = call.index  # the first vectors show in listings
-        elif target is None or call.dropped or not hasattr(call.command, "ids"):
+        elif not isinstance(call.command, DeleteRecords):
             self._started_catalogue = call.index
         for collection_id in (*call.dropped, *((target.collection_id,) if target else ())):
             self._started[collection_id] = call.index

@@ -105,6 +105,12 @@ class _Local:
         return _Local(*json.loads(value))
 
 
+def _import_exceptions() -> None:
+    """The bindings import their exception classes when they first raise one: 1.8 s in the middle of
+    serving, holding Python's global lock. Better now, beside the rest of the start."""
+    importlib.import_module("chromadb.errors")
+
+
 def open_bindings(directory: Path | None, *, allow_reset: bool = True) -> rust.Bindings:
     """Chroma over `directory`, or in memory if None; arguments as chromadb's own client gives them."""
     config = rust.SqliteDBConfig(
@@ -112,9 +118,6 @@ def open_bindings(directory: Path | None, *, allow_reset: bool = True) -> rust.B
         migration_mode=rust.MigrationMode.Apply,
         url=None if directory is None else str(directory / "chroma.sqlite3"),
     )
-    # The bindings import their exception classes when they first raise one: 1.8 s in the middle of
-    # serving, under the global lock. Better now.
-    importlib.import_module("chromadb.errors")
     # An index holds five files open. An index evicted before it was synced would miss its newest
     # records until the process restarts, so the cache is as large as the system lets it be.
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -140,6 +143,7 @@ class Engine:
         self._cluster_ids = {place.id: cluster_id for cluster_id, place in self._local.items()}
         self._counts: dict[str, int] = {}
         self._counts_lock = threading.Lock()
+        threading.Thread(target=_import_exceptions, name="import-chromadb", daemon=True).start()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._bindings: rust.Bindings | None = open_bindings(directory)
