@@ -182,7 +182,7 @@ def test_a_new_collection_names_no_function_unless_the_caller_does(
     place = PLACE.rsplit("/", 1)[0]
     for make in (client.create_collection, client.get_or_create_collection):
         assert isinstance(make("notes"), TextCollection)
-        assert server.bodies[place]["configuration"]["embedding_function"] == {"type": "legacy"}
+        assert server.bodies[place]["configuration"] is None
         make("notes", embedding_function=DefaultEmbeddingFunction())
         assert server.bodies[place]["configuration"]["embedding_function"]["name"] == "default"
 
