@@ -78,10 +78,19 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
     stack.callback(engine.close)
     machine = Machine.load(store.items(but=LOCAL_PREFIX))
     feed = StatusFeed(loop)
+    services: list[NodeService] = []
+
+    def on_fault(fault: Fault) -> None:
+        for service in services:
+            service.fail(fault)
+        feed.changed()
+
+    bind = split_address(settings.raft)
+    others = {name: split_address(peer.raft) for name, peer in settings.peers.items()}
     raft = RaftNode(
         settings.node_id,
-        {name: split_address(peer.raft) for name, peer in settings.peers.items()},
-        split_address(settings.raft),
+        {settings.node_id: bind, **others},
+        bind,
         journal,
         settings.cluster_id,
         secret,
@@ -91,14 +100,8 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
             journal_budget_bytes=settings.journal_budget_bytes,
         ),
         on_change=feed.changed,
+        on_fault=lambda reason: on_fault(Fault(reason)),
     )
-    services: list[NodeService] = []
-
-    def on_fault(fault: Fault) -> None:
-        for service in services:
-            service.fail(fault)
-        feed.changed()
-
     applier = Applier(raft, machine, engine, store, on_fault)
     applier.add_listener(lambda _: feed.changed())
     scratch = Scratch()
