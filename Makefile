@@ -43,6 +43,10 @@ check: $(VENV)/.installed-dev ## format, lint and types
 	@$(BIN)/ruff check .
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
+.PHONY: bench
+bench: $(VENV)/.installed-dev ## measure the cluster beside one `chroma run`, and the pause after a killed leader
+	@$(BIN)/python -m evaluation.bench $(ARGS)
+
 .PHONY: soak
 soak: $(VENV)/.installed-dev ## the long runs that `make test` leaves out
 	@$(BIN)/python -m pytest -m soak $(ARGS)

@@ -1,4 +1,4 @@
-"""The `chroma-cluster` command: a whole cluster on this machine (`up`, `down`, `status`), or one process.
+"""The `chroma-cluster` command: a cluster on this machine (`up`, `down`, `status`, `demo`), or one process.
 
 Exit codes: 0 done, 1 it did not work (the reason is on stderr), 2 wrong usage or settings.
 Heavy modules are imported by the commands that need them, so that `--help` is quick.
@@ -7,6 +7,7 @@ Heavy modules are imported by the commands that need them, so that `--help` is q
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -124,7 +125,8 @@ def status(
     else:
         from cluster.status_view import render
 
-        Console().print(render(overview))
+        # Into a pipe or a file: wide enough for every number, whatever the terminal.
+        Console(width=None if sys.stdout.isatty() else 120).print(render(overview))
     raise typer.Exit(0 if overview.serving else 1)
 
 
@@ -146,6 +148,35 @@ def watch_status(directory: DataDirectory, plan: ClusterPlan, *, as_json: bool) 
                 time.sleep(1)
     except KeyboardInterrupt:
         return
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A data directory to use and keep; without it a temporary one.",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running in the end.")] = False,
+    texts: Annotated[
+        int | None, typer.Option(min=100, help="How many texts to index.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The balancer's port.", show_default=False)
+    ] = None,
+) -> None:
+    """Index real texts, ask questions, kill the leader while writing, and compare all nodes."""
+    from cluster.demo import run
+
+    done = (
+        run(data=data, keep=keep, port=port)
+        if texts is None
+        else run(data=data, keep=keep, port=port, texts=texts)
+    )
+    raise typer.Exit(done)
 
 
 # `node` and `lb` take every setting as a flag. The flags come from the settings' models, which take a

@@ -25,16 +25,19 @@ _ROLE_STYLES: Final = {
 
 def render(overview: Overview) -> RenderableType:
     """The whole cluster: headline, nodes, balancer."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("node")
-    table.add_column("role")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    for name in ("node", "role", "leader"):
+        table.add_column(name, no_wrap=True)
     for name in ("term", "last", "commit", "applied", "lag", "documents"):
-        table.add_column(name, justify="right")
-    for name in ("health", "pid", "address"):
-        table.add_column(name)
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("health", "pid"):
+        table.add_column(name, no_wrap=True)
     for node in overview.nodes:
         table.add_row(*_row(node))
-    return Group(_headline(overview), Text(), table, Text(), _balancer(overview.balancer))
+    reasons = [
+        Text(f"{node.id}: {node.reason}", style="red") for node in overview.nodes if node.reason is not None
+    ]
+    return Group(_headline(overview), Text(), table, *reasons, Text(), _balancer(overview.balancer))
 
 
 def _headline(overview: Overview) -> Text:
@@ -49,20 +52,19 @@ def _row(node: NodeView) -> list[Text]:
     return [
         Text(node.id, style="bold"),
         Text(node.role, style=_ROLE_STYLES.get(node.role, "")),
+        Text(node.leader or "-", style="" if node.leader else "dim"),
         *(Text("-", style="dim") if number is None else Text(f"{number:,}") for number in numbers),
-        _health(node.healthy, node.reason),
+        Text("healthy", style="green") if node.healthy else Text("no", style="bold red"),
         Text("-" if node.pid is None else str(node.pid), style="dim"),
-        Text(node.url.removeprefix("http://"), style="dim"),
     ]
-
-
-def _health(healthy: bool, reason: str | None) -> Text:
-    return Text("healthy", style="green") if healthy else Text(reason or "not healthy", style="red")
 
 
 def _balancer(balancer: BalancerView) -> Text:
     line = Text("balancer ", style="bold").append(balancer.url, style="bold underline").append("  ")
-    line.append_text(_health(balancer.healthy, balancer.reason))
+    if balancer.healthy:
+        line.append("healthy", style="green")
+    else:
+        line.append(f"not healthy: {balancer.reason}", style="red")
     if balancer.pid is not None:
         line.append(f"  pid {balancer.pid}", style="dim")
     if balancer.nodes:

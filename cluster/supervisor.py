@@ -72,7 +72,8 @@ class Death:
             how = f"was killed by {signal.Signals(-self.code).name}"
         else:
             how = f"ended with exit code {self.code}"
-        return f"{title(self.name)} {how}" + (f"; the end of its log:\n{self.tail}" if self.tail else "")
+        name = "The balancer" if self.name == BALANCER else self.name
+        return f"{name} {how}" + (f"; the end of its log:\n{self.tail}" if self.tail else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
 REFRESH_S: Final = 1.0
 
 
+def _say(text: str, *, style: str | None = None, error: bool = False) -> None:
+    """Print one message as it is; a terminal that is gone must not keep a cluster from being stopped."""
+    with contextlib.suppress(OSError):
+        Console(stderr=error, markup=False, highlight=False, soft_wrap=True).print(text, style=style)
+
+
 class Interrupts:
     """Counts SIGINT, SIGTERM and SIGHUP: the first asks to end, the second to end at once."""
 
@@ -87,36 +93,35 @@ def bring_up(
         LayoutError: the data directory cannot be used, or holds another cluster than asked for.
         StartError: a port or a node's directory is in use. Nothing was started in either case.
     """
-    console = Console(highlight=False, soft_wrap=True)
     interrupts = Interrupts()
     with interrupts.installed():
-        supervisor, joined = _start_missing(console, directory, nodes=nodes, port=port)
+        supervisor, joined = _start_missing(directory, nodes=nodes, port=port)
         verdict = wait_until_serving(supervisor, timeout_s=timeout_s, interrupted=interrupts.asked)
         if interrupts.asked():
-            return _end(console, supervisor, joined, interrupts)
-        if verdict.hopeless:
-            _report(verdict)
-            started = list(supervisor.children)
-            supervisor.stop(started)
-            Console(stderr=True).print("What was started by this command is stopped again.", style="red")
-            return 1
+            _end(supervisor, joined, interrupts)
+            return 130
         _report(verdict)
+        if verdict.hopeless:
+            supervisor.stop(list(supervisor.children))
+            _say("What this command had started is stopped again.", style="red", error=True)
+            return 1
         if verdict.answers:
-            _welcome(console, supervisor, detach=detach)
+            _welcome(supervisor, detach=detach)
         else:
-            hint = f"Look: chroma-cluster status --data {directory.root}"
-            Console(stderr=True, soft_wrap=True, markup=False).print(
-                f"It is left running, it may still need time (a long log to replay, say). {hint}", style="red"
-            )
+            look_there = f"chroma-cluster status --data {directory.root}"
+            text = "It is left running: it may only need more time (a long log to replay, say)."
+            _say(f"{text} Look with `{look_there}`.", style="red", error=True)
+        console = Console(highlight=False)
         # Without a terminal there is no view to keep: to join a running cluster is then done.
         if detach or (joined and not console.is_terminal):
             return 0 if verdict.answers and not verdict.deaths else 1
-        _stay(console, supervisor, interrupts)
-        return _end(console, supervisor, joined, interrupts)
+        with contextlib.suppress(OSError):  # the terminal is gone: that ends the view
+            _stay(console, supervisor, interrupts)
+        return _end(supervisor, joined, interrupts)
 
 
 def _start_missing(
-    console: Console, directory: DataDirectory, *, nodes: int | None, port: int | None
+    directory: DataDirectory, *, nodes: int | None, port: int | None
 ) -> tuple[Supervisor, bool]:
     """Start what does not run; the supervisor, and whether something was running before."""
     _settled(directory, nodes, port)  # refuses before anything is written
@@ -135,16 +140,14 @@ def _start_missing(
         if plan != known:
             directory.write_plan(plan)
         if known is None:
-            console.print(f"New cluster of {len(plan.nodes)} nodes in {directory.root}", markup=False)
+            _say(f"New cluster of {len(plan.nodes)} nodes in {directory.root}")
         elif not there:
-            console.print(
-                f"Resuming the cluster of {len(plan.nodes)} nodes in {directory.root}", markup=False
-            )
+            _say(f"Resuming the cluster of {len(plan.nodes)} nodes in {directory.root}")
         elif missing:
             names = ", ".join(title(name) for name in missing)
-            console.print(f"The cluster is running; missing and started now: {names}", markup=False)
+            _say(f"The cluster is running; missing and started now: {names}")
         else:
-            console.print("The cluster is running, nothing is missing.")
+            _say("The cluster is running, nothing is missing.")
         supervisor.start(missing)
         return supervisor, bool(there)
 
@@ -165,26 +168,22 @@ def _settled(
 
 def _report(verdict: Verdict) -> None:
     """Say on stderr what went wrong, if something did."""
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     for death in verdict.deaths:
-        text = str(death)
-        console.print(text[0].upper() + text[1:], style="red")
+        _say(str(death), style="red", error=True)
     if not verdict.answers:
-        console.print(f"The cluster does not answer writes: {verdict.reason}", style="red")
+        _say(f"The cluster does not answer writes: {verdict.reason}", style="red", error=True)
     elif verdict.deaths:
-        console.print("The cluster answers writes without it.", style="yellow")
+        _say("The cluster answers writes without it.", style="yellow", error=True)
     elif verdict.reason:
-        console.print(f"The cluster answers writes, but {verdict.reason}", style="yellow")
+        _say(f"The cluster answers writes, but {verdict.reason}", style="yellow", error=True)
 
 
-def _welcome(console: Console, supervisor: Supervisor, *, detach: bool) -> None:
-    console.print(f"Chroma is at [bold underline]{supervisor.plan.url}[/]")
-    where = supervisor.directory.root
+def _welcome(supervisor: Supervisor, *, detach: bool) -> None:
+    _say(f"Chroma is at {supervisor.plan.url}", style="bold")
     if detach:
-        console.print(
-            f"It runs in the background. `chroma-cluster status --data {where}` shows it, "
-            f"`chroma-cluster down --data {where}` stops it; logs are in {where}/logs."
-        )
+        where = supervisor.directory.root
+        _say("It runs in the background, with logs in " + str(where / "logs"))
+        _say(f"Look: chroma-cluster status --data {where}   Stop: chroma-cluster down --data {where}")
 
 
 def _stay(console: Console, supervisor: Supervisor, interrupts: Interrupts) -> None:
@@ -199,7 +198,8 @@ def _stay(console: Console, supervisor: Supervisor, interrupts: Interrupts) -> N
         supervisor.deaths()  # collects dead children, so that they do not stay zombies
         now = look(directory, plan)
         for line in changes(before, now) if before else []:
-            console.print(f"- {line}" + (f"; {again}" if line.endswith("is down") else ""), markup=False)
+            text = f"- {line}" + (f"; {again}" if line.endswith("is down") else "")
+            console.print(text, markup=False, soft_wrap=True)
         before = now
         return all(supervisor.was_stopped(name) for name in supervisor.names)
 
@@ -213,17 +213,17 @@ def _stay(console: Console, supervisor: Supervisor, interrupts: Interrupts) -> N
             interrupts.wait(REFRESH_S)
 
 
-def _end(console: Console, supervisor: Supervisor, joined: bool, interrupts: Interrupts) -> int:
+def _end(supervisor: Supervisor, joined: bool, interrupts: Interrupts) -> int:
     """Leave a cluster that was there before; stop one that this command started."""
     where = supervisor.directory.root
     if joined:
-        console.print(f"The cluster stays up. `chroma-cluster down --data {where}` stops it.", markup=False)
+        _say(f"The cluster stays up. `chroma-cluster down --data {where}` stops it.")
         return 0
-    console.print("Stopping ... (Ctrl-C again: at once)")
+    _say("Stopping ... (Ctrl-C again: at once)")
     with exclusive(supervisor.directory):
         stopped = supervisor.stop(list(supervisor.names), hurry=interrupts.hurried)
     killed = [title(name) for name, was_killed in stopped.items() if was_killed]
     if killed:
-        console.print(f"Had to be killed: {', '.join(killed)}")
-    console.print("The cluster is down. Its data stays; `up` again resumes it.")
+        _say(f"Had to be killed: {', '.join(killed)}")
+    _say("The cluster is down. Its data stays; `up` again resumes it.")
     return 0

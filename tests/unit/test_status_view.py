@@ -33,7 +33,14 @@ def node(number: int, **changed: Any) -> NodeView:
     return replace(healthy, **changed)
 
 
-DOWN = {"pid": None, "role": "down", "healthy": False, "reason": "not running", "term": None, "lag": None}
+DOWN: dict[str, Any] = {
+    **dict.fromkeys(
+        ("pid", "term", "leader", "last_index", "commit_index", "applied_index", "lag", "documents")
+    ),
+    "role": "down",
+    "healthy": False,
+    "reason": "not running",
+}
 BALANCER = BalancerView("http://127.0.0.1:8000", 99, True, None, "node-1", {"node-1": True, "node-2": False})
 GOOD = Overview("c-1", "node-1", BALANCER, (node(1), node(2)))
 
@@ -56,7 +63,7 @@ def test_the_table_shows_all_that_status_promises() -> None:
         "5,000",
         "healthy",
         "101",
-        "127.0.0.1:20001",
+        "7",
     ):
         assert word in text
     assert "http://127.0.0.1:8000" in text
@@ -64,13 +71,17 @@ def test_the_table_shows_all_that_status_promises() -> None:
 
 
 def test_a_node_that_is_down_is_shown_with_its_reason_and_no_numbers() -> None:
-    line = next(
-        line
-        for line in text_of(replace(GOOD, nodes=(node(1), node(2, **DOWN)))).splitlines()
-        if "down" in line
-    )
-    assert "not running" in line
-    assert " - " in line
+    lines = text_of(replace(GOOD, nodes=(node(1), node(2, **DOWN)))).splitlines()
+    (row,) = [line.split() for line in lines if line.startswith("node-2 ")]
+    assert row == ["node-2", "down", "-", "-", "-", "-", "-", "-", "-", "no", "-"]
+    assert "node-2: not running" in lines
+
+
+def test_it_fits_a_terminal_of_eighty_columns() -> None:
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as printed:
+        console.print(render(GOOD))
+    assert "…" not in printed.get()
 
 
 def test_no_leader_is_the_headline() -> None:

@@ -132,7 +132,7 @@ def test_a_death_tells_code_and_the_end_of_its_own_log(
 
 
 def test_a_killed_process_is_told_with_its_signal() -> None:
-    assert str(Death("lb", -9, "")) == "the balancer was killed by SIGKILL"
+    assert str(Death("lb", -9, "")) == "The balancer was killed by SIGKILL"
 
 
 def test_a_port_in_use_is_told_before_anything_starts(directory: DataDirectory, plan: ClusterPlan) -> None:
