@@ -29,7 +29,9 @@ DEBIAN_PACKAGES = (
     "iptables",
     "mmdebstrap",
 )
-PODMAN_DEFAULT_LIMIT = 1_048_576
+# What podman asks for by default, and what it is told to ask for where that is refused.
+PODMAN_FILES = 1_048_576
+PROCESSES = 4_096
 
 
 class NoEngineError(Exception):
@@ -173,19 +175,15 @@ def _podman_environment() -> dict[str, str]:
     if not Path("/run/systemd/private").exists():
         # Without systemd no timer runs the health checks; the tests run them themselves.
         environment["DISABLE_HC_SYSTEMD"] = "true"
-    limits = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
-    hard = {name: resource.getrlimit(limit)[1] for name, limit in limits.items()}
-    lower = [
-        f'"{name}={value}:{value}"'
-        for name, value in hard.items()
-        if value != resource.RLIM_INFINITY and value < PODMAN_DEFAULT_LIMIT
-    ]
-    if lower:
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < PODMAN_FILES:
         # podman asks for more than this machine may give, and containers would not start.
         CACHE.mkdir(parents=True, exist_ok=True)
         settings = CACHE / "containers.conf"
         settings.write_text(
-            f'[containers]\ndefault_ulimits = [{", ".join(lower)}]\n\n[engine]\nruntime = "runc"\n'
+            "[containers]\n"
+            f'default_ulimits = ["nofile={files}:{files}", "nproc={PROCESSES}:{PROCESSES}"]\n\n'
+            '[engine]\nruntime = "runc"\n'
         )
         environment["CONTAINERS_CONF"] = str(settings)
     return environment
