@@ -1,0 +1,67 @@
+"""The log's timing and limits, checked once with readable messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RaftSettings:
+    """Raises ValueError at construction when the values cannot work together."""
+
+    election_timeout_ms: tuple[int, int] = (1000, 2000)
+    heartbeat_ms: int = 100
+    early_election_ms: tuple[int, int] = (20, 150)
+    """How long to wait before standing when no leader is there or its connection broke."""
+    append_bytes: int = 1 * MIB
+    """About how many bytes of entries go in one message (one entry may be larger)."""
+    inflight_bytes: int = 8 * MIB
+    """How many bytes of entries may be under way to one follower before an ack must come."""
+    pending_bytes: int = 128 * MIB
+    """How many bytes of proposals may wait for their commit before `Overloaded`."""
+    max_frame_bytes: int = 64 * MIB
+    """The largest message on the wire; a proposal must leave room for its envelope in it."""
+    fragment_bytes: int = 256 * 1024
+    """Messages longer than this are cut, so that heartbeats go between the pieces."""
+    journal_budget_bytes: int = 256 * MIB
+    """Old entries are dropped only while the journal holds more than this."""
+    cache_bytes: int = 64 * MIB
+
+    def __post_init__(self) -> None:
+        low, high = self.election_timeout_ms
+        if self.heartbeat_ms < 1:
+            raise ValueError(f"heartbeat_ms is {self.heartbeat_ms}; it must be at least 1")
+        if low < 3 * self.heartbeat_ms:
+            raise ValueError(
+                f"election_timeout_ms starts at {low}, less than three heartbeats of {self.heartbeat_ms} ms: "
+                "one late heartbeat would start an election; raise it or lower heartbeat_ms"
+            )
+        if high <= low:
+            raise ValueError(
+                f"election_timeout_ms is ({low}, {high}); the second must be larger than the first, or nodes "
+                "would keep standing for election at the same moment"
+            )
+        early_low, early_high = self.early_election_ms
+        if not 0 <= early_low < early_high <= high:
+            raise ValueError(
+                f"early_election_ms is ({early_low}, {early_high}); want 0 <= first < second <= {high}"
+            )
+        for name in ("append_bytes", "inflight_bytes", "pending_bytes", "fragment_bytes", "cache_bytes"):
+            if getattr(self, name) < 1024:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1024")
+        if self.max_frame_bytes < self.fragment_bytes:
+            raise ValueError(
+                f"max_frame_bytes ({self.max_frame_bytes}) is below fragment_bytes ({self.fragment_bytes})"
+            )
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest payload that `propose` takes."""
+        return self.max_frame_bytes - 4096
+
+    @property
+    def dead_after_ms(self) -> int:
+        """A connection that is silent for this long is dropped."""
+        return sum(self.election_timeout_ms) // 2

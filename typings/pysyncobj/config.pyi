@@ -1,0 +1,17 @@
+from collections.abc import Callable
+
+class SyncObjConf:
+    def __init__(
+        self,
+        *,
+        autoTick: bool = ...,
+        raftMinTimeout: float = ...,
+        raftMaxTimeout: float = ...,
+        appendEntriesPeriod: float = ...,
+        connectionTimeout: float = ...,
+        leaderFallbackTimeout: float = ...,
+        appendEntriesUseBatch: bool = ...,
+        onStateChanged: Callable[[int, int], None] | None = ...,
+        useFork: bool = ...,
+        pollerType: str = ...,
+    ) -> None: ...
