@@ -35,6 +35,9 @@ _BATCH_BYTES: Final = 16 * 1024 * 1024
 #: How long a wait for commits may last before the thread looks whether it is to stop.
 _WAIT_S: Final = 0.25
 
+#: For how many collections the last index is remembered one by one.
+_REMEMBERED: Final = 20_000
+
 #: An outcome and the log index at which it was decided.
 Decided: TypeAlias = tuple[Outcome, int]
 
@@ -76,7 +79,7 @@ class Applier:
         self._recovering_until = 0
         self._started: dict[str, int] = {}
         self._started_catalogue = 0
-        self._opened_at = self._applied
+        self._floor = self._applied
         self._condition = threading.Condition()
         self._waiting: dict[str, list[Future[Decided]]] = {}
         self._listeners: list[Callable[[int], None]] = []
@@ -126,10 +129,8 @@ class Applier:
 
         To be asked after the read. Records of entries up to it may be there, none of later ones.
         """
-        known = self._started_catalogue
-        if collection_id is not None:
-            known = max(known, self._started.get(collection_id, 0))
-        known = max(known, self._opened_at)
+        started = self._started_catalogue if collection_id is None else self._started.get(collection_id, 0)
+        known = max(started, self._floor)
         if self._applied < self._recovering_until:
             known = max(known, min(self._recovering_until, self._raft.status().last_index))
         return known
@@ -245,6 +246,10 @@ class Applier:
 
     def _note_start(self, call: Call) -> None:
         target = call.target
+        if len(self._started) > _REMEMBERED:
+            # Collections come and go: forget which was touched when, and say the highest for all.
+            self._floor = self._applied
+            self._started = {}
         if isinstance(call.command, WriteRecords):
             collection = self._machine.catalog.collection(call.command.collection_id)
             if collection is not None and collection.dimension is None:

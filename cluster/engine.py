@@ -23,7 +23,7 @@ import resource
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import chromadb_rust_bindings as rust
 import numpy as np
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cluster.commands import MetadataValue
     from cluster.machine import Call, Resolve
 
 T = TypeVar("T")
@@ -118,8 +119,7 @@ def open_bindings(directory: Path | None, *, allow_reset: bool = True) -> rust.B
         migration_mode=rust.MigrationMode.Apply,
         url=None if directory is None else str(directory / "chroma.sqlite3"),
     )
-    # An index holds five files open. An index evicted before it was synced would miss its newest
-    # records until the process restarts, so the cache is as large as the system lets it be.
+    # As many indexes in memory as there are files to open, five for each, like chromadb's own client.
     open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return rust.Bindings(
         allow_reset=allow_reset,
@@ -252,8 +252,8 @@ class Engine:
 
     def _write(self, bindings: rust.Bindings, command: WriteRecords) -> None:
         place = self._place(command.collection_id)
+        check_records(command)
         vectors = _vectors(command)
-        check_metadatas(command)
         for part in slices(command):
             ids = command.ids[part]
             metadatas = None if command.metadatas is None else command.metadatas[part]
@@ -280,7 +280,10 @@ class Engine:
             time.sleep(0)
 
     def resolve(self, work: Resolve) -> tuple[str, ...]:
-        """The ids that a delete by filter removes, in an order that is the same on every node.
+        """The ids that a delete by filter removes, the same and in the same order on every node.
+
+        Chroma orders by the rowid of a record's insertion, so the order (and with it what a limit
+        cuts off) follows from the log alone, however the writes were merged or sliced.
 
         Raises:
             Refusal: Chroma refuses the filter.
@@ -492,17 +495,35 @@ def slices(command: WriteRecords) -> Iterator[slice]:
         yield slice(start, len(command.ids))
 
 
-def check_metadatas(command: WriteRecords) -> None:
-    """Refuse record metadata that Chroma would refuse only after it has begun to write.
+def check_records(command: WriteRecords) -> None:
+    """Refuse what Chroma would notice only after it has written a part, or fixed the dimension.
+
+    A request cannot get here like that, its JSON is checked long before: this is the last gate.
 
     Raises:
-        Refusal: a sparse vector, which Chroma notices after it has fixed the dimension.
+        Refusal: sequences of different lengths, or metadata that a local Chroma cannot store.
     """
+    columns = (command.embeddings, command.metadatas, command.documents, command.uris)
+    if any(column is not None and len(column) != len(command.ids) for column in columns):
+        text = "Inconsistent number of IDs, embeddings, documents, URIs and metadatas"
+        raise Refusal(400, "InvalidArgumentError", text)
     for metadata in command.metadatas or ():
         for key, value in (metadata or {}).items():
             if isinstance(value, dict):
                 text = f"Unimplemented: Sparse vector is not supported for local chroma: {key}"
                 raise Refusal(501, "ChromaError", text)
+            if not _is_storable(value, removal=command.kind != "add"):
+                text = f"Metadata value of {key} is not a string, number, boolean or list of one of them"
+                raise Refusal(400, "InvalidArgumentError", text)
+
+
+def _is_storable(value: MetadataValue, *, removal: bool) -> bool:
+    """Whether the bindings convert this value; None removes a key, which an add cannot do."""
+    if isinstance(value, list):
+        items = cast("list[MetadataValue]", value)
+        kinds = (str,) if items and isinstance(items[0], str) else (bool, int, float)
+        return bool(items) and all(isinstance(item, kinds) for item in items)
+    return isinstance(value, (str, int, float)) or (value is None and removal)
 
 
 def _vectors(

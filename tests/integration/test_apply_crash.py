@@ -223,7 +223,7 @@ def finish(child: subprocess.Popen[str]) -> None:
 def kill_in_the_middle(child: subprocess.Popen[str], rng: random.Random) -> bool:
     """Kill -9 some milliseconds after a random call began; False if it had ended before."""
     assert child.stdout is not None
-    for _ in range(rng.randint(1, 14)):
+    for _ in range(rng.randint(2, 26)):
         if not child.stdout.readline():
             break
     moment = time.monotonic() + rng.random() * 0.03
