@@ -38,7 +38,9 @@ class Bar:
 
     def say(self, line: str) -> None:
         """A line that stays, while the bar goes on."""
-        self._progress.console.print(Padding(RichText(f"✗ {line}", style="bold red"), (0, 0, 0, INDENT - 2)))
+        self._progress.console.print(
+            Padding(RichText(f"✗ {line}", style="bold red"), (0, 0, 0, INDENT - 2), expand=False)
+        )
 
 
 class Show:
@@ -112,7 +114,7 @@ class Show:
             else f"{node['id']} follows"
             for node in status["nodes"]
         ]
-        self._console.print(Padding(" · ".join(parts), (0, 0, 0, INDENT)))
+        self._console.print(Padding(" · ".join(parts), (0, 0, 0, INDENT), expand=False))
 
     def corpus(self, texts: Sequence[Text], found: int) -> None:
         """What will be indexed."""
@@ -133,14 +135,16 @@ class Show:
     def answers(self, answers: Sequence[tuple[str, Sequence[tuple[str, str, float]]]]) -> None:
         """Questions with their best answers."""
         for question, hits in answers:
-            self._console.print(Padding(f"[italic]{escape(question)}[/]", (0, 0, 0, INDENT - 2)))
+            self._console.print(
+                Padding(f"[italic]{escape(question)}[/]", (0, 0, 0, INDENT - 2), expand=False)
+            )
             table = Table.grid(padding=(0, 2))
             table.add_column(style="dim", justify="right")
             table.add_column(style="cyan", no_wrap=True)
             table.add_column(no_wrap=True, overflow="ellipsis", max_width=ANSWER_CHARACTERS)
             for key, words, similarity in hits:
                 table.add_row(f"{similarity:.2f}", escape(key), escape(_first_line(words)))
-            self._console.print(Padding(table, (0, 0, 0, INDENT)))
+            self._console.print(Padding(table, (0, 0, 0, INDENT), expand=False))
 
     def survived(self, killed: str, leader: str | None, ledger: Ledger, pause: Pause | None) -> None:
         """How the kill went."""
@@ -184,7 +188,7 @@ class Show:
                 f"{digest.vectors:,} of {digest.dimension}",
                 f"[{style}]{digest.value}[/]",
             )
-        self._console.print(Padding(table, (0, 0, 0, INDENT)))
+        self._console.print(Padding(table, (0, 0, 0, INDENT), expand=False))
         if not findings.differing:
             self.done("identical, to the last bit")
             return
@@ -230,7 +234,7 @@ class Show:
     def _line(self, mark: str, words: str) -> None:
         table = Table.grid(padding=(0, 1))
         table.add_row(mark, escape(words))
-        self._console.print(Padding(table, (0, 0, 0, INDENT - 2)))
+        self._console.print(Padding(table, (0, 0, 0, INDENT - 2), expand=False))
 
 
 def _first_line(words: str) -> str:
