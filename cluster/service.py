@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cluster.api.oracle import Oracle
     from cluster.api.service import Ack
     from cluster.applier import Applier, Decided
+    from cluster.catalog import Catalog
     from cluster.commands import Command
     from cluster.config import NodeSettings
     from cluster.embedding import Embedder
@@ -89,6 +90,10 @@ class NodeService:
     @property
     def max_request_bytes(self) -> int:
         return self._settings.max_request_bytes
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._applier.catalog
 
     def is_leader(self) -> bool:
         return self._raft.status().role == "leader"
