@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.api.oracle import Oracle
+    from cluster.catalog import Catalog
     from cluster.commands import Command
     from cluster.engine import Engine
     from cluster.machine import Outcome
@@ -51,6 +52,16 @@ class Service(Protocol):
         """A real `chroma run` that words the refusal of requests the decoder cannot read."""
         ...
 
+    @property
+    def catalog(self) -> Catalog:
+        """Tenants, databases and collections as applied here; to look at, never to change."""
+        ...
+
+    @property
+    def reason(self) -> str | None:
+        """Why this node does not serve, or None."""
+        ...
+
     def is_leader(self) -> bool:
         """Whether this node takes writes itself at the moment."""
         ...
@@ -61,6 +72,10 @@ class Service(Protocol):
 
     def leader_url(self) -> str | None:
         """Base URL of the leader's HTTP API (`http://host:port`), or None if unknown."""
+        ...
+
+    def observe(self, index: int) -> None:
+        """An answer with this log index was passed on to a client here."""
         ...
 
     async def write(
@@ -87,6 +102,11 @@ class Service(Protocol):
         """
         ...
 
-    async def embed(self, collection_id: str, texts: Sequence[str]) -> tuple[list[bytes], str, int]:
-        """Vectors (float32 bytes), model fingerprint and dimension for `texts`; at the leader."""
+    async def embed(
+        self, collection_id: str, texts: Sequence[str], *, query: bool = False
+    ) -> tuple[list[bytes], str, int]:
+        """Vectors (float32 bytes), model fingerprint and dimension for `texts`, made at the leader.
+
+        `query` for texts that are searched with.
+        """
         ...

@@ -1,0 +1,303 @@
+"""Routes of tenants, databases and collections."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from cluster.api.decode import (
+    CollectionChange,
+    NewCollection,
+    decode_collection_change,
+    decode_name,
+    decode_new_collection,
+    decode_page,
+)
+from cluster.api.names import (
+    check_database_name,
+    invalid,
+    name_problem,
+    no_collection,
+    parse_collection_id,
+    parse_uuid,
+)
+from cluster.commands import (
+    CreateCollection,
+    CreateDatabase,
+    CreateTenant,
+    DeleteCollection,
+    DeleteDatabase,
+    UpdateCollection,
+    UpdateTenant,
+)
+from cluster.embedding_policy import check_configuration
+from cluster.errors import Refusal
+from cluster.reads import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohttp import web
+
+    from cluster.api.decode import Page
+    from cluster.api.exchange import Exchange
+    from cluster.api.oracle import Answer
+    from cluster.engine import Engine
+
+# ------------------------------------------------------------------------------------ tenants
+
+
+async def create_tenant(exchange: Exchange) -> web.StreamResponse:
+    name = decode_name(exchange.body)
+    refusal = await asyncio.to_thread(exchange.service.scratch.judge_create_tenant, name)
+    if refusal is not None:
+        raise refusal
+    return await exchange.outcome(CreateTenant(name))
+
+
+async def get_tenant(exchange: Exchange) -> web.StreamResponse:
+    name = exchange.parameters["tenant_name"]
+    catalog = exchange.service.catalog
+    if not await exchange.read(None, lambda _: catalog.has_tenant(name)):
+        raise Refusal(404, "NotFoundError", f"Tenant [{name}] not found")
+    # A single Chroma takes a resource name and forgets it.
+    return exchange.json({"name": name, "resource_name": None})
+
+
+async def update_tenant(exchange: Exchange) -> web.StreamResponse:
+    resource_name = decode_name(exchange.body, "resource_name")
+    return await exchange.outcome(UpdateTenant(exchange.parameters["tenant_name"], resource_name))
+
+
+# ---------------------------------------------------------------------------------- databases
+
+
+async def create_database(exchange: Exchange) -> web.StreamResponse:
+    name = decode_name(exchange.body)
+    problem = name_problem(name)
+    if problem is not None:
+        raise invalid(problem)
+    return await exchange.outcome(CreateDatabase(exchange.parameters["tenant"], name, str(uuid.uuid4())))
+
+
+async def list_databases(exchange: Exchange) -> web.StreamResponse:
+    page = decode_page(exchange.query)
+    tenant, catalog = exchange.parameters["tenant"], exchange.service.catalog
+    found = await exchange.read(None, lambda _: catalog.databases(tenant))
+    shown = [_database(one.database_id, one.name, one.tenant) for one in _cut(found, page)]
+    return exchange.json(shown)
+
+
+async def get_database(exchange: Exchange) -> web.StreamResponse:
+    tenant, name = exchange.parameters["tenant"], exchange.parameters["database"]
+    check_database_name(name)
+    catalog = exchange.service.catalog
+    found = await exchange.read(None, lambda _: catalog.database(tenant, name))
+    if found is None:
+        raise Refusal(404, "NotFoundError", f"Database [{name}] not found. Are you sure it exists?")
+    return exchange.json(_database(found.database_id, found.name, found.tenant))
+
+
+async def delete_database(exchange: Exchange) -> web.StreamResponse:
+    return await exchange.outcome(
+        DeleteDatabase(exchange.parameters["tenant"], exchange.parameters["database"])
+    )
+
+
+# -------------------------------------------------------------------------------- collections
+
+
+async def create_collection(exchange: Exchange) -> web.StreamResponse:
+    wanted = await exchange.work(decode_new_collection, exchange.body)
+    for given in (wanted.configuration, wanted.schema):
+        if (refusal := check_configuration(given)) is not None:
+            raise refusal
+    check_database_name(exchange.parameters["database"])
+    refusal = await asyncio.to_thread(_judge_creation, exchange, wanted)
+    if refusal is not None:
+        answer = await exchange.service.oracle.ask(
+            exchange.method, exchange.oracle_target(), exchange.body, exchange.headers.get("Content-Type")
+        )
+        return _worded(exchange, answer, refusal)
+    return await exchange.outcome(
+        CreateCollection(
+            exchange.parameters["tenant"],
+            exchange.parameters["database"],
+            wanted.name,
+            str(uuid.uuid4()),
+            wanted.get_or_create,
+            wanted.metadata,
+            wanted.configuration,
+            wanted.schema,
+        )
+    )
+
+
+async def list_collections(exchange: Exchange) -> web.StreamResponse:
+    page = decode_page(exchange.query)
+    tenant, database = exchange.parameters["tenant"], exchange.parameters["database"]
+    check_database_name(database)
+    catalog = exchange.service.catalog
+
+    def read(engine: Engine) -> list[dict[str, Any]]:
+        if page.limit is None and page.offset == 0:
+            return engine.collections(tenant, database)
+        wanted = _cut(catalog.collections(tenant, database), page)
+        return [one for entry in wanted if (one := _collection(engine, entry.collection_id)) is not None]
+
+    return exchange.json(await exchange.read(None, read))
+
+
+async def count_collections(exchange: Exchange) -> web.StreamResponse:
+    tenant, database = exchange.parameters["tenant"], exchange.parameters["database"]
+    check_database_name(database)
+    catalog = exchange.service.catalog
+    return exchange.json(await exchange.read(None, lambda _: len(catalog.collections(tenant, database))))
+
+
+async def get_collection(exchange: Exchange) -> web.StreamResponse:
+    """By name, though the route calls it `collection_id`."""
+    parameters = exchange.parameters
+    tenant, database, name = parameters["tenant"], parameters["database"], parameters["collection_id"]
+    check_database_name(database)
+    catalog = exchange.service.catalog
+
+    def read(engine: Engine) -> dict[str, Any] | None:
+        entry = catalog.collection_named(tenant, database, name)
+        return None if entry is None else _collection(engine, entry.collection_id)
+
+    return _found(exchange, await exchange.read(None, read), name)
+
+
+async def get_collection_by_id(exchange: Exchange) -> web.StreamResponse:
+    parameters = exchange.parameters
+    tenant, database = parameters["tenant"], parameters["database"]
+    check_database_name(database)
+    collection_id = parse_uuid(parameters["collection_id"])
+    if collection_id is None:
+        raise invalid("Validation error: collection_id: Invalid collection ID format, expected UUID")
+    catalog = exchange.service.catalog
+
+    def read(engine: Engine) -> dict[str, Any] | None:
+        entry = catalog.collection(collection_id)
+        if entry is None or (entry.tenant, entry.database) != (tenant, database):
+            return None
+        return _collection(engine, collection_id)
+
+    return _found(exchange, await exchange.read(None, read), collection_id)
+
+
+async def update_collection(exchange: Exchange) -> web.StreamResponse:
+    change = await exchange.work(decode_collection_change, exchange.body)
+    if (refusal := check_configuration(change.new_configuration)) is not None:
+        raise refusal
+    check_database_name(exchange.parameters["database"])
+    collection_id = parse_collection_id(exchange.parameters["collection_id"])
+    current, _ = await exchange.service.read(
+        Level.LINEARIZABLE, None, None, collection_id, lambda engine: _collection(engine, collection_id)
+    )
+    refusal = await asyncio.to_thread(_judge_change, exchange, current, change)
+    if refusal is not None:
+        answer = await exchange.ask_with_collection()
+        # Chroma reads the whole body before it looks for the collection, and judges it after that.
+        if current is None and (answer is None or answer.status != 422):
+            raise no_collection(collection_id)
+        return _worded(exchange, answer, refusal)
+    if current is None:
+        raise no_collection(collection_id)
+    return await exchange.outcome(
+        UpdateCollection(collection_id, change.new_name, change.new_metadata, change.new_configuration)
+    )
+
+
+async def delete_collection(exchange: Exchange) -> web.StreamResponse:
+    parameters = exchange.parameters
+    check_database_name(parameters["database"])
+    return await exchange.outcome(
+        DeleteCollection(parameters["tenant"], parameters["database"], parameters["collection_id"])
+    )
+
+
+async def fork_collection(exchange: Exchange) -> web.StreamResponse:
+    decode_name(exchange.body, "new_name")
+    check_database_name(exchange.parameters["database"])
+    check_single_region(exchange, "forking")
+    await exchange.find(parse_collection_id(exchange.parameters["collection_id"]))
+    raise Refusal(501, "ChromaError", "Collection forking is unsupported for local chroma")
+
+
+async def fork_count(exchange: Exchange) -> web.StreamResponse:
+    await _require(exchange)
+    raise Refusal(501, "ChromaError", "Count forks is unsupported for local chroma")
+
+
+async def indexing_status(exchange: Exchange) -> web.StreamResponse:
+    await _require(exchange)
+    raise Refusal(500, "InternalError", "Method scout_logs is not implemented")
+
+
+# ------------------------------------------------------------------------------------ helpers
+
+
+def check_single_region(exchange: Exchange, feature: str) -> None:
+    """Raises:
+    Refusal: the database's name has a topology in front.
+    """
+    if "+" in exchange.parameters["database"]:
+        raise invalid(f"multi-region databases do not support {feature}")
+
+
+async def _require(exchange: Exchange) -> None:
+    check_database_name(exchange.parameters["database"])
+    collection_id = parse_collection_id(exchange.parameters["collection_id"])
+    catalog = exchange.service.catalog
+    if await exchange.read(collection_id, lambda _: catalog.collection(collection_id)) is None:
+        raise no_collection(collection_id)
+
+
+def _judge_creation(exchange: Exchange, wanted: NewCollection) -> Refusal | None:
+    return exchange.service.scratch.judge_create_collection(
+        wanted.name, wanted.metadata, wanted.configuration, wanted.schema
+    )
+
+
+def _judge_change(
+    exchange: Exchange, current: dict[str, Any] | None, change: CollectionChange
+) -> Refusal | None:
+    if change == CollectionChange(None, None, None):
+        return None
+    return exchange.service.scratch.judge_update_collection(
+        current or {"schema": None}, change.new_name, change.new_metadata, change.new_configuration
+    )
+
+
+def _worded(exchange: Exchange, answer: Answer | None, refusal: Refusal) -> web.StreamResponse:
+    """Chroma's own words over HTTP for what the engine refuses, where it has them."""
+    if answer is None or not answer.is_refusal:
+        raise refusal
+    return exchange.passed_on(answer)
+
+
+def _collection(engine: Engine, collection_id: str) -> dict[str, Any] | None:
+    try:
+        return engine.collection(collection_id)
+    except Refusal as refusal:
+        if refusal.status != 404:
+            raise
+        return None
+
+
+def _found(exchange: Exchange, collection: dict[str, Any] | None, wanted: str) -> web.StreamResponse:
+    if collection is None:
+        raise Refusal(404, "NotFoundError", f"Collection [{wanted}] does not exist")
+    return exchange.json(collection)
+
+
+def _database(database_id: str, name: str, tenant: str) -> dict[str, str]:
+    return {"id": database_id, "name": name, "tenant": tenant}
+
+
+def _cut(found: Sequence[Any], page: Page) -> Sequence[Any]:
+    end = None if page.limit is None else page.offset + page.limit
+    return found[page.offset : end]
