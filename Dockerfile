@@ -9,7 +9,11 @@ ARG GO_IMAGE=golang:1.24
 
 FROM ${GO_IMAGE} AS toxiproxy-build
 ARG TOXIPROXY_VERSION=v2.12.0
-RUN CGO_ENABLED=0 GOBIN=/out go install "github.com/Shopify/toxiproxy/v2/cmd/server@${TOXIPROXY_VERSION}"
+ARG GOPROXY
+ARG GOSUMDB
+RUN --mount=type=secret,id=ca,target=/run/secrets/ca \
+    if [ -s /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi \
+ && CGO_ENABLED=0 GOBIN=/out go install "github.com/Shopify/toxiproxy/v2/cmd/server@${TOXIPROXY_VERSION}"
 
 FROM scratch AS toxiproxy
 COPY --from=toxiproxy-build /out/server /toxiproxy

@@ -89,15 +89,16 @@ def test_toxiproxy_only_runs_in_the_chaos_profile() -> None:
     }
 
 
-def test_each_directed_raft_link_has_a_proxy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_raft_connection_has_a_proxy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     proxies = {
         proxy["listen"].rpartition(":")[2]: (proxy["name"], proxy["upstream"])
         for proxy in json.loads((CONTAINERS / "toxiproxy.json").read_text())
     }
-    assert len(proxies) == 6
     services = _compose(**_chaos())
     for name in NODES:
         for other, peer in _node_settings(monkeypatch, services[name]).peers.items():
+            if name < other:  # the greater id dials
+                continue
             host, port = peer.raft.split(":")
             assert host == "toxiproxy"
             assert proxies.pop(port) == (f"raft-{name[-1]}-to-{other[-1]}", f"{other}:9001")
