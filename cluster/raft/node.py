@@ -113,6 +113,8 @@ class CorrectedNode(StockNode):
         self._transfer_sent = False
         self._stood_transfer = False
         self._unservable: set[str] = set()
+        self._shared: tuple[tuple[int, ...], Append, int] | None = None  # within one tick
+        self._ticked_s = clock()
         # Last, because SyncObj's constructor looks at every attribute, properties included.
         super().__init__(node_id, peer_ids, journal, transport, settings)
         self.quorum = (len(self.peers) + 1) // 2 + 1
@@ -252,6 +254,7 @@ class CorrectedNode(StockNode):
             self._begin_round_for_reads(now)
             self._replicate(now)
         self._compact()
+        self._ticked_s = now
         self.journal.flush()
         self._release_held()
         if self.state == LEADER:
@@ -263,6 +266,7 @@ class CorrectedNode(StockNode):
             self._follow_commit()
 
     def _lead(self, now: float) -> None:
+        self._forgive_own_stall(now)
         if not self._has_quorum(now):
             logger.warning(
                 "raft %s: lost touch with a majority, steps down in term %d", self.node_id, self.term
@@ -275,6 +279,13 @@ class CorrectedNode(StockNode):
                 return
         if now >= self._heartbeat_due_s:
             self._beat(now)
+
+    def _forgive_own_stall(self, now: float) -> None:
+        """While this node itself was held up it asked nobody: that is no sign against the others."""
+        gap = now - self._ticked_s
+        if gap > 3 * self._heartbeat_s:
+            for progress in self._progress.values():
+                progress.contact_s += min(gap, self._election_low_s) - self._heartbeat_s
 
     def _compact(self) -> None:
         if self.state == LEADER:
@@ -682,6 +693,7 @@ class CorrectedNode(StockNode):
                 self._send(peer, self._heartbeat(0))
 
     def _replicate(self, now: float) -> None:
+        self._shared = None
         for peer, progress in self._progress.items():
             if not self.is_connected(peer):
                 continue
@@ -693,6 +705,7 @@ class CorrectedNode(StockNode):
                     self._probe(peer, progress, now)
             else:
                 self._stream(peer, progress, now)
+        self._shared = None
 
     def _probe(self, peer: str, progress: Progress, now: float) -> None:
         journal = self.journal
@@ -730,15 +743,17 @@ class CorrectedNode(StockNode):
             progress.sent(message.prev_index + len(message.entries), size, now)
 
     def _append_message(self, next_index: int, max_bytes: int) -> tuple[Append, int]:
+        """Entries from next_index on. Followers at one place get one and the same message: encoded once."""
         journal = self.journal
-        rows = journal.read(next_index, journal.last_index, max_bytes)
-        entries = tuple(WireEntry(row.term, row.crc, row.payload) for row in rows)
-        size = sum(len(row.payload) + 64 for row in rows)
-        prev_term = journal.term_at(next_index - 1)
-        return (
-            Append(self.term, next_index - 1, prev_term, self.commit_index, self._floor, entries),
-            size,
-        )
+        key = (next_index, journal.last_index, self.commit_index, self._floor, max_bytes)
+        if self._shared is None or self._shared[0] != key:
+            rows = journal.read(next_index, journal.last_index, max_bytes)
+            entries = tuple(WireEntry(row.term, row.crc, row.payload) for row in rows)
+            size = sum(len(row.payload) + 64 for row in rows)
+            prev_term = journal.term_at(next_index - 1)
+            message = Append(self.term, next_index - 1, prev_term, self.commit_index, self._floor, entries)
+            self._shared = (key, message, size)
+        return self._shared[1], self._shared[2]
 
     # ------------------------------------------------------------------ handing over
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_TICK_BYTES = 4 * 1024 * 1024
+"""About how many bytes of proposals one tick takes (at least one proposal)."""
+
 
 @dataclass(slots=True)
 class _Proposal:
@@ -95,6 +98,7 @@ class RaftNode:
         self._stopping = threading.Event()
         self._stop_deadline_s: float | None = None
         self._hands_over = False
+        self._has_more = False
         self._applied = 0
         self._fault_told = False
         self._node: CorrectedNode | None = None
@@ -251,7 +255,8 @@ class RaftNode:
         assert transport is not None
         try:
             while not self._is_done(node):
-                transport.poll(max(0.0, node.next_deadline_s() - self._clock()))
+                due_s = node.next_deadline_s() - self._clock()
+                transport.poll(0.0 if self._has_more else max(0.0, due_s))
                 self._woken = False
                 self._take_requests(node)
                 node.doTick(0)
@@ -280,7 +285,7 @@ class RaftNode:
 
     def _take_requests(self, node: CorrectedNode) -> None:
         with self._lock:
-            proposals, self._queue = self._queue, deque()
+            proposals = self._next_proposals()
             reads, self._reads = self._reads, deque()
             calls, self._calls = self._calls, deque()
         for call in calls:
@@ -295,6 +300,17 @@ class RaftNode:
                 self._waiting.append((index, term, proposal))
         for future in reads:
             node.read_index(_answer_to(future, node))
+
+    def _next_proposals(self) -> list[_Proposal]:
+        """Called with the lock. Bounded, because one tick's entries are one fsync: heartbeats wait for it."""
+        taken: list[_Proposal] = []
+        size = 0
+        while self._queue and size < _TICK_BYTES:
+            proposal = self._queue.popleft()
+            size += len(proposal.payload)
+            taken.append(proposal)
+        self._has_more = bool(self._queue)
+        return taken
 
     def _on_commit(self, index: int) -> None:
         """From the node, before the tick's fsync: answer at once."""

@@ -30,6 +30,9 @@ CREATE TABLE IF NOT EXISTS entries(
 CREATE TABLE IF NOT EXISTS meta(
     id INTEGER PRIMARY KEY CHECK(id = 1), sequence INTEGER NOT NULL, body BLOB NOT NULL);
 """
+_PAGE_BYTES = 16384
+"""Large entries are written about twice as fast as with SQLite's 4096; small ones as fast."""
+_CHECKPOINT_BYTES = 16 * 1024 * 1024
 _MARK = struct.Struct(">QI")
 _MARK_SLOT_BYTES = 512
 
@@ -91,30 +94,41 @@ class SqliteStorage:
         self._read_lock = threading.Lock()
         self._is_closed = False  # guarded by _read_lock
         is_new = not path.exists() or path.stat().st_size == 0
+        self._mark = _Mark(f"{self.name}-mark", journal_is_new=is_new)
+        if is_new and self._mark.sequence:
+            self._mark.close()
+            raise _damaged(
+                self.name,
+                f"it is missing, but transaction {self._mark.sequence} had been written durably to it",
+            )
         self._writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
+            self._writer.execute(f"PRAGMA page_size={_PAGE_BYTES}")
             self._writer.execute("PRAGMA journal_mode=WAL")
             self._writer.execute("PRAGMA synchronous=FULL")
             self._writer.execute("PRAGMA cell_size_check=ON")
-            self._writer.execute("PRAGMA wal_autocheckpoint=4000")
+            self._writer.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_BYTES // _PAGE_BYTES}")
             self._writer.execute("PRAGMA journal_size_limit=67108864")
             if is_new:
                 self._writer.executescript(_SCHEMA)
             damage = [str(row[0]) for row in self._writer.execute("PRAGMA quick_check(3)")]
             if damage != ["ok"]:
                 raise _damaged(self.name, "; ".join(damage))
-            self._mark = _Mark(f"{self.name}-mark", create=is_new)
             self._check_mark()
             self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._reader.execute("PRAGMA query_only=ON")
         except sqlite3.DatabaseError as error:
-            self._writer.close()
+            self._abandon()
             if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
                 raise
             raise _damaged(self.name, str(error)) from error
         except BaseException:
-            self._writer.close()
+            self._abandon()
             raise
+
+    def _abandon(self) -> None:
+        self._writer.close()
+        self._mark.close()
 
     def _check_mark(self) -> None:
         row = self._writer.execute("SELECT sequence FROM meta").fetchone()
@@ -202,7 +216,8 @@ class _Mark:
     it may be older, which only makes the check weaker.
     """
 
-    def __init__(self, name: str, *, create: bool) -> None:
+    def __init__(self, name: str, *, journal_is_new: bool) -> None:
+        create = journal_is_new and not os.path.exists(name)
         flags = os.O_RDWR | (os.O_CREAT if create else 0)
         try:
             self._fd = os.open(name, flags, 0o600)
@@ -213,6 +228,7 @@ class _Mark:
                 "directory and let it join again as a new node."
             ) from None
         if create:
+            # Before the journal itself is made: a journal without a mark has surely lost it.
             os.pwrite(self._fd, bytes(_MARK_SLOT_BYTES * 2), 0)
             os.fsync(self._fd)
             _fsync_directory(os.path.dirname(os.path.abspath(name)))

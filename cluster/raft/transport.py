@@ -73,6 +73,7 @@ class TcpTransport(Transport):
         self._connections: set[_Connection] = set()
         self._broken: list[tuple[_Connection, str]] = []
         self._resolved: deque[tuple[str, list[_Address] | Exception]] = deque()
+        self._encoded: tuple[Any, bytes] | None = None
         self._upkeep_due_s = 0.0
         self._upkeep_last_s: float | None = None
         self._logged: dict[str, float] = {}
@@ -122,7 +123,7 @@ class TcpTransport(Transport):
         connection = None if state is None else state.connection
         if connection is None or connection.is_broken:
             return False
-        data = messages.encode(message)
+        data = self._encode(message)
         if type(message) is messages.Append and message.entries:
             if connection.writer.bulk_bytes > self._settings.inflight_bytes:
                 return False
@@ -135,6 +136,12 @@ class TcpTransport(Transport):
         self._write(connection)
         return not connection.is_broken
 
+    def _encode(self, message: Any) -> bytes:
+        """Followers at one place are sent one and the same message: encode it once."""
+        if self._encoded is None or self._encoded[0] is not message:
+            self._encoded = (message, messages.encode(message))
+        return self._encoded[1]
+
     def wake(self) -> None:
         """Make a waiting `poll` return; any thread."""
         with contextlib.suppress(BlockingIOError, OSError):
@@ -143,6 +150,7 @@ class TcpTransport(Transport):
     def poll(self, timeout_s: float) -> None:
         """Wait for the network up to `timeout_s`, then handle all that is there."""
         now = self._clock()
+        self._encoded = None
         if self._broken:
             timeout_s = 0.0
         wait_s = max(0.0, min(timeout_s, self._upkeep_due_s - now))
