@@ -85,9 +85,7 @@ class Call:
 
     A `WriteRecords` or ids-only `DeleteRecords` here may be merged from several proposals or be one
     part of a big one. `index` is the last entry it covers, `target` is None for tenants, databases
-    and reset. `dropped` names the collections that are gone afterwards (delete, reset). `catalogue`
-    tells whether it changes what Chroma says about tenants, databases or collections (a first
-    dimension included).
+    and reset. `dropped` names the collections that are gone afterwards (delete, reset).
     Repeating a call right after itself must change nothing: "already there" on a create and "not
     found" on a delete mean done.
     """
@@ -96,13 +94,6 @@ class Call:
     target: Target | None
     index: int
     dropped: tuple[str, ...] = ()
-    catalogue: bool = False
-
-    @property
-    def touches(self) -> frozenset[str | None]:
-        """What a read might see this call in: collection ids, and None for the catalogue."""
-        own = () if self.target is None else (self.target.collection_id,)
-        return frozenset((*own, *self.dropped, *((None,) if self.catalogue else ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,17 +406,13 @@ class Machine:
         elif isinstance(command, WriteRecords) and len(command.ids) > self._limits.max_records:
             first = plan.marker.part * self._limits.max_records
             last = first + self._limits.max_records
-            plan.work = Call(
-                _slice(command, first, last), target, origin.index, catalogue=bool(verdict.changes)
-            )
+            plan.work = Call(_slice(command, first, last), target, origin.index)
             if last < len(command.ids):
                 plan.marker = replace(plan.marker, part=plan.marker.part + 1, time_ms=origin.after.time_ms)
                 return False
         else:
-            records = isinstance(command, WriteRecords | DeleteRecords)
-            catalogue = not records or bool(verdict.changes)
-            plan.work = Call(command, target, origin.index, verdict.dropped, catalogue)
-            if records:
+            plan.work = Call(command, target, origin.index, verdict.dropped)
+            if isinstance(command, WriteRecords | DeleteRecords):
                 ids = set(command.ids or ())
                 if len(ids) == len(command.ids or ()):
                     plan.ids = ids
@@ -450,7 +437,7 @@ class Machine:
             return False
         plan.ids |= fresh
         plan.merged.append(command)
-        plan.work = replace(work, index=origin.index, catalogue=work.catalogue or bool(verdict.changes))
+        plan.work = replace(work, index=origin.index)
         plan.changes.extend(verdict.changes)
         plan.pending = verdict.after or plan.pending
         plan.proposals += 1

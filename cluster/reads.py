@@ -123,19 +123,6 @@ def behind(wanted: int, applied_index: int, node_id: str) -> Unavailable:
     )
 
 
-def read_token(collection_started: int, catalogue_started: int | None = None) -> int:
-    """The token of a read's answer from the started indices, taken after the engine answered.
-
-    A read of the catalogue has `catalogue_started` only; one that finds a collection by name has both.
-    """
-    return collection_started if catalogue_started is None else max(collection_started, catalogue_started)
-
-
-def session_index(collection_token: int, catalogue_token: int) -> int:
-    """The token to send with a read of a collection, from those that the session keeps."""
-    return max(collection_token, catalogue_token)
-
-
 def _parse_level(text: str | None, default: Level) -> Level:
     if text is None:
         return default

@@ -429,7 +429,7 @@ def check_against_model(replica: Replica, model: NaiveModel, outcomes: list[tupl
 
 
 relaxed = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
@@ -515,7 +515,6 @@ def test_neighbouring_adds_share_one_call_across_entries() -> None:
     work = replica.steps[-1].work
     assert isinstance(work, Call)
     assert work.index == 3
-    assert work.touches == {"c0", None}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,223 @@
+"""Imports go one way: shells import pure modules, never the reverse, and each library has its place.
+
+The layers are those of the house (see docs/architecture.md). Imports are read from the source,
+inside functions and for type checkers too; for cycles count those made when a module is loaded.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: Decisions: no I/O, no clock, no randomness, no threads. They know each other and these only.
+PURE = (
+    "cluster.errors",
+    "cluster.commands",
+    "cluster.catalog",
+    "cluster.requests",
+    "cluster.machine",
+    "cluster.grouping",
+    "cluster.reads",
+)
+HARMLESS = {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "hashlib",
+    "itertools",
+    "math",
+    "msgpack",
+    "re",
+    "typing",
+}
+IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__", "id", "hash"}
+
+#: Who may import what; a name that ends in a dot stands for everything in that package.
+PLACES = {
+    "pysyncobj": ("cluster.raft.",),
+    "sqlite3": ("cluster.raft.", "cluster.store"),
+    "chromadb_rust_bindings": (
+        "cluster.engine",
+        "cluster.engine_process",
+        "cluster.scratch",
+        "cluster.api.oracle",
+    ),
+    # A client of a cluster is a chromadb client; the demo is one, and embedding runs its functions.
+    "chromadb": (
+        "cluster.engine",
+        "cluster.engine_process",
+        "cluster.scratch",
+        "cluster.embedding",
+        "cluster.client",
+        "cluster.demo.",
+    ),
+    "wordllama": ("cluster.embedding",),
+    "aiohttp": ("cluster.api.", "cluster.server", "cluster.peers", "cluster.service", "lb."),
+    "rich": ("cluster.cli", "cluster.status_view", "cluster.up", "cluster.demo."),
+    # No byte from a wire or a disk is unpickled, anywhere.
+    "pickle": (),
+    "marshal": (),
+    "shelve": (),
+    "dill": (),
+    "cloudpickle": (),
+}
+
+#: What a layer may know of the project besides itself and the pure modules.
+LAYERS = {
+    "cluster.raft.": (),
+    "cluster.store": (),
+    "cluster.engine": ("cluster.engine_errors", "cluster.engine_process"),
+    "cluster.scratch": ("cluster.engine", "cluster.engine_errors"),
+    "cluster.applier": ("cluster.engine", "cluster.engine_errors", "cluster.store", "cluster.raft.interface"),
+    "cluster.proposer": ("cluster.raft.interface",),
+    "lb.": (),
+}
+
+
+class Import(NamedTuple):
+    module: str
+    line: int
+    at_load: bool
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def sources() -> dict[str, Path]:
+    return {
+        _name(path): path for folder in ("cluster", "lb") for path in sorted((ROOT / folder).rglob("*.py"))
+    }
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(sources()[name].read_text(encoding="utf-8"))
+
+
+@cache
+def imports(name: str) -> tuple[Import, ...]:
+    """Every import of a module: statements anywhere, and import_module of a literal name."""
+    later = [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+    ]
+    found: list[Import] = []
+    for node in ast.walk(tree(name)):
+        modules: list[str] = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}:{node.lineno}: relative import"
+            # `from package import module` names a module, `from module import noun` does not.
+            module = node.module or ""
+            submodules = [f"{module}.{alias.name}" for alias in node.names]
+            modules = [full if full in sources() else module for full in submodules]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "importlib.import_module",
+            "import_module",
+        ):
+            modules = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+        if modules:
+            line = node.lineno  # type: ignore[attr-defined]
+            at_load = not any(first <= line <= last for first, last in later)
+            found += [Import(module, line, at_load) for module in dict.fromkeys(modules)]
+    return tuple(found)
+
+
+def is_in(module: str, places: tuple[str, ...]) -> bool:
+    """Whether a module is one of `places`, or in a package there that ends in a dot."""
+    return any(f"{module}.".startswith(place) if place.endswith(".") else module == place for place in places)
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_import_only_pure_ones(name: str) -> None:
+    odd = [found for found in imports(name) if found.module not in PURE and top(found.module) not in HARMLESS]
+    assert odd == []
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_use_no_impure_builtins(name: str) -> None:
+    """Not `hash` and `id` either: they differ from process to process."""
+    names = {node.id for node in ast.walk(tree(name)) if isinstance(node, ast.Name)}
+    assert names & IMPURE_BUILTINS == set()
+
+
+@pytest.mark.parametrize("library", sorted(PLACES))
+def test_each_library_has_its_place(library: str) -> None:
+    strangers = [
+        f"{name}:{found.line}"
+        for name in sources()
+        for found in imports(name)
+        if top(found.module) == library and not is_in(name, PLACES[library])
+    ]
+    assert strangers == []
+
+
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_a_layer_knows_only_what_is_below_it(layer: str) -> None:
+    members = [name for name in sources() if is_in(name, (layer,))]
+    assert members, f"{layer} is gone: correct this test"
+    strangers = [
+        f"{name}:{found.line} imports {found.module}"
+        for name in members
+        for found in imports(name)
+        if top(found.module) in ("cluster", "lb")
+        and found.module not in PURE
+        and not is_in(found.module, (layer, *LAYERS[layer]))
+    ]
+    assert strangers == []
+
+
+def test_handlers_do_not_reach_around_the_service() -> None:
+    """What a handler may do to the node is what `cluster.api.service` says."""
+    hidden = ("cluster.raft.", "cluster.applier", "cluster.store", "cluster.service", "cluster.server")
+    # Between nodes, not for Chroma's clients: it serves one node's insides by their own type.
+    own = ("cluster.api.cluster_routes",)
+    strangers = [
+        f"{name}:{found.line} imports {found.module}"
+        for name in sources()
+        if is_in(name, ("cluster.api.",)) and name not in own
+        for found in imports(name)
+        if is_in(found.module, hidden)
+    ]
+    assert strangers == []
+
+
+def test_no_module_is_imported_by_what_it_imports() -> None:
+    graph = {
+        name: {found.module for found in imports(name) if found.at_load and found.module in sources()}
+        - {name}
+        for name in sources()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, "cycle: " + " -> ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for imported in sorted(graph[name]):
+                visit(imported, (*path, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+def test_the_pure_modules_are_all_there() -> None:
+    assert set(PURE) <= set(sources())
