@@ -138,7 +138,7 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
             # First hand leadership over, so that the others take writes while this one drains.
             await asyncio.to_thread(raft.transfer_leadership)
             service.stop_serving()
-            feed.changed()
+            feed.close()
             await runner.cleanup()
         finally:
             await asyncio.to_thread(applier.stop)

@@ -28,6 +28,12 @@ class StatusFeed:
         self._loop = loop
         self._waiting: set[asyncio.Future[None]] = set()
         self._wake_is_scheduled = False
+        self.closed = False
+
+    def close(self) -> None:
+        """Let all watchers see the last status and go; to be called on the loop."""
+        self.closed = True
+        self._wake()
 
     def changed(self) -> None:
         """Something that the status shows may have changed."""
@@ -86,10 +92,12 @@ async def _watch(
     response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
     await response.prepare(request)
     with contextlib.suppress(ConnectionResetError):  # the watcher went away
-        while True:
+        # A stream that went on would hold up the end of a node that is told to stop.
+        while not feed.closed:
             await response.write(orjson.dumps(status()) + b"\n")
             await asyncio.sleep(STATUS_MIN_GAP_S)
             await feed.wait(STATUS_PERIOD_S - STATUS_MIN_GAP_S)
+        await response.write(orjson.dumps(status()) + b"\n")
     return response
 
 

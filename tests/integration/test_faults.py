@@ -243,6 +243,7 @@ def test_leadership_is_handed_over_when_the_leader_is_stopped_politely(cluster: 
     leader = cluster.leader()
     cluster.kill(leader, signal.SIGTERM)
     cluster.wait("another leader", lambda: _other_leader(cluster, leader["id"]))
+    cluster.wait("the old one to end", lambda: cluster.node(leader["id"])["pid"] is None)
     writers.wait_acknowledged(len(writers.acknowledged) + 50)
     writers.stop()
     assert not writers.unknown
