@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cluster.demo.story import Findings
 
 INDENT = 4
-ANSWER_CHARACTERS = 60
+NAME_CHARACTERS = 32
 SHOWN_DIFFERENCES = 5
 
 
@@ -102,6 +102,7 @@ class Show:
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,
         )
         with progress:
             yield Bar(progress, progress.add_task("", total=total))
@@ -139,9 +140,9 @@ class Show:
                 Padding(f"[italic]{escape(question)}[/]", (0, 0, 0, INDENT - 2), expand=False)
             )
             table = Table.grid(padding=(0, 2))
-            table.add_column(style="dim", justify="right")
-            table.add_column(style="cyan", no_wrap=True)
-            table.add_column(no_wrap=True, overflow="ellipsis", max_width=ANSWER_CHARACTERS)
+            table.add_column(style="dim", no_wrap=True, min_width=4)
+            table.add_column(style="cyan", no_wrap=True, min_width=NAME_CHARACTERS, max_width=NAME_CHARACTERS)
+            table.add_column(no_wrap=True, overflow="ellipsis")
             for key, words, similarity in hits:
                 table.add_row(f"{similarity:.2f}", escape(key), escape(_first_line(words)))
             self._console.print(Padding(table, (0, 0, 0, INDENT), expand=False))
@@ -176,6 +177,7 @@ class Show:
         table.add_column("node")
         table.add_column("records", justify="right")
         table.add_column("vectors", justify="right")
+        table.add_column("dimensions", justify="right")
         table.add_column("digest of everything")
         values = Counter(digest.value for digest in findings.digests.values())
         usual = values.most_common(1)[0][0] if values else ""
@@ -185,7 +187,8 @@ class Show:
             table.add_row(
                 f"{name}{killed}",
                 f"{digest.records:,}",
-                f"{digest.vectors:,} of {digest.dimension}",
+                f"{digest.vectors:,}",
+                f"{digest.dimension}",
                 f"[{style}]{digest.value}[/]",
             )
         self._console.print(Padding(table, (0, 0, 0, INDENT), expand=False))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from cluster.demo.corpus import Text
 
-DEFAULT_TEXTS: Final = 4000
+DEFAULT_TEXTS: Final = 5000
 COLLECTION: Final = "python-documentation"
 #: The first share is indexed in peace, the rest while the leader is killed.
 PEACEFUL_SHARE: Final = 0.7
@@ -43,11 +43,11 @@ CATCH_UP_S: Final = 120.0
 READ_BACK_PAGE: Final = 200
 
 QUESTIONS: Final = (
-    "What is the difference between break and continue?",
+    "What is the difference between break and continue in a loop?",
     "How do I compress a file with gzip?",
     "compute the mean and the median of some numbers",
     "open a web page in the browser",
-    "run another program and capture its output",
+    "turn a Python object into JSON text",
     "How do I send an email over SMTP?",
 )
 
@@ -158,9 +158,6 @@ def _index_and_survive(
         )
     show.done(f"{peaceful:,} texts in {took_s:.1f} s ({peaceful / took_s:,.0f} a second)")
 
-    show.step("Ask in plain language")
-    show.answers(_ask(collection))
-
     show.step("Kill the leader with -9 while four writers are busy")
     killed = _write_through_a_kill(show, cluster, collection, texts[peaceful:], ledger)
     findings.killed = killed.node.id
@@ -173,6 +170,9 @@ def _index_and_survive(
     with show.waiting("reading back every acknowledged id"):
         findings.lost = ledger.lost(_read_back(collection, list(ledger.words)))
     show.read_back(findings)
+
+    show.step(f"Ask in plain language, while {killed.node.id} is still dead")
+    show.answers(_ask(collection))
 
     show.step(f"Bring {killed.node.id} back")
     with show.waiting(f"starting {killed.node.id}, which missed a part of the log"):
