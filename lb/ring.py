@@ -115,7 +115,11 @@ class Ring:
             reason = f"belongs to cluster {status.cluster}, not to {self.cluster}"
         if reason and status.healthy:
             status = dataclasses.replace(status, healthy=False)
-        return self._with(node_id, status=status, heard_at=now, reason=reason)
+        changes: dict[str, Any] = {"status": status, "heard_at": now, "reason": reason}
+        if self.member(node_id).status is None:
+            # Back on a new stream: what failed on the old connections is no longer held against it.
+            changes["shunned_until"] = 0.0
+        return self._with(node_id, **changes)
 
     def lost(self, node_id: str, reason: str) -> Ring:
         """The status stream of `node_id` broke or could not be opened: ejected until a line arrives."""

@@ -75,7 +75,8 @@ class Balancer:
             self._listener.close()
         if self._server is not None:
             self._server.pre_shutdown()
-            await self._server.shutdown(self._settings.drain_ms / 1000)
+            # To aiohttp, a timeout of zero means none.
+            await self._server.shutdown(max(self._settings.drain_ms / 1000, 0.001))
         await self._floor.stop()
         await self._watch.stop()
         await self._upstream.stop()

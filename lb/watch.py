@@ -160,9 +160,9 @@ class Watch:
 
 
 def _outline(ring: Ring) -> tuple[object, ...]:
-    """What others wait for: who leads in which term, and who can be used for what."""
+    """What others wait for: who leads which cluster in which term, and who can be used for what."""
     leader = ring.leader()
     return (
-        (leader.node_id, leader.status.term) if leader and leader.status else None,
+        (leader.node_id, leader.status.term, leader.status.cluster) if leader and leader.status else None,
         tuple((member.healthy, member.status is not None) for member in ring.members),
     )

@@ -1,0 +1,175 @@
+"""Health, ejection, rotation and the choice of the leader, as values."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from lb.ring import Ring, Status
+
+NODES = {"a": "http://a", "b": "http://b", "c": "http://c"}
+NOBODY: frozenset[str] = frozenset()
+
+
+def status(node_id: str, **changes: Any) -> Status:
+    plain = Status(node_id, "x", "follower", 1, None, 10, True, "")
+    return dataclasses.replace(plain, **changes)
+
+
+def ring_of(*statuses: Status, now: float = 0.0) -> Ring:
+    ring = Ring.of(NODES)
+    for each in statuses:
+        ring = ring.heard(each.node_id, each, now)
+    return ring
+
+
+def readers(ring: Ring, wanted: int = 0, avoid: frozenset[str] = NOBODY, **options: Any) -> list[str | None]:
+    chosen = [ring.reader(turn, wanted, avoid, options.pop("now", 0.0), **options) for turn in range(6)]
+    return [member.node_id if member else None for member in chosen]
+
+
+def test_nobody_heard_nobody_chosen() -> None:
+    ring = Ring.of(NODES)
+    assert ring.leader() is None
+    assert readers(ring) == [None] * 6
+    assert readers(ring, lenient=True) == [None] * 6
+
+
+def test_reads_rotate_over_healthy_nodes() -> None:
+    assert readers(ring_of(status("a"), status("b"), status("c"))) == ["a", "b", "c"] * 2
+
+
+def test_reads_rotate_over_caught_up_nodes_only() -> None:
+    ring = ring_of(status("a", applied_index=9), status("b"), status("c", applied_index=12))
+    assert readers(ring, wanted=10) == ["b", "c"] * 3
+
+
+def test_if_nobody_shows_the_index_the_leader_is_asked() -> None:
+    ring = ring_of(status("a"), status("b", role="leader"), status("c"))
+    assert readers(ring, wanted=99) == ["b"] * 6
+    assert readers(ring, wanted=99, avoid=frozenset("b")) == ["a", "c"] * 3
+
+
+def test_nodes_tried_before_are_avoided_to_the_last() -> None:
+    ring = ring_of(status("a"), status("b"), status("c"))
+    assert readers(ring, avoid=frozenset("ab")) == ["c"] * 6
+    assert readers(ring, avoid=frozenset("abc")) == [None] * 6
+
+
+def test_silence_ejects_and_the_next_line_takes_back() -> None:
+    ring = ring_of(status("a"), status("b"), now=100.0).heard("a", status("a"), 100.5)
+    ring = ring.swept(101.2, silence_s=1.0)
+    assert readers(ring) == ["a"] * 6
+    assert "silent" in ring.member("b").reason
+    ring = ring.heard("b", status("b"), 101.3)
+    assert readers(ring) == ["a", "b"] * 3
+    assert ring.member("b").reason == ""
+
+
+def test_exactly_the_allowed_silence_does_not_eject() -> None:
+    ring = ring_of(status("a"), now=100.0)
+    assert ring.swept(101.0, silence_s=1.0) == ring
+
+
+def test_silence_while_the_balancer_stood_still_is_forgiven() -> None:
+    ring = ring_of(status("a"), now=100.0).forgiven(5.0)
+    assert ring.swept(105.5, silence_s=1.0).healthy()
+
+
+def test_a_broken_stream_ejects_at_once() -> None:
+    ring = ring_of(status("a", role="leader"), status("b")).lost("a", "reset")
+    assert readers(ring) == ["b"] * 6
+    assert ring.leader() is None
+    assert ring.member("a").reason == "reset"
+
+
+def test_a_node_that_says_it_is_not_healthy_is_used_for_lenient_reads_only_if_no_other_is() -> None:
+    sick = status("a", healthy=False, reason="no quorum")
+    ring = ring_of(sick)
+    assert readers(ring) == [None] * 6
+    assert readers(ring, lenient=True) == ["a"] * 6
+    assert ring.member("a").reason == "no quorum"
+    assert readers(ring_of(sick, status("b")), lenient=True) == ["b"] * 6
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        ({}, None),
+        ({"a": 3}, "a"),
+        ({"a": 3, "b": 5, "c": 4}, "b"),  # cut-off leaders still claim their own terms
+    ],
+)
+def test_the_highest_claim_leads(claims: dict[str, int], expected: str | None) -> None:
+    statuses = [
+        status(name, role="leader" if name in claims else "follower", term=claims.get(name, 9))
+        for name in NODES
+    ]
+    leader = ring_of(*statuses).leader()
+    assert (leader.node_id if leader else None) == expected
+
+
+def test_a_leader_that_is_not_healthy_gets_no_writes() -> None:
+    assert ring_of(status("a", role="leader", healthy=False)).leader() is None
+
+
+def test_shunned_nodes_serve_only_if_no_other_can() -> None:
+    ring = ring_of(status("a"), status("b")).shunned("a", until=5.0)
+    assert readers(ring, now=4.0) == ["b"] * 6
+    assert ring.reader(0, 0, frozenset("b"), 4.0) is not None
+    assert {ring.reader(turn, 0, NOBODY, 5.0) for turn in (0, 1)} == set(ring.healthy())
+    alone = ring_of(status("a")).shunned("a", until=5.0)
+    assert readers(alone, now=4.0) == ["a"] * 6
+
+
+def test_a_node_that_comes_back_is_no_longer_shunned() -> None:
+    ring = ring_of(status("a"), status("b")).shunned("a", until=5.0)
+    assert readers(ring.heard("a", status("a"), 1.0)) == ["b"] * 6
+    assert readers(ring.lost("a", "reset").heard("a", status("a"), 1.0)) == ["a", "b"] * 3
+
+
+def test_a_node_under_a_wrong_name_is_not_used() -> None:
+    ring = Ring.of(NODES).heard("a", status("b"), 0.0)
+    assert not ring.healthy()
+    assert ring.member("a").reason == "answers as b, but is configured as a"
+
+
+def test_a_node_of_another_cluster_is_not_used() -> None:
+    ring = Ring.of(NODES, cluster="mine").heard("a", status("a", cluster="theirs"), 0.0)
+    assert not ring.healthy()
+    assert "theirs" in ring.member("a").reason
+    assert ring.heard("a", status("a", cluster="mine"), 0.0).healthy()
+
+
+LINE: dict[str, Any] = {
+    "id": "a",
+    "cluster": "x",
+    "role": "leader",
+    "term": 4,
+    "leader": "a",
+    "applied_index": 12,
+    "healthy": True,
+    "reason": None,
+    "lag": 0,
+}
+
+
+def test_a_status_line_is_read() -> None:
+    assert Status.of(LINE) == Status("a", "x", "leader", 4, "a", 12, True, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ([], "not a JSON object"),
+        (LINE | {"id": None}, "no str `id`"),
+        (LINE | {"term": "4"}, "no int `term`"),
+        (LINE | {"healthy": "yes"}, "no bool `healthy`"),
+        ({k: v for k, v in LINE.items() if k != "applied_index"}, "no int `applied_index`"),
+    ],
+)
+def test_what_is_no_status_line_is_refused(line: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Status.of(line)
