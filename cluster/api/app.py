@@ -168,7 +168,8 @@ def _walk(node: _Node, parts: list[str], at: int) -> _Node | None:
     part = parts[at]
     fixed = node.fixed.get(part)
     found = _walk(fixed, parts, at + 1) if fixed is not None else None
-    if found is None and node.named is not None and part:
+    # As in axum, a name in the middle of a path may be empty, but not at its end.
+    if found is None and node.named is not None and (part or at + 1 < len(parts)):
         found = _walk(node.named, parts, at + 1)
     return found
 

@@ -113,13 +113,10 @@ async def create_collection(exchange: Exchange) -> web.StreamResponse:
     for given in (wanted.configuration, wanted.schema):
         if (refusal := check_configuration(given)) is not None:
             raise refusal
-    check_database_name(exchange.parameters["database"])
     refusal = await asyncio.to_thread(_judge_creation, exchange, wanted)
     if refusal is not None:
-        answer = await exchange.service.oracle.ask(
-            exchange.method, exchange.oracle_target(), exchange.body, exchange.headers.get("Content-Type")
-        )
-        return _worded(exchange, answer, refusal)
+        return _worded(exchange, await exchange.ask(), refusal)
+    check_database_name(exchange.parameters["database"])
     return await exchange.outcome(
         CreateCollection(
             exchange.parameters["tenant"],
@@ -192,20 +189,23 @@ async def update_collection(exchange: Exchange) -> web.StreamResponse:
     change = await exchange.work(decode_collection_change, exchange.body)
     if (refusal := check_configuration(change.new_configuration)) is not None:
         raise refusal
+    if change.new_configuration is not None:
+        # Chroma reads all of the body before it looks at the path.
+        alone = CollectionChange(None, None, change.new_configuration)
+        if await asyncio.to_thread(_judge_change, exchange, None, alone) is not None:
+            answer = await exchange.ask()
+            if answer is not None and answer.status == 422:
+                return exchange.passed_on(answer)
     check_database_name(exchange.parameters["database"])
     collection_id = parse_collection_id(exchange.parameters["collection_id"])
     current, _ = await exchange.service.read(
         Level.LINEARIZABLE, None, None, collection_id, lambda engine: _collection(engine, collection_id)
     )
-    refusal = await asyncio.to_thread(_judge_change, exchange, current, change)
-    if refusal is not None:
-        answer = await exchange.ask_with_collection()
-        # Chroma reads the whole body before it looks for the collection, and judges it after that.
-        if current is None and (answer is None or answer.status != 422):
-            raise no_collection(collection_id)
-        return _worded(exchange, answer, refusal)
     if current is None:
         raise no_collection(collection_id)
+    refusal = await asyncio.to_thread(_judge_change, exchange, current, change)
+    if refusal is not None:
+        return _worded(exchange, await exchange.ask_with_collection(), refusal)
     return await exchange.outcome(
         UpdateCollection(collection_id, change.new_name, change.new_metadata, change.new_configuration)
     )

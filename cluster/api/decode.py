@@ -33,13 +33,15 @@ if TYPE_CHECKING:
 
 MAX_U32: Final = 2**32 - 1
 _MAX_I64: Final = 2**63 - 1
-#: Chroma's JSON reader gives up at 128 levels; below this no reader does.
-_SAFE_DEPTH: Final = 100
+#: Chroma's JSON reader gives up at 128 levels, and a field's value is in one already.
+_DEEPEST: Final = 127
 _INCLUDES: Final = frozenset({"distances", "documents", "embeddings", "metadatas", "uris"})
 _GET_INCLUDE: Final = ("documents", "metadatas")
 _QUERY_INCLUDE: Final = ("documents", "metadatas", "distances")
 _NUMBERS: Final = frozenset({int, float})
 _UNSIGNED: Final = re.compile(r"\+?[0-9]+")
+#: Where Chroma keeps the document among the metadata.
+_DOCUMENT_KEY: Final = "chroma:document"
 _READ_LEVELS: Final = frozenset({"index_and_wal", "index_only", "index_and_bounded_wal"})
 
 
@@ -161,6 +163,8 @@ def decode_records(kind: WriteKind, body: bytes) -> Records:
         problem = _validation([*_validation_lines(problem), f"metadatas: {bad_metadata}"])
     elif problem is not None and problem != ASK:
         problem = _as_refusal(problem)
+    if problem is None:
+        problem = _harmful(metadatas, documents)
     given: tuple[Sequence[Any] | None, ...] = (
         vectors.rows if vectors is not None else None,
         metadatas,
@@ -380,18 +384,23 @@ def _document(value: Any) -> str:
 
 
 def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(_SAFE_DEPTH):
-        level = [child for one in level for child in _children(one)]
+    """Raises:
+    Undecodable: nested so deeply that Chroma's JSON reader gives up on the body around it.
+    """
+    level = _containers([value])
+    for _ in range(_DEEPEST):
         if not level:
             return
+        level = _containers(child for one in level for child in _children(one))
     raise Undecodable
 
 
+def _containers(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if type(value) is dict or type(value) is list]
+
+
 def _children(value: Any) -> Iterable[Any]:
-    if type(value) is dict:
-        return cast("dict[str, Any]", value).values()
-    return cast("list[Any]", value) if type(value) is list else ()
+    return cast("dict[str, Any]", value).values() if type(value) is dict else cast("list[Any]", value)
 
 
 # ----------------------------------------------------------------------------------- metadata
@@ -453,6 +462,21 @@ def _metadata(
             read[key] = sparse
             good = good and sorted_
     return read, good
+
+
+def _harmful(
+    metadatas: tuple[Metadata | None, ...] | None, documents: tuple[str | None, ...] | None
+) -> Refusal | None:
+    """Refuse what Chroma takes and then breaks on, for good: no write is taken any more."""
+    for at, metadata in enumerate(metadatas or ()):
+        if metadata is None or type(metadata.get(_DOCUMENT_KEY, "")) is str:
+            continue
+        if documents is None or at >= len(documents) or documents[at] is None:
+            return invalid(
+                f"Invalid metadata at index {at}: {_DOCUMENT_KEY} is where Chroma keeps the document, and "
+                "any value but a string there stops it for good. Nothing was changed."
+            )
+    return None
 
 
 def _metadata_list(values: list[Any]) -> list[Any]:

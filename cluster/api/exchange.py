@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 JSON: Final = "application/json"
 #: Mark of a response that goes out without a content type, for which aiohttp would make one up.
-UNTYPED: Final = "untyped"
+UNTYPED: Final = web.ResponseKey("untyped", bool)
 #: Work on bodies above this is done in a thread; smaller ones take less time than the switch.
 _IN_THREAD_BYTES: Final = 128 * 1024
 
@@ -139,9 +139,7 @@ class Exchange:
 
     async def refuse(self) -> web.Response:
         """The refusal of a request that the decoder does not read, in Chroma's words."""
-        oracle = self.service.oracle
-        content_type = self.headers.get("Content-Type")
-        answer = await oracle.ask(self.method, self.oracle_target(), self.body, content_type)
+        answer = await self.ask()
         if answer is not None and answer.status == 404 and "collection_id" in self.route:
             # The body is well-formed; what is wrong with it comes after the collection was found.
             collection_id = parse_uuid(self.parameters["collection_id"])
@@ -156,6 +154,11 @@ class Exchange:
                 "/openapi.json for the forms of requests.",
             )
         return self.passed_on(answer)
+
+    async def ask(self) -> Answer | None:
+        """What Chroma answers to this request when it has nothing but the default database."""
+        target, content_type = self.oracle_target(), self.headers.get("Content-Type")
+        return await self.service.oracle.ask(self.method, target, self.body, content_type)
 
     async def ask_with_collection(self) -> Answer | None:
         """What Chroma answers to this request about a fresh, empty collection."""

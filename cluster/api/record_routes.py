@@ -10,6 +10,7 @@ import numpy as np
 from cluster.api.catalog_routes import check_single_region
 from cluster.api.decode import (
     ASK,
+    Delete,
     Query,
     Records,
     Undecodable,
@@ -26,6 +27,7 @@ from cluster.api.names import check_database_name, invalid, no_collection, parse
 from cluster.catalog import check_dimension
 from cluster.commands import DeleteRecords, WriteRecords
 from cluster.errors import Refusal
+from cluster.reads import Level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,9 +146,27 @@ async def delete(exchange: Exchange) -> web.StreamResponse:
     if problem is not None:
         await exchange.find(collection_id)
         raise problem
+    if filtered:
+        await _try_filter(exchange, collection_id, wanted)
     return await exchange.outcome(
         DeleteRecords(collection_id, wanted.ids, wanted.where, wanted.where_document, wanted.limit)
     )
+
+
+async def _try_filter(exchange: Exchange, collection_id: str, wanted: Delete) -> None:
+    """Read with the filter before it enters the log: one that fails here would fail every node."""
+
+    def read(engine: Engine) -> None:
+        engine.get(
+            collection_id,
+            ids=wanted.ids,
+            where=wanted.where,
+            where_document=wanted.where_document,
+            limit=1,
+            include=(),
+        )
+
+    await exchange.service.read(Level.EVENTUAL, None, None, collection_id, read)
 
 
 # -------------------------------------------------------------------------------------- reads

@@ -1,0 +1,796 @@
+"""Every answer of this project beside that of a real `chroma run`: status, content type and body.
+
+`NAMED_DIFFERENCES` lists what must be different, each with a test that it still is.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.differential import DATABASE, Pair, Request, chroma_run
+from tests.integration.single import SingleNode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
+
+A = "/api/v2"
+COLLECTIONS = f"{DATABASE}/collections"
+#: The collection of three dimensions that most requests are about, and one that is never there.
+C = f"{COLLECTIONS}/<main>"
+UNKNOWN = f"{COLLECTIONS}/165dc64c-708a-44cf-aba6-a54864f5ad6a"
+
+NAMED_DIFFERENCES = {
+    "code in a configuration": "Chroma stores it, here create and update are refused with 400",
+    "text only add": "Chroma: 422 missing field `embeddings`; here the leader embeds the documents",
+    "text only query": "Chroma: 422 missing field `query_embeddings`; here `query_texts` is embedded",
+    "text only update": "Chroma leaves the vector; here it is made anew, if the cluster made the old one",
+    "lists in collection metadata": "Chroma hangs up (a panic in its storage), here 400",
+    "collection by resource name": "Chroma hangs up on a well-formed name, here 501",
+    "refused write": "Chroma has fixed the collection's dimension by then, here it changed nothing",
+    "body as an array": "Chroma takes an array in the order of its fields, here 400",
+    "harmful metadata": "`chroma:document` with anything but a string breaks Chroma for good, here 400",
+    "negative zero": "Chroma stores the float 0.0 for `-0` in metadata, here the integer 0",
+    "heartbeat": "the time",
+    "ids": "each server makes its own for collections and databases",
+    "log index": "answers here carry X-Chroma-Log-Index, X-Chroma-Node and X-Chroma-Leader",
+    "committed": "with X-Chroma-Ack: committed a write is answered 202 before it is applied",
+}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    directory = tmp_path_factory.mktemp("differential")
+    with chroma_run(directory / "chroma") as chroma, SingleNode(directory / "ours") as ours:
+        both = Pair(chroma, ours.url)
+        both.create("main")
+        both.create("empty")
+        for request in _records():
+            assert both.difference(request) is None
+        yield both
+        both.close()
+
+
+def _post(path: str, body: Any, **headers: str) -> Request:
+    return Request("POST", path, body, headers)
+
+
+def _records() -> Iterator[Request]:
+    """What is in the main collection: twelve records, all kinds of metadata, no two at one distance."""
+    for at in range(12):
+        record: dict[str, Any] = {
+            "ids": [f"r{at}"],
+            "embeddings": [[at + 0.1, at * 0.5, 3.1 - at]],
+            "documents": [f"document number {at} of the bear" if at % 3 else None],
+            "metadatas": [
+                {
+                    "number": at,
+                    "even": at % 2 == 0,
+                    "half": at / 2,
+                    "word": f"w{at % 4}",
+                    "tags": ["a", f"t{at}"],
+                }
+                if at % 4
+                else None
+            ],
+            "uris": [f"http://example.org/{at}" if at % 5 == 0 else None],
+        }
+        yield _post(f"{C}/add", record)
+
+
+def base64_of(*values: float) -> str:
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
+
+
+def _raw(path: str, *bodies: str | bytes) -> list[Request]:
+    return [_post(path, body) for body in bodies]
+
+
+def _deep(levels: int) -> str:
+    return '{"where":' + '{"$and":[' * levels + '{"number":1},{"number":2}' + "]}" * levels + "}"
+
+
+SYSTEM = [
+    *[
+        Request("GET", f"{A}/{path}")
+        for path in ("version", "healthcheck", "pre-flight-checks", "auth/identity")
+    ],
+    *[
+        Request("GET", path)
+        for path in ("/", A + "/", "/api/v1", "/api/v1/", "/nope", f"{A}/nope", "//", "/docs")
+    ],
+    *[
+        Request(method, "/api/v1/collections")
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    ],
+    *[Request(method, f"{A}/heartbeat") for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")],
+    *[Request("DELETE", path) for path in (f"{A}/tenants", COLLECTIONS, f"{C}/add", f"{C}/count")],
+    *[Request("GET", path) for path in (f"{C}/add", f"{C}/functions/attach", f"{C}/get", f"{A}/reset")],
+    *[Request("POST", path, {}) for path in (f"{C}/count", C, f"{COLLECTIONS}/by-id/<main>", f"{A}/version")],
+    Request("GET", "/openapi.json"),
+    Request("GET", "/docs/"),
+    Request("GET", "/docs/nothing.js"),
+    Request("HEAD", f"{A}/version"),
+    Request("HEAD", f"{A}/nope"),
+    *[Request("GET", f"{A}/collections/{crn}") for crn in ("foo", "a:b", "::", "a:b:", "a:b:c:d")],
+    Request("GET", f"{COLLECTIONS}//count"),
+    Request("GET", f"{COLLECTIONS}/a%2Fb"),
+    Request("GET", f"{COLLECTIONS}/a%FFb"),
+    Request("GET", f"{COLLECTIONS}/by-id/%FF"),
+    Request("GET", f"{A}/tenants/%FF"),
+    Request("GET", f"{A}/tenants/default%5Ftenant"),
+    Request("GET", f"{COLLECTIONS}/by-id"),
+    Request("GET", f"{COLLECTIONS}/by-id/count"),
+]
+
+CONTENT = [
+    _post(f"{A}/tenants", '{"name":"abq0"}', **{"Content-Type": value})
+    for value in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+        "json",
+        "multipart/json",
+    )
+] + [
+    _post(f"{A}/tenants", f'{{"name":"abq{at}"}}', **{"Content-Type": value})
+    for at, value in enumerate(
+        ("application/vnd.x+json", "APPLICATION/JSON; charset=utf-8", "", "application/json;"), 1
+    )
+]
+
+TENANTS = [
+    *[
+        _post(f"{A}/tenants", {"name": name})
+        for name in ("ab", "", "t1x", "t1x", "é" * 3, "x" * 600, "a b/c", "éé")
+    ],
+    *_raw(
+        f"{A}/tenants",
+        "{}",
+        '{"name":1}',
+        '{"name":null}',
+        "[]",
+        "",
+        "null",
+        '{"name":"a"',
+        '{"name":"t","name":"t"}',
+    ),
+    *[Request("GET", f"{A}/tenants/{name}") for name in ("t1x", "nope", "default_tenant", "a%20b%2Fc")],
+    *[
+        Request("PATCH", f"{A}/tenants/{name}", {"resource_name": "x"})
+        for name in ("t1x", "nope", "default_tenant")
+    ],
+    *[
+        Request("PATCH", f"{A}/tenants/t1x", body)
+        for body in ("{}", '{"resource_name":5}', "", '{"resource_name":null}')
+    ],
+    Request("GET", f"{A}/tenants/t1x"),
+]
+
+_NAMES = (
+    "db1",
+    "db1",
+    "a",
+    "ab",
+    "-bad",
+    "bad-",
+    "a..b",
+    "1.2.3.4",
+    "abc+def",
+    "a+b",
+    "abc+def+ghi",
+    "x" * 512,
+    "x" * 513,
+)
+DATABASES = [
+    *[
+        _post(f"{A}/tenants/{tenant}/databases", {"name": name})
+        for tenant in ("t1x", "unknown")
+        for name in _NAMES
+    ],
+    *_raw(f"{A}/tenants/t1x/databases", "{}", '{"name":true}', "x", "[]"),
+    *[Request("GET", f"{A}/tenants/{tenant}/databases") for tenant in ("t1x", "unknown", "nothing")],
+    *[
+        Request("GET", f"{A}/tenants/t1x/databases?{query}")
+        for query in (
+            "limit=1",
+            "limit=1&offset=1",
+            "offset=100",
+            "limit=0",
+            "limit=x",
+            "limit=-1",
+            "limit=",
+            "limit=1.5",
+            "limit=4294967296",
+            "offset=%2B1",
+            "limit=1&limit=2",
+            "other=1",
+            "limit",
+            "offset=",
+        )
+    ],
+    *[
+        Request("GET", f"{A}/tenants/t1x/databases/{name}")
+        for name in ("db1", "ab", "nope", "abc+def", "%C3%A9")
+    ],
+    *[
+        Request("DELETE", f"{A}/tenants/t1x/databases/{name}")
+        for name in ("ab", "nope", "abc+def", "abc+def")
+    ],
+    Request("GET", f"{A}/tenants/t1x/databases"),
+    Request("GET", f"{A}/tenants/default_tenant/databases"),
+    Request("GET", f"{A}/tenants/default_tenant/databases/default_database"),
+]
+
+_CONFIGURATIONS: list[Any] = [
+    {"hnsw": {"space": "cosine"}},
+    {"hnsw": {"space": "ip", "ef_search": 7, "max_neighbors": 9}},
+    {"hnsw": {"space": "x"}},
+    {"hnsw": {"foo": 1}},
+    {"hnsw": {"ef_search": -1}},
+    {"hnsw": None},
+    {},
+    {"foo": 1},
+    {"spann": {"space": "l2"}},
+    {"hnsw": {"space": "l2"}, "spann": {"space": "l2"}},
+    {"hnsw": {"resize_factor": 0.5}},
+    {"hnsw": {"sync_threshold": 1}},
+    {"hnsw": {"ef_construction": 2**70}},
+    [],
+    "x",
+    5,
+    {"embedding_function": {"type": "legacy"}},
+    {"embedding_function": {"type": "unknown"}},
+    {"embedding_function": {"type": "known"}},
+    {"embedding_function": "x"},
+    {"embedding_function": {"type": "known", "name": "default", "config": {}}},
+    {"embedding_function": {"type": "known", "name": "mine", "config": {"a": [1, {"b": None}]}}},
+    {"hnsw": []},
+    {"hnsw": {"batch_size": 10, "sync_threshold": 5}},
+    {"hnsw": {"num_threads": 0}},
+]
+_SCHEMAS: list[Any] = [
+    {"defaults": {}, "keys": {}},
+    {},
+    [],
+    {"defaults": {}},
+    {"keys": {}},
+    {"defaults": {}, "keys": {"#x": {}}},
+    {"defaults": {"float_list": {"vector_index": {"enabled": True, "config": {}}}}, "keys": {}},
+    {"defaults": {}, "keys": {"a": {"string": {"string_inverted_index": {"enabled": False, "config": {}}}}}},
+    {
+        "defaults": {},
+        "keys": {"s": {"sparse_vector": {"sparse_vector_index": {"enabled": True, "config": {}}}}},
+    },
+    {"defaults": {}, "keys": {}, "source_attached_function_id": "x"},
+    {"defaults": {"foo": 1}, "keys": {}},
+    {"defaults": {}, "keys": {"#document": {"int": {"int_inverted_index": {"enabled": True, "config": {}}}}}},
+]
+_METADATAS: list[Any] = [
+    {},
+    {"a": 1},
+    {"a": 1.5, "b": True, "c": "x"},
+    {"a": None},
+    {"a": {"b": 1}},
+    {"#a": 1},
+    {"$a": 1},
+    {"": 1},
+    [],
+    5,
+    "x",
+    {"hnsw:space": "cosine"},
+    {"hnsw:space": "foo"},
+    {"hnsw:foo": 1},
+    {"hnsw:M": 5, "other": 1},
+    {"a": 2**63},
+    {"a": [1, "b"]},
+]
+
+CATALOG = [
+    *[
+        _post(COLLECTIONS, {"name": name})
+        for name in ("a", "ab", "-x-", "a..b", "1.2.3.4", "a b", "é", "x" * 513, "one", "one")
+    ],
+    *[_post(COLLECTIONS, {"name": "one", "get_or_create": value}) for value in (True, False, None, 1, "x")],
+    *_raw(
+        COLLECTIONS,
+        "",
+        "{",
+        "{}",
+        "[]",
+        "null",
+        '{"name":5}',
+        '{"name":"x","name":"y"}',
+        '{"nam":"a"}',
+        '{"name":"two" }x',
+    ),
+    *[
+        _post(COLLECTIONS, {"name": f"cfg{at}", "configuration": value})
+        for at, value in enumerate(_CONFIGURATIONS)
+    ],
+    *[_post(COLLECTIONS, {"name": f"sch{at}", "schema": value}) for at, value in enumerate(_SCHEMAS)],
+    *[_post(COLLECTIONS, {"name": f"met{at}", "metadata": value}) for at, value in enumerate(_METADATAS)],
+    _post(
+        COLLECTIONS,
+        {"name": "both", "schema": {"defaults": {}, "keys": {}}, "configuration": {"hnsw": {"space": "l2"}}},
+    ),
+    _post(f"{A}/tenants/default_tenant/databases/nope/collections", {"name": "abc"}),
+    _post(f"{A}/tenants/nope/databases/default_database/collections", {"name": "abc"}),
+    _post(f"{A}/tenants/default_tenant/databases/no/collections", {"name": "abc"}),
+    _post(f"{A}/tenants/default_tenant/databases/nope/collections", {"name": "a"}),
+    _post(f"{A}/tenants/t1x/databases/db1/collections", {"name": "one"}),
+    *[
+        Request("GET", f"{A}/tenants/{place}/collections{more}")
+        for place in ("t1x/databases/db1", "nope/databases/nope", "t1x/databases/no")
+        for more in (
+            "",
+            "_count",
+            "/one",
+            "/nope",
+            "?limit=1",
+            "?limit=0&offset=0",
+            "?offset=5",
+            "?limit=a",
+            "?offset=-1",
+        )
+    ],
+    *[
+        Request("GET", f"{COLLECTIONS}/{name}")
+        for name in ("main", "one", "nope", "<main>", "cfg0", "cfg21", "sch7", "met1")
+    ],
+    *[
+        Request("GET", f"{COLLECTIONS}/by-id/{name}")
+        for name in ("<main>", "nope", "165dc64c-708a-44cf-aba6-a54864f5ad6a")
+    ],
+    Request("GET", f"{DATABASE}/collections_count"),
+    Request("GET", f"{A}/tenants/t1x/databases/db1/collections/by-id/<main>"),
+    *[Request("DELETE", f"{COLLECTIONS}/{name}") for name in ("one", "one", "nope", "<main>", "met1")],
+    Request("DELETE", f"{A}/tenants/t1x/databases/no/collections/one"),
+    Request("DELETE", f"{A}/tenants/t1x/databases/db1"),
+    Request("GET", f"{A}/tenants/t1x/databases/db1/collections"),
+    Request("GET", f"{DATABASE}/collections_count"),
+]
+
+_CHANGES: list[Any] = [
+    {},
+    {"new_name": "other"},
+    {"new_name": "empty"},
+    {"new_name": "main"},
+    {"new_name": "x"},
+    {"new_name": 5},
+    {"new_name": None},
+    {"new_metadata": {}},
+    {"new_metadata": {"a": 1, "b": None}},
+    {"new_metadata": {"a": None}},
+    {"new_metadata": {"#a": 1}},
+    {"new_metadata": []},
+    {"new_configuration": {}},
+    {"new_configuration": {"hnsw": {"ef_search": 50}}},
+    {"new_configuration": {"hnsw": {"space": "l2"}}},
+    {"new_configuration": {"spann": {"ef_search": 5}}},
+    {"new_configuration": {"hnsw": {"ef_search": "x"}}},
+    {"new_configuration": 5},
+    {"new_configuration": {"foo": 1}},
+    {"new_configuration": {"embedding_function": {"type": "known", "name": "mine", "config": {}}}},
+    {"new_configuration": {"hnsw": {}, "spann": {}}},
+    {"new_name": "ok-name", "new_metadata": {"q": 1}},
+    {"new_name": "main"},
+]
+UPDATES = [
+    Request("PUT", path, body)
+    for body in _CHANGES
+    for path in (C, UNKNOWN, f"{COLLECTIONS}/nope", f"{A}/tenants/t1x/databases/no/collections/<main>")
+] + [
+    Request("GET", f"{COLLECTIONS}/main"),
+    Request("PUT", C, ""),
+    Request("PUT", C, '{"new_name":"a","new_name":"b"}'),
+]
+
+_GOOD = {"ids": ["n1"], "embeddings": [[1, 2, 3]]}
+_WRITES: list[Any] = [
+    _GOOD,
+    {"ids": [], "embeddings": []},
+    {"ids": ["n2"], "embeddings": []},
+    {"ids": ["n2"], "embeddings": [[]]},
+    {"ids": ["n2"], "embeddings": [[1, 2]]},
+    {"ids": ["n2"], "embeddings": [[1, 2], [1, 2, 3]]},
+    {"ids": "x", "embeddings": [[1, 2, 3]]},
+    {"ids": ["n2", "n2"], "embeddings": [[1, 2, 3], [1, 2, 4]]},
+    {"ids": [""], "embeddings": [[1, 2, 3]]},
+    {"ids": [1], "embeddings": [[1, 2, 3]]},
+    {"ids": [None], "embeddings": [[1, 2, 3]]},
+    {"embeddings": [[1, 2, 3]]},
+    {"ids": None, "embeddings": [[1, 2, 3]]},
+    {"ids": ["n2"], "embeddings": None},
+    {"ids": ["n2"], "embeddings": [[1, 2, None]]},
+    {"ids": ["n2"], "embeddings": [[1, 2, True]]},
+    {"ids": ["n2"], "embeddings": [[1, 2, "3"]]},
+    {"ids": ["n2"], "embeddings": [None]},
+    {"ids": ["n2"], "embeddings": [1, 2, 3]},
+    {"ids": ["n2"], "embeddings": {"a": 1}},
+    {"ids": ["n2"], "embeddings": [[1e39, 1, 1]]},
+    {"ids": ["n2"], "embeddings": [[1e-50, -0.0, 3.4e38]]},
+    {"ids": ["n3"], "embeddings": [base64_of(1, 2, 3)]},
+    {"ids": ["n3"], "embeddings": [base64_of(1, 2)]},
+    {"ids": ["n3"], "embeddings": [""]},
+    {"ids": ["n3"], "embeddings": ["AACAPwAAAEAAAEB"]},
+    {"ids": ["n3"], "embeddings": ["AACAPwAAAEAAAA=="]},
+    {"ids": ["n3"], "embeddings": ["****"]},
+    {"ids": ["n3"], "embeddings": [base64_of(float("nan"), 1, 2)]},
+    {"ids": ["n3"], "embeddings": [base64_of(1, float("inf"), 2)]},
+    {"ids": ["n3"], "embeddings": [base64_of(1, 2, float("-inf"))]},
+    {"ids": ["n3"], "embeddings": ["é"]},
+    {"ids": ["n3"], "embeddings": ["AAAAAAAAAAAAAAB="]},
+    {"ids": ["n3", "n4"], "embeddings": [[1, 2, 3], base64_of(1, 2, 3)]},
+    {"ids": ["n3"], "embeddings": [" AACAPwAAAEAAAEBA"]},
+    {**_GOOD, "documents": ["x"]},
+    {**_GOOD, "documents": [None]},
+    {**_GOOD, "documents": []},
+    {**_GOOD, "documents": ["x", "y"]},
+    {**_GOOD, "documents": "x"},
+    {**_GOOD, "documents": [5]},
+    {**_GOOD, "documents": None},
+    {**_GOOD, "uris": ["u"]},
+    {**_GOOD, "uris": [5]},
+    {**_GOOD, "uris": ["u", None]},
+    {**_GOOD, "unknown": 1},
+    {**_GOOD, "metadatas": None},
+    {**_GOOD, "metadatas": [None]},
+    {**_GOOD, "metadatas": []},
+    {**_GOOD, "metadatas": [{}]},
+    {**_GOOD, "metadatas": {}},
+    {**_GOOD, "metadatas": [5]},
+    {**_GOOD, "metadatas": [[]]},
+    {**_GOOD, "metadatas": [{"a": 1}, {"a": 2}]},
+    {"ids": ["n5"], "embeddings": [[]], "metadatas": [{"#a": 1}]},
+    {"ids": ["n5"], "embeddings": [[1, 2]], "metadatas": [{"#a": 1}]},
+    {"ids": ["n5"], "embeddings": [[1, 2]], "documents": ["x", "y"]},
+    {"ids": ["", "n5"], "embeddings": [[1, 2, 3]]},
+]
+_VALUES: list[Any] = [
+    1,
+    -5,
+    2**40,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+    2**64,
+    -(2**63),
+    -(2**63) - 1,
+    1.5,
+    1e300,
+    1.0,
+    True,
+    False,
+    "",
+    "text",
+    "\u0000",
+    "é\U0001f600",
+    None,
+    [],
+    [1],
+    [1, 2],
+    [1, 2.5],
+    [1.0],
+    ["a"],
+    ["a", "b"],
+    [True],
+    [True, 1],
+    [1, "a"],
+    [None],
+    [[1]],
+    [2**63],
+    ["a", None],
+    {},
+    {"a": 1},
+    {"indices": [1, 2], "values": [0.5, 0.25]},
+    {"#type": "sparse_vector", "indices": [0], "values": [1]},
+    {"#type": "x", "indices": [0], "values": [1]},
+    {"indices": [2, 1], "values": [0.5, 0.25]},
+    {"indices": [1], "values": [0.5, 0.25]},
+    {"indices": [-1], "values": [0.5]},
+    {"indices": [1], "values": [0.5], "tokens": ["a"]},
+    {"indices": [1], "values": [0.5], "tokens": []},
+    {"indices": [], "values": []},
+]
+_BROKEN = (
+    "",
+    "{",
+    "null",
+    "[]",
+    "5",
+    '"x"',
+    "{}x",
+    '{"ids":["n9"],"ids":["n9"],"embeddings":[[1,2,3]]}',
+    '{"ids":["n9"],"embeddings":[[1,2,NaN]]}',
+    '{"ids":["n9"],"embeddings":[[1,2,Infinity]]}',
+    '{"ids":["n9"],"embeddings":[[1,2,1e400]]}',
+    '{"ids":["\\ud800"],"embeddings":[[1,2,3]]}',
+    b'{"ids":["\xff"],"embeddings":[[1,2,3]]}',
+    '{"ids":["n9",],"embeddings":[[1,2,3]]}',
+    "{'ids':['n9']}",
+    '{"ids":["n9"],"embeddings":[[1,2,03]]}',
+    '{"ids":["n9"]',
+    '{"ids":["n9"],"embeddings":[[1,2,3]]} // x',
+    '\ufeff{"ids":[]}',
+    '{"ids":["n9\n"],"embeddings":[[1,2,3]]}',
+    '{"ids":["n10"],"embeddings":[[1.00000000000000000000001,2e0,3E+0]],"metadatas":[{"ids":"ids","ids":"x"}]}',
+)
+
+
+def _write_requests() -> Iterator[Request]:
+    for body in _WRITES:
+        for verb in ("add", "upsert", "update"):
+            yield _post(f"{C}/{verb}", body)
+    for at, value in enumerate(_VALUES):
+        for verb in ("add", "upsert", "update"):
+            for id_ in (f"{verb}{at}", "r1"):
+                yield _post(
+                    f"{C}/{verb}", {"ids": [id_], "embeddings": [[1, 2, 3]], "metadatas": [{"k": value}]}
+                )
+    for key in ("", "#a", "$a", "chroma:uri", "a b", "é", "chroma:x"):
+        yield _post(f"{C}/upsert", {"ids": ["key"], "embeddings": [[1, 2, 3]], "metadatas": [{key: 1}]})
+    for verb in ("add", "upsert", "update"):
+        yield from _raw(f"{C}/{verb}", *_BROKEN)
+        for path in (
+            UNKNOWN,
+            f"{COLLECTIONS}/nope",
+            f"{A}/tenants/t1x/databases/no/collections/<main>",
+            f"{A}/tenants/nope/databases/nope/collections/<main>",
+            f"{A}/tenants/x/databases/no/collections/nope",
+        ):
+            for body in (
+                _GOOD,
+                {"ids": ["n2"], "embeddings": []},
+                {"ids": ["n2"], "embeddings": [[]]},
+                "{",
+                {"ids": ["n2"], "embeddings": ["*"]},
+            ):
+                yield _post(f"{path}/{verb}", body)
+    yield _post(
+        f"{C}/update",
+        {"ids": ["r1", "nope"], "documents": ["new", "new"], "metadatas": [{"word": None}, None]},
+    )
+    yield _post(f"{C}/update", {"ids": ["r2", "r3"], "embeddings": [None, [9, 9, 9]]})
+    yield _post(f"{C}/update", {"ids": ["r2"], "embeddings": [None, base64_of(1, 2, 3)]})
+    yield _post(f"{C}/update", {"ids": ["r2"], "embeddings": [base64_of(4, 2, 3)]})
+    yield _post(f"{C}/update", {"ids": ["r2"]})
+    yield _post(f"{C}/update", {"ids": []})
+    yield _post(f"{C}/get", {"include": ["embeddings", "documents", "metadatas", "uris"]})
+    yield Request("GET", f"{COLLECTIONS}/main")
+
+
+_WHERES: list[Any] = [
+    None,
+    {},
+    [],
+    5,
+    "x",
+    {"number": 3},
+    {"number": {"$gt": 3}},
+    {"number": {"$gte": 3, "$lt": 5}},
+    {"number": {"$foo": 3}},
+    {"number": {"$in": [1, 2]}},
+    {"number": {"$nin": [1, 2]}},
+    {"number": {"$in": []}},
+    {"number": {"$in": [1, "a"]}},
+    {"word": {"$in": ["w1"]}},
+    {"half": 1.5},
+    {"half": {"$lt": 2}},
+    {"even": True},
+    {"even": {"$ne": True}},
+    {"word": "w1", "number": 1},
+    {"$and": [{"number": 1}, {"word": "w1"}]},
+    {"$or": [{"number": 1}, {"number": 2}]},
+    {"$and": []},
+    {"$and": [{"number": 1}]},
+    {"$or": {}},
+    {"$not": {"number": 1}},
+    {"number": None},
+    {"number": {"$eq": None}},
+    {"tags": {"$contains": "a"}},
+    {"tags": {"$not_contains": "t1"}},
+    {"number": [1]},
+    {"$foo": 1},
+    {"": 1},
+    {"number": {"$gt": "x"}},
+    {"number": {"$gt": True}},
+    {"number": 1.0},
+    {"#document": {"$contains": "bear"}},
+    {"number": 2**63},
+    {"number": 1e400 if False else 10**30},
+    {"half": {"$gt": 1}},
+    {"nothing": {"$ne": 1}},
+]
+_DOCUMENT_FILTERS: list[Any] = [
+    None,
+    {},
+    {"$contains": "bear"},
+    {"$not_contains": "bear"},
+    {"$contains": ""},
+    {"$contains": 5},
+    {"$regex": "num.*1"},
+    {"$regex": "("},
+    {"$not_regex": "1$"},
+    {"$and": [{"$contains": "bear"}, {"$contains": "1"}]},
+    {"$or": [{"$contains": "number 1"}, {"$contains": "number 2"}]},
+    {"$foo": "x"},
+    {"$and": []},
+    [],
+    "x",
+    {"$contains": "a", "$not_contains": "b"},
+    {"$regex": ""},
+    {"$regex": "."},
+    {"$regex": "\\"},
+]
+_LIMITS: list[Any] = [0, 1, 5, 4294967295, 4294967296, -1, 1.0, 1.5, "1", None, True, 10**30]
+_INCLUDES: list[Any] = [
+    [],
+    ["documents"],
+    ["embeddings", "distances", "uris", "metadatas", "documents"],
+    ["uris", "uris"],
+    ["data"],
+    ["x"],
+    None,
+    "documents",
+    [1],
+    {},
+]
+
+
+def _read_requests() -> Iterator[Request]:
+    for verb, fixed in (
+        ("get", {}),
+        ("query", {"query_embeddings": [[1.5, 2, 3]], "n_results": 5}),
+        ("delete", {}),
+    ):
+        for where in _WHERES:
+            if verb != "delete" or not isinstance(where, dict) or where:
+                yield _post(f"{C}/{verb}", {**fixed, "where": where})
+        for where in _DOCUMENT_FILTERS:
+            yield _post(f"{C}/{verb}", {**fixed, "where_document": where, "where": {"number": 4}})
+        for ids in (None, [], ["r1"], ["r1", "nope"], ["r1", "r1"], [""], [1], "r1", ["nope"]):
+            yield _post(f"{C}/{verb}", {**fixed, "ids": ids, "where": {"number": {"$lt": 3}}})
+        for limit in _LIMITS:
+            yield _post(f"{C}/{verb}", {**fixed, "limit": limit, "where": {"number": 100}})
+        yield from _raw(
+            f"{C}/{verb}",
+            *_BROKEN,
+            '{"where":{"a":1},"where":{"a":1}}',
+            _deep(20),
+            _deep(62),
+            _deep(70),
+            _deep(140),
+        )
+        for path in (
+            UNKNOWN,
+            f"{COLLECTIONS}/nope",
+            f"{A}/tenants/t1x/databases/no/collections/<main>",
+            f"{A}/tenants/nope/databases/nope/collections/<main>",
+        ):
+            for body in (
+                fixed,
+                {**fixed, "where": {}},
+                "{",
+                {**fixed, "ids": []},
+                {**fixed, "ids": ["nope"]},
+            ):
+                yield _post(f"{path}/{verb}", body)
+    for ids in ([], ["r5"], ["r5", "nope"], ["r6", "r6"], None):
+        for limit in (None, 1):
+            yield _post(f"{C}/delete", {"ids": ids, "limit": limit})
+    yield _post(f"{C}/delete", {"where": {"number": {"$gte": 9}}, "limit": 1})
+    yield _post(f"{C}/delete", {"ids": ["r10", "r11", "r1"], "where": {"number": {"$gte": 9}}})
+    for include in _INCLUDES:
+        yield _post(f"{C}/get", {"include": include})
+        yield _post(
+            f"{C}/query", {"query_embeddings": [[1.5, 2, 3], [9, 1, 1]], "n_results": 4, "include": include}
+        )
+    for limit in _LIMITS:
+        yield _post(f"{C}/get", {"limit": limit})
+        yield _post(f"{C}/get", {"offset": limit, "limit": 2})
+        if limit not in (4294967295,):
+            yield _post(f"{C}/query", {"query_embeddings": [[1.5, 2, 3]], "n_results": limit})
+    for vectors in (
+        [],
+        [[]],
+        [[1, 2]],
+        [[1, 2], [1, 2, 3]],
+        None,
+        [None],
+        [[None]],
+        "x",
+        [["1"]],
+        [[True, 1, 2]],
+        [base64_of(1, 2, 3)],
+        {},
+        [[1, 2, 1e39]],
+        [[1.5, 2, 3], [1, 1, 1]],
+    ):
+        yield _post(f"{C}/query", {"query_embeddings": vectors, "n_results": 3})
+        yield _post(f"{COLLECTIONS}/<empty>/query", {"query_embeddings": vectors, "n_results": 3})
+    for path in (
+        C,
+        UNKNOWN,
+        f"{COLLECTIONS}/nope",
+        f"{COLLECTIONS}/<empty>",
+        f"{A}/tenants/x/databases/no/collections/<main>",
+    ):
+        for query in (
+            "",
+            "?read_level=index_only",
+            "?read_level=index_and_wal",
+            "?read_level=x",
+            "?read_level=",
+            "?x=1",
+            "?read_level=index_only&read_level=index_only",
+        ):
+            yield Request("GET", f"{path}/count{query}")
+
+
+def _unsupported_requests() -> Iterator[Request]:
+    attach = {"name": "f", "function_id": "record_counter", "output_collection": "o"}
+    for database in ("default_database", "ab", "nope", "topo+dbx"):
+        for collection in ("<main>", "165dc64c-708a-44cf-aba6-a54864f5ad6a", "nope"):
+            base = f"{A}/tenants/default_tenant/databases/{database}/collections/{collection}"
+            for body in ({"new_name": "f"}, {}, {"new_name": 5}, "{", {"new_name": "x"}):
+                yield _post(f"{base}/fork", body)
+            yield Request("GET", f"{base}/fork_count")
+            yield Request("GET", f"{base}/indexing_status")
+            for body in (attach, {}, {**attach, "params": {"a": 1}}, {**attach, "name": 5}, ""):
+                yield _post(f"{base}/functions/attach", body)
+            yield Request("GET", f"{base}/functions/f")
+            for body in ({}, {"delete_output": True}, {"delete_output": 5}, "["):
+                yield _post(f"{base}/attached_functions/f/detach", body)
+            for body in (
+                {"searches": []},
+                {"searches": [{"limit": {"limit": 2}}]},
+                {},
+                {"searches": 5},
+                "{",
+                {"searches": [{}], "read_level": "x"},
+                {"searches": [{"rank": {"$knn": {"query": [1, 2, 3]}}}]},
+                {"searches": [{"group_by": {"keys": ["a"]}}]},
+            ):
+                yield _post(f"{base}/search", body)
+
+
+def _id_requests() -> Iterator[Request]:
+    for template in (
+        "<main>",
+        "%7B<main>%7D",
+        "{<main>}",
+        "urn:uuid:<main>",
+        "URN:UUID:<main>",
+        "<main>x",
+        "%20<main>",
+        "<main>%20",
+    ):
+        for path in (f"{COLLECTIONS}/{template}/count", f"{COLLECTIONS}/by-id/{template}"):
+            yield Request("GET", path)
+
+
+GROUPS: dict[str, Any] = {
+    "system": SYSTEM,
+    "content types": CONTENT,
+    "tenants": TENANTS,
+    "databases": DATABASES,
+    "catalog": CATALOG,
+    "ids": _id_requests,
+    "writes": _write_requests,
+    "reads": _read_requests,
+    "updates": UPDATES,
+    "unsupported": _unsupported_requests,
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_same_answers(pair: Pair, group: str) -> None:
+    requests = GROUPS[group]() if callable(GROUPS[group]) else GROUPS[group]
+    found = [difference for request in requests if (difference := pair.difference(request)) is not None]
+    assert not found, f"{len(found)} differences:\n" + "\n".join(found[:40])
