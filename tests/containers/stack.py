@@ -57,6 +57,10 @@ class Stack:
         """Start what is not running; the image must be there."""
         self.compose("up", "--detach", "--no-build")
 
+    def stop(self) -> None:
+        """End the processes as compose does; the containers stay."""
+        self.compose("stop")
+
     def down(self) -> None:
         """Stop and remove the containers; the volumes stay."""
         self.compose("down")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import chromadb
 import numpy as np
 import pytest
+import requests
 
 from tests.containers.engine import CommandFailedError, Engine, NoEngineError, find_engine, run
 from tests.containers.images import build_image
@@ -140,10 +141,33 @@ def test_new_containers_on_the_old_volumes_keep_everything(stack: Stack) -> None
     collection = _client(stack).create_collection("kept", embedding_function=None)
     _write(collection, 0, 100)
 
+    stack.stop()
+    assert {service: stack.inspect(service, "{{.State.ExitCode}}") for service in SERVICES} == dict.fromkeys(
+        SERVICES, "0"
+    ), stack.logs()
     stack.down()
     stack.up()
     _wait_all_healthy(stack)
     _assert_holds(_read(_client(stack).get_collection("kept", embedding_function=None)), 100)
+
+
+def test_the_image_holds_the_embedding_model_and_chroma_itself(stack: Stack) -> None:
+    url = f"http://127.0.0.1:{stack.port}{COLLECTIONS}"
+    created = requests.post(url, json={"name": "texts"}, timeout=60).json()
+    texts = ["Raft elects one leader per term.", "Bread needs flour, water, salt and time."]
+    added = requests.post(
+        f"{url}/{created['id']}/add", json={"ids": ["1", "2"], "documents": texts}, timeout=60
+    )
+    assert added.status_code == 201, added.text
+    query = {"query_texts": ["how is a leader chosen?"], "n_results": 1, "include": ["documents"]}
+    found = requests.post(f"{url}/{created['id']}/query", json=query, timeout=60).json()
+    assert found["documents"] == [[texts[0]]]
+
+    # What the nodes do not understand is judged by a real `chroma run`, started beside the node.
+    json_type = {"Content-Type": "application/json"}
+    refused = requests.post(f"{url}/{created['id']}/add", data='{"ids": [1', headers=json_type, timeout=60)
+    assert refused.status_code == 422, refused.text
+    assert refused.json()["message"].endswith("expected a string at line 1 column 10")
 
 
 def test_processes_have_no_rights_that_they_do_not_need(stack: Stack) -> None:
