@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from tests.integration.differential import DATABASE, Pair, Request, chroma_run
 from tests.integration.single import SingleNode
@@ -794,3 +798,329 @@ def test_same_answers(pair: Pair, group: str) -> None:
     requests = GROUPS[group]() if callable(GROUPS[group]) else GROUPS[group]
     found = [difference for request in requests if (difference := pair.difference(request)) is not None]
     assert not found, f"{len(found)} differences:\n" + "\n".join(found[:40])
+
+
+# ------------------------------------------------------------------------- generated requests
+
+_words = st.sampled_from(["r1", "r2", "r7", "new", "", "é", "a b", "x" * 300])
+_odd = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**65), 2**65),
+    st.floats(allow_nan=True, allow_infinity=True, width=32),
+    _words,
+    st.lists(st.integers(-3, 3), max_size=3),
+    st.dictionaries(_words, st.integers(-3, 3), max_size=2),
+)
+_metadata_values = st.one_of(
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(-1e9, 1e9, width=32),
+    _words,
+    st.lists(st.sampled_from(["a", "b"]), max_size=3),
+    st.lists(st.integers(-5, 5), max_size=3),
+    st.lists(st.floats(-5, 5, width=32), max_size=2),
+)
+_metadatas = st.dictionaries(
+    st.sampled_from(["k", "number", "word", "tags", "#no"]), _metadata_values, max_size=3
+)
+_vectors = st.lists(st.floats(-100, 100, width=32), min_size=3, max_size=3)
+_bad_vectors = st.one_of(
+    st.lists(st.floats(width=32), max_size=4), _vectors.map(lambda row: base64_of(*row)), _odd
+)
+
+
+def _mostly(good: st.SearchStrategy[Any], bad: st.SearchStrategy[Any] = _odd) -> st.SearchStrategy[Any]:
+    """Good values in nine of ten cases: one odd field at a time tells more than all of them."""
+    return st.integers(0, 9).flatmap(lambda roll: bad if roll == 0 else good)
+
+
+@st.composite
+def _record_bodies(draw: st.DrawFn) -> dict[str, Any]:
+    size = draw(st.integers(0, 3))
+    body: dict[str, Any] = {
+        "ids": draw(_mostly(st.lists(_words, min_size=size, max_size=size))),
+        "embeddings": draw(_mostly(st.lists(_mostly(_vectors, _bad_vectors), min_size=size, max_size=size))),
+    }
+    optional = {
+        "metadatas": st.lists(_mostly(st.one_of(st.none(), _metadatas)), min_size=size, max_size=size),
+        "documents": st.lists(_mostly(st.one_of(st.none(), _words)), min_size=size, max_size=size),
+        "uris": st.lists(_mostly(st.one_of(st.none(), _words)), min_size=size, max_size=size),
+    }
+    for name, values in optional.items():
+        if draw(st.booleans()):
+            body[name] = draw(_mostly(values))
+    if draw(st.integers(0, 19)) == 0:
+        body.pop(draw(st.sampled_from(sorted(body))))
+    return body
+
+
+_leaves = st.one_of(
+    st.builds(
+        lambda key, value: {key: value},
+        st.sampled_from(["k", "number", "word", "half", "even"]),
+        _mostly(_words),
+    ),
+    st.builds(
+        lambda key, operator, value: {key: {operator: value}},
+        st.sampled_from(["number", "word", "half", "even", "tags"]),
+        st.sampled_from(
+            ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$contains", "$not_contains", "$x"]
+        ),
+        st.one_of(
+            st.integers(-3, 12),
+            st.floats(-3, 12, width=32),
+            _words,
+            st.lists(st.integers(0, 9), max_size=3),
+            _odd,
+        ),
+    ),
+)
+_wheres = st.recursive(
+    _leaves,
+    lambda inner: st.builds(
+        lambda operator, several: {operator: several},
+        st.sampled_from(["$and", "$or"]),
+        st.lists(inner, max_size=3),
+    ),
+    max_leaves=5,
+)
+_text_filters = st.builds(
+    lambda operator, text: {operator: text},
+    st.sampled_from(["$contains", "$not_contains", "$regex", "$not_regex", "$x"]),
+    st.sampled_from(["bear", "number 1", "", "(", "n.*1", "[0-9]", "é", "a|b", "."]),
+)
+_numbers = _mostly(st.integers(0, 20))
+
+
+@st.composite
+def _read_bodies(draw: st.DrawFn, verb: str) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    optional: dict[str, st.SearchStrategy[Any]] = {
+        "ids": st.lists(st.sampled_from(["r1", "r2", "r3"]), max_size=3),
+        "where": _wheres,
+        "where_document": _text_filters,
+        "limit": _numbers,
+    }
+    if verb != "delete":
+        optional["include"] = st.lists(st.sampled_from(sorted(_ALL_FIELDS)), max_size=5)
+    if verb == "query":
+        body["query_embeddings"] = draw(_mostly(st.lists(_mostly(_vectors, _bad_vectors), max_size=2)))
+        body["n_results"] = draw(_mostly(st.integers(0, 5)))
+        # Chroma fails on ids that are not there, on ids at all in an index that it has not built.
+        optional.pop("ids")
+    else:
+        optional["offset"] = _numbers
+    for name, values in optional.items():
+        if draw(st.booleans()):
+            body[name] = draw(_mostly(values))
+    return body
+
+
+_ALL_FIELDS = ("distances", "documents", "embeddings", "metadatas", "uris")
+
+
+@st.composite
+def _requests(draw: st.DrawFn) -> Request:
+    verb = draw(st.sampled_from(["add", "upsert", "update", "get", "get", "query", "delete"]))
+    collection = draw(st.sampled_from([C] * 9 + [UNKNOWN]))
+    if verb in ("add", "upsert", "update"):
+        body: Any = draw(_record_bodies())
+    else:
+        body = draw(_read_bodies(verb))
+    text = json.dumps(body)
+    if draw(st.integers(0, 19)) == 0:
+        cut = draw(st.integers(0, len(text)))
+        text = text[:cut] + draw(st.sampled_from(["", "x", "}", '"', ",", "[", "\x00"])) + text[cut:]
+    return _post(f"{collection}/{verb}", text)
+
+
+def _is_named(request: Request) -> bool:
+    """Whether this project answers by design otherwise (see NAMED_DIFFERENCES)."""
+    try:
+        body = json.loads(request.body)
+    except ValueError:
+        return False
+    if not isinstance(body, dict):
+        return isinstance(body, list)
+    text_only = body.get("documents") and body.get("embeddings") is None
+    return bool(text_only) and not request.path.endswith("/update")
+
+
+@settings(
+    max_examples=350,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(request_=_requests())
+def test_same_answers_to_generated_requests(pair: Pair, request_: Request) -> None:
+    if not _is_named(request_):
+        difference = pair.difference(request_)
+        assert difference is None, difference
+
+
+def test_same_records_in_the_end(pair: Pair) -> None:
+    everything = ["embeddings", "documents", "metadatas", "uris"]
+    assert pair.difference(_post(f"{C}/get", {"include": everything})) is None
+    assert pair.compared > 1000
+
+
+# ---------------------------------------------------------------------------- large requests
+
+
+def test_forty_mebibytes(pair: Pair) -> None:
+    mebibyte = 1024 * 1024
+    for size, paths in ((39, (f"{C}/upsert",)), (41, (f"{C}/add", f"{C}/get", f"{A}/tenants"))):
+        padding = "x" * (size * mebibyte)
+        body = f'{{"ids":["big"],"embeddings":[[7,7,7]],"name":"x","nothing":"{padding}"}}'
+        for path in paths:
+            expected, got = pair.both(_post(path, body))
+            # A server that has answered may cut off the rest of the upload: then there is no answer.
+            assert got.status in (expected.status, 0) or expected.status == 0, (path, expected, got)
+            if expected.status and got.status:
+                assert (expected.content_type, expected.body) == (got.content_type, got.body)
+
+
+# ------------------------------------------------------------------------- named differences
+
+
+def _both(pair: Pair, method: str, path: str, body: Any = None, **headers: str) -> tuple[Any, Any]:
+    expected, got = pair.both(Request(method, path, body, headers))
+    return (expected.status, expected.body), (got.status, got.body)
+
+
+def test_code_in_a_configuration_is_refused(pair: Pair) -> None:
+    function = {"type": "known", "name": "x", "config": {"nested": [{"trust_remote_code": True}]}}
+    body = {"name": "evil", "configuration": {"embedding_function": function}}
+    chroma, ours = _both(pair, "POST", COLLECTIONS, body)
+    assert (chroma[0], ours[0]) == (200, 400)
+    assert "trust_remote_code" in ours[1]["message"]
+    chroma, ours = _both(pair, "PUT", C, {"new_configuration": {"embedding_function": function}})
+    assert (chroma[0], ours[0]) == (200, 400)
+    assert pair.ours.send(Request("GET", f"{COLLECTIONS}/evil")).status == 404
+
+
+def test_documents_and_query_texts_are_embedded_here(pair: Pair) -> None:
+    pair.create("texts")
+    path = f"{COLLECTIONS}/<texts>"
+    for body in (
+        {"ids": ["t1"], "documents": ["a"]},
+        {"ids": ["t1"], "documents": ["a"], "embeddings": None},
+    ):
+        for verb, status in (("add", 201), ("upsert", 200)):
+            chroma, ours = _both(pair, "POST", f"{path}/{verb}", body)
+            assert (chroma[0], ours[0]) == (422, status), ours
+    chroma, ours = _both(pair, "POST", f"{path}/query", {"query_texts": ["a"], "n_results": 1})
+    assert (chroma[0], ours[0]) == (422, 200)
+    assert ours[1]["ids"] == [["t1"]]
+    before = _vector_of(pair, path)
+    assert pair.ours.send(_post(f"{path}/update", {"ids": ["t1"], "documents": ["another"]})).status == 200
+    assert _vector_of(pair, path) != before
+    # Vectors that clients made are not touched by an update of the document, as in Chroma.
+    assert pair.difference(_post(f"{C}/update", {"ids": ["r1"], "documents": ["another"]})) is None
+    assert pair.difference(_post(f"{C}/get", {"ids": ["r1"], "include": ["embeddings", "documents"]})) is None
+
+
+def _vector_of(pair: Pair, path: str) -> Any:
+    return pair.ours.send(_post(f"{path}/get", {"ids": ["t1"], "include": ["embeddings"]})).body["embeddings"]
+
+
+@pytest.mark.parametrize("value", [[1, 2], {"indices": [1], "values": [0.5]}])
+def test_chroma_hangs_up_on_lists_in_collection_metadata(pair: Pair, value: Any) -> None:
+    chroma, ours = _both(pair, "POST", COLLECTIONS, {"name": "lists", "metadata": {"a": value}})
+    assert (chroma[0], ours[0]) == (0, 400)
+
+
+def test_chroma_hangs_up_on_resource_names(pair: Pair) -> None:
+    chroma, ours = _both(pair, "GET", f"{A}/collections/tenant:default_database:main")
+    assert (chroma[0], ours[0]) == (0, 501)
+
+
+def test_a_refused_write_changes_nothing_here(pair: Pair) -> None:
+    pair.create("refused")
+    for body in (
+        {"ids": ["a", "b"], "embeddings": [[1, 2]]},
+        {"ids": ["a"], "embeddings": [[1, 2]], "metadatas": [{"s": {"indices": [1], "values": [0.5]}}]},
+    ):
+        assert pair.difference(_post(f"{COLLECTIONS}/<refused>/add", body)) is None
+    chroma, ours = _both(pair, "GET", f"{COLLECTIONS}/refused")
+    assert (chroma[1]["dimension"], ours[1]["dimension"]) == (2, None)
+
+
+def test_bodies_as_arrays_are_not_taken_here(pair: Pair) -> None:
+    chroma, ours = _both(pair, "POST", f"{C}/upsert", "[[],[],null,null,null]")
+    assert (chroma[0], ours[0]) == (200, 400)
+
+
+def test_harmful_metadata_is_refused_here(pair: Pair) -> None:
+    # Not sent to Chroma, which would not take any write any more.
+    for value in (1, None, True, ["x"], []):
+        body = {"ids": ["p"], "embeddings": [[1, 2, 3]], "metadatas": [{"chroma:document": value}]}
+        answer = pair.ours.send(_post(f"{C}/upsert", body))
+        assert answer.status == 400, answer
+        assert "chroma:document" in answer.body["message"]
+    for body in (
+        {"metadatas": [{"chroma:document": "x"}]},
+        {"metadatas": [{"chroma:document": 5}], "documents": ["y"]},
+    ):
+        assert (
+            pair.difference(_post(f"{C}/upsert", {"ids": ["r1"], "embeddings": [[1, 2, 3]], **body})) is None
+        )
+
+
+def test_negative_zero_in_metadata(pair: Pair) -> None:
+    body = '{"ids":["zero"],"embeddings":[[5,5,5]],"metadatas":[{"k":-0}]}'
+    assert pair.difference(_post(f"{C}/upsert", body)) is None
+    chroma, ours = _both(pair, "POST", f"{C}/get", {"ids": ["zero"]})
+    assert chroma[1]["metadatas"][0]["k"] == ours[1]["metadatas"][0]["k"] == 0
+    assert isinstance(chroma[1]["metadatas"][0]["k"], float)
+    assert isinstance(ours[1]["metadatas"][0]["k"], int)
+
+
+def test_heartbeat_is_the_time(pair: Pair) -> None:
+    for side in (pair.chroma, pair.ours):
+        for path in (A, f"{A}/heartbeat"):
+            answer = side.send(Request("GET", path))
+            assert answer.body.keys() == {"nanosecond heartbeat"}
+            assert abs(answer.body["nanosecond heartbeat"] - time.time_ns()) < 60e9
+
+
+def test_answers_carry_the_log_index_and_the_node(pair: Pair) -> None:
+    pair.ours.send(_post(f"{C}/upsert", {"ids": ["r1"], "embeddings": [[1, 2, 3]]}))
+    written = int(pair.ours.answer_headers["x-chroma-log-index"])
+    pair.ours.send(_post(f"{C}/get", {"ids": ["r1"]}))
+    assert int(pair.ours.answer_headers["x-chroma-log-index"]) >= written > 0
+    assert pair.ours.answer_headers["x-chroma-node"] == "node-1"
+
+
+def test_committed_is_answered_202(pair: Pair) -> None:
+    body = {"ids": ["r1"], "embeddings": [[1, 2, 3]]}
+    answer = pair.ours.send(_post(f"{C}/upsert", body, **{"X-Chroma-Ack": "committed"}))
+    assert (answer.status, answer.body) == (202, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Idempotency-Key", "x" * 256),
+        ("Idempotency-Key", "a b"),
+        ("X-Chroma-Ack", "maybe"),
+    ],
+)
+def test_bad_headers_of_a_write_are_refused(pair: Pair, name: str, value: str) -> None:
+    body = {"ids": ["r1"], "embeddings": [[1, 2, 3]]}
+    answer = pair.ours.send(_post(f"{C}/upsert", body, **{name: value}))
+    assert (answer.status, answer.body["error"]) == (400, "InvalidArgumentError")
+
+
+def test_a_key_is_answered_with_the_first_outcome(pair: Pair) -> None:
+    key = {"Idempotency-Key": "create-once"}
+    first = pair.ours.send(_post(COLLECTIONS, {"name": "once"}, **key))
+    again = pair.ours.send(_post(COLLECTIONS, {"name": "once"}, **key))
+    assert first.status == again.status == 200
+    assert first.body == again.body
+    other = pair.ours.send(_post(COLLECTIONS, {"name": "twice"}, **key))
+    assert (other.status, other.body["error"]) == (422, "IdempotencyKeyReusedError")
