@@ -23,7 +23,7 @@ import resource
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import chromadb_rust_bindings as rust
 import numpy as np
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from cluster.machine import Call, Resolve
 
 T = TypeVar("T")
+
+#: Query vectors, one a row.
+Vectors: TypeAlias = "NDArray[np.float32] | Sequence[NDArray[np.float32]] | Sequence[Sequence[float]]"
 
 #: Key prefix of the id map in the node's store; not part of the replicated state.
 LOCAL_PREFIX: Final = "l/"
@@ -345,7 +348,7 @@ class Engine:
     def query(
         self,
         collection_id: str,
-        embeddings: NDArray[np.float32] | Sequence[Sequence[float]],
+        embeddings: Vectors,
         *,
         n_results: int = 10,
         ids: Sequence[str] | None = None,

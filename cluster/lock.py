@@ -22,13 +22,13 @@ class DirectoryLock:
     kernel drops with the process, also after kill -9. It contains the holder's process id.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Take the lock.
+    def __init__(self, directory: Path, name: str = _FILE) -> None:
+        """Take the lock; `name` is that of its file.
 
         Raises:
             Fault: another process has it (named by id), or the directory cannot be written.
         """
-        self._path = directory / _FILE
+        self._path = directory / name
         try:
             directory.mkdir(parents=True, exist_ok=True)
             # Not inherited by children: one that outlives this process must not keep the lock.

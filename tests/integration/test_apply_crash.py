@@ -38,6 +38,7 @@ from cluster.commands import (
     encode_proposal,
 )
 from cluster.engine import LOCAL_PREFIX, Engine
+from cluster.engine_process import IsolatedEngine
 from cluster.machine import Machine
 from cluster.raft.interface import Entry, Position, RaftStatus
 from cluster.store import Store
@@ -51,6 +52,7 @@ T, D = "default_tenant", "default_database"
 DIMENSION = 12
 KILLS = 5
 DEADLINE_S = 120
+ENGINES: dict[str, type[Engine]] = {"embedded": Engine, "isolated": IsolatedEngine}
 
 
 class FileLog:
@@ -177,16 +179,16 @@ class Writer:
         ]
 
 
-def open_node(directory: Path) -> tuple[Store, Engine, Machine]:
+def open_node(directory: Path, kind: str = "embedded") -> tuple[Store, Engine, Machine]:
     store = Store(directory / "state.sqlite")
     machine = Machine.load(store.items(but=LOCAL_PREFIX))
-    return store, Engine(directory / "chroma", store.items(LOCAL_PREFIX)), machine
+    return store, ENGINES[kind](directory / "chroma", store.items(LOCAL_PREFIX)), machine
 
 
-def apply_log(directory: Path, log_file: Path, seed: int) -> None:
+def apply_log(directory: Path, log_file: Path, seed: int, kind: str) -> None:
     """The child: apply what is left of the log, telling of every call that begins."""
     raft = FileLog(msgpack.unpackb(log_file.read_bytes()), random.Random(seed))
-    store, engine, machine = open_node(directory)
+    store, engine, machine = open_node(directory, kind)
     apply = engine.apply
 
     def telling(call: Any) -> Any:
@@ -205,9 +207,9 @@ def apply_log(directory: Path, log_file: Path, seed: int) -> None:
     store.close()
 
 
-def run_child(directory: Path, log_file: Path, seed: int) -> subprocess.Popen[str]:
+def run_child(directory: Path, log_file: Path, seed: int, kind: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, __file__, str(directory), str(log_file), str(seed)],
+        [sys.executable, __file__, str(directory), str(log_file), str(seed), kind],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -263,22 +265,22 @@ def contents(directory: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_killed_at_random_moments_ends_like_never_killed(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "kind"), [(1, "isolated"), (2, "embedded"), (3, "isolated")])
+def test_killed_at_random_moments_ends_like_never_killed(tmp_path: Path, seed: int, kind: str) -> None:
     log_file = tmp_path / "log"
     log_file.write_bytes(msgpack.packb(Writer(seed).log()))
-    calm = run_child(tmp_path / "calm", log_file, seed)
+    calm = run_child(tmp_path / "calm", log_file, seed, kind)
     rng = random.Random(seed)
     kills = 0
     for attempt in range(KILLS):
-        kills += kill_in_the_middle(run_child(tmp_path / "killed", log_file, seed + attempt), rng)
-    finish(run_child(tmp_path / "killed", log_file, seed + 100))
+        kills += kill_in_the_middle(run_child(tmp_path / "killed", log_file, seed + attempt, kind), rng)
+    finish(run_child(tmp_path / "killed", log_file, seed + 100, kind))
     finish(calm)
     assert kills >= 1, "the log was over before the first kill"
     assert contents(tmp_path / "killed") == contents(tmp_path / "calm")
 
 
 if __name__ == "__main__":
-    apply_log(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    apply_log(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     sys.stdout.flush()
     os._exit(0)

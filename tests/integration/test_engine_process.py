@@ -1,0 +1,176 @@
+"""The engine in its own process: the same answers and errors, and no child outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from cluster.commands import CreateCollection, DeleteRecords, WriteRecords
+from cluster.engine import Engine
+from cluster.engine_process import IsolatedEngine
+from cluster.errors import ClusterError, Fault, Unavailable
+from cluster.machine import Call, Resolve, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+HOME = ("default_tenant", "default_database", "first", "00000000-0000-4000-8000-000000000001")
+C1 = HOME[3]
+DEADLINE_S = 60
+
+#: Writes without end in an isolated engine, and tells the child's process id.
+WRITES_FOR_EVER = """
+import sys
+from pathlib import Path
+import numpy as np
+from cluster.commands import CreateCollection, WriteRecords
+from cluster.engine_process import IsolatedEngine
+from cluster.machine import Call, Target
+home = ("default_tenant", "default_database", "first", sys.argv[2])
+engine = IsolatedEngine(Path(sys.argv[1]))
+engine.apply(Call(CreateCollection(*home, False, None, None, None), None, 1))
+rows = tuple(row.tobytes() for row in np.random.default_rng(0).random((2000, 64), dtype=np.float32))
+ids = tuple(map(str, range(2000)))
+print(engine.pid, flush=True)
+while True:
+    engine.apply(Call(WriteRecords("upsert", home[3], ids, 64, rows, None, None, None), Target(*home), 2))
+"""
+
+
+def write(*ids: str, dimension: int = 4) -> Call:
+    rows = np.random.default_rng(len(ids)).random((len(ids), dimension), dtype=np.float32)
+    metadatas = tuple({"k": at, "f": 0.1, "l": ["x"]} for at, _ in enumerate(ids))
+    packed = tuple(row.tobytes() for row in rows)
+    command = WriteRecords("upsert", C1, ids, dimension, packed, metadatas, tuple(ids), None)
+    return Call(command, Target(*HOME), 3)
+
+
+def answers(engine: Engine) -> list[Any]:
+    """What each operation answers, or how it fails."""
+    resolve = Resolve(DeleteRecords(C1, None, '{"k": {"$lt": 2}}', None, 5), Target(*HOME), 4)
+    everything = ["embeddings", "metadatas", "documents", "uris"]
+    operations: list[Callable[[], Any]] = [
+        lambda: engine.apply(write("a", "b", "c")),
+        lambda: engine.apply(write("d", dimension=5)),
+        lambda: engine.get(C1, include=everything),
+        lambda: engine.get(C1, ids=["a"], include=[]),
+        lambda: engine.get(C1, where="[]"),
+        lambda: engine.get("nowhere"),
+        lambda: engine.query(C1, [[0.1, 0.2, 0.3, 0.4]], include=[*everything, "distances"]),
+        lambda: engine.query(C1, np.ones((2, 4), dtype=np.float32), n_results=2),
+        lambda: engine.query(C1, [[1.0, 2.0], [1.0]]),
+        lambda: engine.query(C1, [[1e39, 0.0, 0.0, 0.0]], include=["distances"]),
+        lambda: engine.check_where(C1, '{"k": 1}', None),
+        lambda: engine.resolve(resolve),
+        lambda: engine.apply(Call(DeleteRecords(C1, ("a",), None, None, None), Target(*HOME), 5)),
+        lambda: engine.count(C1),
+        lambda: engine.collection(C1),
+        lambda: engine.collections("default_tenant", "default_database"),
+        engine.collection_ids,
+        engine.documents,
+    ]
+    said: list[Any] = []
+    for operation in operations:
+        try:
+            said.append(operation())
+        except ClusterError as error:
+            said.append((type(error), error.status, error.error, error.message))
+    return said
+
+
+def test_it_answers_like_the_engine_in_the_same_process(tmp_path: Path) -> None:
+    create = Call(CreateCollection(*HOME, False, {"a": 1.5}, None, None), None, 1)
+    near, far = Engine(tmp_path / "near" / "chroma"), IsolatedEngine(tmp_path / "far" / "chroma")
+    [change] = far.apply(create)
+    near.apply(create)
+    assert answers(far) == answers(near)
+    far.close()
+    far.close()
+    with pytest.raises(Unavailable):
+        far.count(C1)
+    near.close()
+    assert change.value is not None
+    again = IsolatedEngine(tmp_path / "far" / "chroma", [(change.key, change.value)])
+    assert again.count(C1) == 2
+    again.close()
+
+
+def test_many_threads_at_once(tmp_path: Path) -> None:
+    engine = IsolatedEngine(tmp_path / "chroma")
+    engine.apply(Call(CreateCollection(*HOME, False, None, None, None), None, 1))
+    names = [f"id{n}" for n in range(300)]
+    engine.apply(write(*names))
+    failures: list[object] = []
+
+    def read(number: int) -> None:
+        try:
+            for turn in range(30):
+                name = names[(number * 31 + turn) % 300]
+                if engine.get(C1, ids=[name]).documents != [name]:
+                    failures.append(name)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        engine.apply(write(*names))
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    engine.close()
+
+
+def test_a_directory_that_cannot_be_used_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "chroma").write_text("not a directory")
+    with pytest.raises(Fault, match="failed to open"):
+        IsolatedEngine(tmp_path / "chroma")
+
+
+def test_the_death_of_the_child_is_a_fault(tmp_path: Path) -> None:
+    told: list[Fault] = []
+    dead = threading.Event()
+
+    def on_death(fault: Fault) -> None:
+        told.append(fault)
+        dead.set()
+
+    engine = IsolatedEngine(tmp_path / "chroma", on_death=on_death)
+    os.kill(engine.pid, signal.SIGKILL)
+    assert dead.wait(DEADLINE_S)
+    assert f"The process {engine.pid} with this node's Chroma" in told[0].message
+    with pytest.raises(Fault, match="ended by itself"):
+        engine.count(C1)
+    engine.close()
+    assert len(told) == 1
+
+
+def test_a_child_dies_with_its_killed_parent_and_a_new_one_takes_over(tmp_path: Path) -> None:
+    directory = tmp_path / "chroma"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", WRITES_FOR_EVER, str(directory), C1], stdout=subprocess.PIPE, text=True
+    )
+    with parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    engine = IsolatedEngine(directory)
+    engine.apply(Call(CreateCollection(*HOME, False, None, None, None), None, 1))
+    engine.apply(write("a", dimension=64))
+    assert engine.get(C1, ids=["a"]).documents == ["a"]
+    engine.close()
+    deadline = time.monotonic() + DEADLINE_S
+    while os.path.exists(f"/proc/{child}/fd/0"):
+        assert time.monotonic() < deadline
