@@ -29,8 +29,8 @@ def batches(texts: Sequence[Text], size: int) -> Iterator[Sequence[Text]]:
         yield texts[start : start + size]
 
 
-def write(collection: TextCollection, batch: Sequence[Text], ledger: Ledger) -> None:
-    """Add a batch and enter it in the ledger once it is acknowledged.
+def write(collection: TextCollection, batch: Sequence[Text], ledger: Ledger, stop: threading.Event) -> None:
+    """Add a batch and enter it in the ledger once it is acknowledged, or give up when told to stop.
 
     To add the same again is harmless, Chroma keeps the first: so a write whose outcome is unknown
     is sent until it is acknowledged.
@@ -39,7 +39,7 @@ def write(collection: TextCollection, batch: Sequence[Text], ledger: Ledger) -> 
         DemoError: it was not, for a minute.
     """
     give_up_at = time.monotonic() + RETRY_FOR_S
-    while True:
+    while not stop.is_set():
         try:
             collection.add(
                 ids=[text.id for text in batch],
@@ -51,7 +51,7 @@ def write(collection: TextCollection, batch: Sequence[Text], ledger: Ledger) -> 
             if is_final(error) or time.monotonic() > give_up_at:
                 raise DemoError(f"A write was not taken: {type(error).__name__}: {error}") from error
             ledger.retried()
-            time.sleep(RETRY_WAIT_S)
+            stop.wait(RETRY_WAIT_S)
         else:
             ledger.acknowledged({text.id: text.words for text in batch})
             return
@@ -80,9 +80,7 @@ def write_all(
     stop = threading.Event()
 
     def one(batch: Sequence[Text]) -> int:
-        if stop.is_set():
-            return 0
-        write(collection, batch, ledger)
+        write(collection, batch, ledger, stop)
         return len(batch)
 
     with ThreadPoolExecutor(writers, thread_name_prefix="writer") as pool:
