@@ -483,8 +483,8 @@ def _alike(first: WriteRecords | DeleteRecords, second: WriteRecords | DeleteRec
         return (
             isinstance(second, WriteRecords)
             and first.kind == second.kind
+            # None for an update without vectors, so these differ in shape as well.
             and first.dimension == second.dimension
-            and (first.embeddings is None) == (second.embeddings is None)
         )
     return isinstance(second, DeleteRecords) and not has_filter(second)
 

@@ -276,12 +276,14 @@ class Replica:
         return True
 
     def run(self, entries: list[Any]) -> Replica:
-        while self.apply(entries):
-            pass
-        return self
+        for _ in range(10_000):
+            if not self.apply(entries):
+                return self
+        raise AssertionError("the machine never finishes these entries")
 
     def restart(self) -> None:
-        self.machine = Machine.load(self.store.items(), self.limits)
+        # A store gives its pairs in the order of keys, not of the log.
+        self.machine = Machine.load(sorted(self.store.items()), self.limits)
 
 
 def plain(outcome: Outcome) -> Any:
@@ -564,6 +566,24 @@ def test_a_refused_write_between_two_does_not_part_them() -> None:
     assert statuses(replica) == [201, 400, 201]
     message = "Collection expecting embedding with dimension of 2, got 3"
     assert replica.outcomes[2][1].body == {"error": "InvalidArgumentError", "message": message}
+
+
+def test_a_model_fixed_earlier_in_the_same_call_refuses_another() -> None:
+    replica = Replica().run(history([write("a", model="m1"), write("b"), write("c", model="m2")]))
+    (call,) = record_calls(replica)
+    assert (call.ids, call.model) == (("a", "b"), "m1")
+    assert statuses(replica) == [201, 201, 400]
+
+
+def test_requests_are_forgotten_in_log_order_after_a_restart() -> None:
+    replica = Replica()
+    entries = history(*[[write("a", "upsert")] for _ in range(12)])
+    for entry in entries:
+        replica.run([entry])
+        replica.restart()
+    assert sorted(key for key in replica.store if key.startswith("r/")) == sorted(
+        f"r/p{n}" for n in range(12 - LIMITS.max_requests, 12)
+    )
 
 
 def test_ids_only_deletes_share_one_call_and_count_the_ids_given() -> None:
