@@ -18,7 +18,8 @@ from cluster.api.oracle import Oracle
 from cluster.applier import Applier
 from cluster.config import split_address
 from cluster.embedding import Embedder
-from cluster.engine import LOCAL_PREFIX, Engine
+from cluster.engine import LOCAL_PREFIX
+from cluster.engine_process import IsolatedEngine
 from cluster.errors import ClusterError, Fault
 from cluster.grouping import GroupLimits
 from cluster.lock import DirectoryLock
@@ -74,8 +75,6 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
             f"{journal.name} is gone. Nothing was changed. Restore the journal, or remove the whole "
             "directory and add the node as a new one."
         )
-    engine = Engine(settings.data_dir / "chroma", store.items(LOCAL_PREFIX))
-    stack.callback(engine.close)
     machine = Machine.load(store.items(but=LOCAL_PREFIX))
     feed = StatusFeed(loop)
     services: list[NodeService] = []
@@ -85,6 +84,13 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
             service.fail(fault)
         feed.changed()
 
+    engine = IsolatedEngine(
+        settings.data_dir / "chroma",
+        store.items(LOCAL_PREFIX),
+        on_death=on_fault,
+        readers=settings.read_threads,
+    )
+    stack.callback(engine.close)
     bind = split_address(settings.raft)
     others = {name: split_address(peer.raft) for name, peer in settings.peers.items()}
     raft = RaftNode(
