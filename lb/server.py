@@ -41,6 +41,7 @@ class Balancer:
         self._proxy = Proxy(settings, self._watch, self._guarantees, self._floor, self._upstream)
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._started_at = time.time()
         self.url = ""
 
@@ -77,6 +78,10 @@ class Balancer:
             self._server.pre_shutdown()
             # To aiohttp, a timeout of zero means none.
             await self._server.shutdown(max(self._settings.drain_ms / 1000, 0.001))
+        # Requests whose clients have left are no longer known to the server.
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._floor.stop()
         await self._watch.stop()
         await self._upstream.stop()
@@ -89,6 +94,9 @@ class Balancer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
         try:
             if path.startswith("/cluster"):
                 return self._own(request.method, path.partition("?")[0])
@@ -103,6 +111,8 @@ class Balancer:
                 "The balancer failed while it handled this request; a write may or may not have taken "
                 "effect: outcome unknown. Its log has the cause.",
             )
+        finally:
+            self._under_way.discard(task)
 
     def _own(self, method: str, path: str) -> web.Response:
         """The balancer's own endpoints. What nodes offer below /cluster is not for clients."""

@@ -143,13 +143,12 @@ class Upstream:
         are applied once, wherever the first attempt got to.
         """
         leader = after.leader()
-        was_leader = before.leader()
         others = bool(after.healthy())
         for was, member in zip(before.members, after.members, strict=True):
             lost = was.status is not None and member.status is None
             if lost or (was.healthy and not member.healthy and others):
                 self.interrupt(member.node_id, "read")
-            deposed = leader is not None and leader.node_id != member.node_id and was_leader != leader
+            deposed = leader is not None and leader.node_id != member.node_id
             if lost or deposed:
                 self.interrupt(member.node_id, "write")
 
