@@ -67,7 +67,7 @@ def records_in(page: Mapping[str, Any]) -> Iterator[tuple[str, Record]]:
 
 def digest(records: Mapping[str, Record]) -> Digest:
     """One hash over all records in order of id."""
-    total = hashlib.blake2b(digest_size=16)
+    total = hashlib.blake2b(digest_size=8)
     vectors = dimension = 0
     for key in sorted(records):
         record = records[key]

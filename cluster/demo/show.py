@@ -54,11 +54,12 @@ class Show:
         """What is about to be seen."""
         self._console.print(
             Panel(
-                "Three Chromas behind one address. Python's own documentation goes in, the leader is killed\n"
-                "while it is being written to, and then every record on every node is compared.",
+                "Three Chromas behind one address. Python's own documentation goes in, "
+                "the leader is killed while it is being written to, and then every record "
+                "on every node is compared.",
                 title="[bold]chroma-cluster demo[/]",
                 border_style="cyan",
-                expand=False,
+                width=min(76, self._console.width),
                 padding=(0, 2),
             )
         )
@@ -139,13 +140,11 @@ class Show:
             self._console.print(
                 Padding(f"[italic]{escape(question)}[/]", (0, 0, 0, INDENT - 2), expand=False)
             )
-            table = Table.grid(padding=(0, 2))
-            table.add_column(style="dim", no_wrap=True, min_width=4)
-            table.add_column(style="cyan", no_wrap=True, min_width=NAME_CHARACTERS, max_width=NAME_CHARACTERS)
-            table.add_column(no_wrap=True, overflow="ellipsis")
             for key, words, similarity in hits:
-                table.add_row(f"{similarity:.2f}", escape(key), escape(_first_line(words)))
-            self._console.print(Padding(table, (0, 0, 0, INDENT), expand=False))
+                name = escape(_cut(key, NAME_CHARACTERS).ljust(NAME_CHARACTERS))
+                rest = self._console.width - INDENT - len("0.00") - NAME_CHARACTERS - 4
+                first = escape(_cut(_first_line(words), rest))
+                self._console.print(f"{' ' * INDENT}[dim]{similarity:.2f}[/]  [cyan]{name}[/]  {first}")
 
     def survived(self, killed: str, leader: str | None, ledger: Ledger, pause: Pause | None) -> None:
         """How the kill went."""
@@ -178,12 +177,12 @@ class Show:
         table.add_column("records", justify="right")
         table.add_column("vectors", justify="right")
         table.add_column("dimensions", justify="right")
-        table.add_column("digest of everything")
+        table.add_column("digest of all", no_wrap=True)
         values = Counter(digest.value for digest in findings.digests.values())
         usual = values.most_common(1)[0][0] if values else ""
         for name, digest in findings.digests.items():
             style = "green" if digest.value == usual else "bold red"
-            killed = "  (was killed)" if name == findings.killed else ""
+            killed = " (killed)" if name == findings.killed else ""
             table.add_row(
                 f"{name}{killed}",
                 f"{digest.records:,}",
@@ -238,6 +237,10 @@ class Show:
         table = Table.grid(padding=(0, 1))
         table.add_row(mark, escape(words))
         self._console.print(Padding(table, (0, 0, 0, INDENT - 2), expand=False))
+
+
+def _cut(words: str, characters: int) -> str:
+    return words if len(words) <= characters else words[: max(0, characters - 1)] + "…"
 
 
 def _first_line(words: str) -> str:

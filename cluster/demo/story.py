@@ -144,7 +144,7 @@ def _index_and_survive(
     collection = client.create_collection(COLLECTION)
     peaceful = max(1, int(len(texts) * PEACEFUL_SHARE))
 
-    show.step("Index them: text goes out, the leader embeds it once, three nodes store the same vectors")
+    show.step("Index them: the leader embeds each text once, all nodes store its vector")
     with show.progress(peaceful) as bar:
         took_s = _timed(
             lambda: write_all(
