@@ -51,6 +51,10 @@ bench: $(VENV)/.installed-dev ## measure the cluster beside one `chroma run`, an
 soak: $(VENV)/.installed-dev ## the long runs that `make test` leaves out
 	@$(BIN)/python -m pytest -m soak $(ARGS)
 
+.PHONY: upstream
+upstream: $(VENV)/.installed-dev ## the tests in chromadb's own wheel, against this cluster and `chroma run`
+	@$(BIN)/python tests/upstream/run.py $(ARGS)
+
 .PHONY: toxiproxy
 toxiproxy: $(CACHE)/bin/server ## build the Toxiproxy server (network faults) into .cache/bin
 
