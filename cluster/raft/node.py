@@ -311,7 +311,7 @@ class CorrectedNode(StockNode):
         """The next try comes soon at first, so that a split vote costs little, then ever later."""
         low, high = self.settings.election_timeout_ms
         soon = self.settings.early_election_ms[1] * 2**self._attempts
-        self._attempts += 1
+        self._attempts = min(self._attempts + 1, 16)
         if soon >= low:
             self._election_in(low, high)
         else:
