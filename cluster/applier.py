@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cluster.commands import DeleteRecords, WriteRecords, decode_group
+from cluster.commands import decode_group
 from cluster.engine_errors import fault_of
 from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.machine import Call, Outcome, Resolve
@@ -78,7 +78,7 @@ class Applier:
         self._applied = machine.applied_index
         self._recovering_until = 0
         self._started: dict[str, int] = {}
-        self._started_catalogue = 0
+        self._started_anywhere = 0
         self._floor = self._applied
         self._condition = threading.Condition()
         self._waiting: dict[str, list[Future[Decided]]] = {}
@@ -125,11 +125,14 @@ class Applier:
         return None if collection is None else collection.model
 
     def started_index(self, collection_id: str | None) -> int:
-        """The highest index whose work a read of this collection may have seen (None: catalogue).
+        """The highest index whose work a read of this collection may have seen (None: any of them).
+
+        Listings show of each collection what its record writes made: dimension and schema keys.
 
         To be asked after the read. Records of entries up to it may be there, none of later ones.
         """
-        started = self._started_catalogue if collection_id is None else self._started.get(collection_id, 0)
+        everywhere = self._started_anywhere
+        started = everywhere if collection_id is None else self._started.get(collection_id, 0)
         known = max(started, self._floor)
         if self._applied < self._recovering_until:
             known = max(known, min(self._recovering_until, self._raft.status().last_index))
@@ -250,12 +253,7 @@ class Applier:
             # Collections come and go: forget which was touched when, and say the highest for all.
             self._floor = self._applied
             self._started = {}
-        if isinstance(call.command, WriteRecords):
-            collection = self._machine.catalog.collection(call.command.collection_id)
-            if collection is not None and collection.dimension is None:
-                self._started_catalogue = call.index  # the first vectors show in listings
-        elif not isinstance(call.command, DeleteRecords):
-            self._started_catalogue = call.index
+        self._started_anywhere = call.index
         for collection_id in (*call.dropped, *((target.collection_id,) if target else ())):
             self._started[collection_id] = call.index
 

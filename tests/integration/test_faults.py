@@ -1,4 +1,4 @@
-"""Nodes are killed, stopped, starved and doubled: nothing acknowledged is lost, and each says why it stopped."""
+"""Nodes are killed, stopped, starved and doubled: nothing acknowledged is lost, and each says why."""
 
 from __future__ import annotations
 
