@@ -91,6 +91,7 @@ class TcpTransport(Transport):
             Fault: the address cannot be bound.
         """
         host, port = self._bind
+        listener: socket.socket | None = None
         try:
             family, kind, proto, _, address = socket.getaddrinfo(
                 host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -99,6 +100,8 @@ class TcpTransport(Transport):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
         except OSError as error:
+            if listener is not None:
+                listener.close()
             raise Fault(
                 f"Node {self._identity.node_id} cannot listen for its peers on {host}:{port}: {error}. "
                 "Nothing was changed; free the address or configure another."
