@@ -127,6 +127,10 @@ class Catalog:
     def collection_named(self, tenant: str, database: str, name: str) -> Collection | None:
         return self._collections.get(self._collection_ids.get((tenant, database, name), ""))
 
+    def embeds(self) -> bool:
+        """Whether text was embedded by this cluster for any collection."""
+        return any(collection.model is not None for collection in list(self._collections.values()))
+
     def databases(self, tenant: str) -> list[Database]:
         """The tenant's databases in Chroma's order, by name."""
         found = [database for database in list(self._databases.values()) if database.tenant == tenant]

@@ -139,7 +139,9 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
             host, port = split_address(settings.http)
             await web.TCPSite(runner, host, port, reuse_address=True).start()
             log.info("node %s serves on http://%s", settings.node_id, settings.http)
+            warming = loop.create_task(service.keep_warm())
             await stop.wait()
+            warming.cancel()
             log.info("node %s is stopping", settings.node_id)
             # First hand leadership over, so that the others take writes while this one drains.
             await asyncio.to_thread(raft.transfer_leadership)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cluster.commands import Proposal, WriteRecords, encode_proposal
 from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overloaded, Unavailable
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from cluster.scratch import Scratch
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_WARM_CHECK_S: Final = 1.0
 
 
 class NodeService:
@@ -296,6 +301,19 @@ class NodeService:
             lambda: self._embedder.embed(function, texts, pinned=pinned, query=query),
         )
         return made.vectors, made.fingerprint, made.dimension
+
+    async def keep_warm(self) -> None:
+        """Load the default model as soon as any collection has text embedded by this cluster.
+
+        Not only at the leader: whoever leads next must not make writes of text wait for it.
+        """
+        while not self._applier.catalog.embeds():
+            await asyncio.sleep(_WARM_CHECK_S)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._embedding, self._embedder.warm)
+        except ClusterError as error:
+            log.warning("the default embedding model cannot be loaded yet: %s", error.message)
 
     # Health
 
