@@ -307,13 +307,15 @@ class NodeService:
 
         Not only at the leader: whoever leads next must not make writes of text wait for it.
         """
-        while not self._applier.catalog.embeds():
-            await asyncio.sleep(_WARM_CHECK_S)
         loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._embedding, self._embedder.warm)
-        except ClusterError as error:
-            log.warning("the default embedding model cannot be loaded yet: %s", error.message)
+        while True:
+            if self._applier.catalog.embeds():
+                try:
+                    return await loop.run_in_executor(self._embedding, self._embedder.warm)
+                except ClusterError as error:
+                    log.warning("the default embedding model cannot be loaded: %s", error.message)
+                    return None
+            await asyncio.sleep(_WARM_CHECK_S)
 
     # Health
 
