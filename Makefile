@@ -47,10 +47,6 @@ check: $(VENV)/.installed-dev ## format, lint and types
 bench: $(VENV)/.installed-dev ## measure the cluster beside one `chroma run`, and the pause after a killed leader
 	@$(BIN)/python -m evaluation.bench $(ARGS)
 
-.PHONY: soak
-soak: $(VENV)/.installed-dev ## the long runs that `make test` leaves out
-	@$(BIN)/python -m pytest -m soak $(ARGS)
-
 .PHONY: upstream
 upstream: $(VENV)/.installed-dev ## the tests in chromadb's own wheel, against this cluster and `chroma run`
 	@$(BIN)/python tests/upstream/run.py $(ARGS)
@@ -66,13 +62,14 @@ lock: $(VENV)/.tools ## choose newest allowed versions again and write requireme
 
 .PHONY: clean
 clean: ## remove everything that the other verbs made, but never a cluster's data
-	@rm -rf $(VENV) $(CACHE) build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) .venv-upstream $(CACHE) build .pytest_cache .ruff_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nmake chaos and make soak come with the chaos suite; there is none yet.\n'
 
 # Environment: a stamp a stage, each as new as the files that it was made from.
 
@@ -101,6 +98,8 @@ $(VENV)/.installed: $(VENV)/.tools requirements.txt pyproject.toml
 	@echo "Installing pinned packages (once)"
 	$(call INSTALL,--require-hashes -r requirements.txt)
 	$(call INSTALL,--no-deps --no-build-isolation --editable .)
+	@# Compiled once here, not by each node of the first cluster at the same time.
+	@$(BIN)/python -c 'import cluster.server, lb.server'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
