@@ -65,8 +65,8 @@ class SingleService:
 
     async def write(self, command: Any, *, key: str | None, digest: bytes, ack: str) -> tuple[Outcome, int]:
         request_id = f"k:{key}" if key is not None else f"r:{uuid.uuid4().hex}"
-        outcome, index = await asyncio.to_thread(self._apply, Proposal(request_id, digest, command))
-        return (Outcome(202, {}), index) if ack == "committed" else (outcome, index)
+        del ack  # a log in memory commits and applies at once
+        return await asyncio.to_thread(self._apply, Proposal(request_id, digest, command))
 
     async def read(
         self, level: Any, min_index: Any, max_staleness_ms: Any, collection_id: Any, fn: Any

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import struct
 import time
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.differential import DATABASE, Pair, Request, chroma_run, differing
+from tests.integration.harness import running_cluster
 from tests.integration.single import SingleNode
 
 if TYPE_CHECKING:
@@ -44,19 +46,25 @@ NAMED_DIFFERENCES = {
     "heartbeat": "the time",
     "ids": "each server makes its own for collections and databases",
     "log index": "answers here carry X-Chroma-Log-Index, X-Chroma-Node and X-Chroma-Leader",
-    "committed": "with X-Chroma-Ack: committed a write is answered 202 before it is applied",
+    "too large": "the balancer answers 413 as JSON on every route, Chroma on some as plain text",
 }
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+@pytest.fixture(scope="module", params=["one process", "cluster"])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Chroma beside one node without Raft, and beside three nodes behind their balancer."""
     directory = tmp_path_factory.mktemp("differential")
-    with chroma_run(directory / "chroma") as chroma, SingleNode(directory / "ours") as ours:
-        both = Pair(chroma, ours.url)
+    with contextlib.ExitStack() as stack:
+        chroma = stack.enter_context(chroma_run(directory / "chroma"))
+        if request.param == "cluster":
+            ours = stack.enter_context(running_cluster(directory / "cluster")).url
+        else:
+            ours = stack.enter_context(SingleNode(directory / "ours")).url
+        both = Pair(chroma, ours)
         both.create("main")
         both.create("empty")
-        for request in _records():
-            assert both.difference(request) is None
+        for each in _records():
+            assert both.difference(each) is None
         yield both
         both.close()
 
@@ -986,7 +994,7 @@ def test_forty_mebibytes(pair: Pair) -> None:
             expected, got = pair.both(_post(path, body))
             # A server that has answered may cut off the rest of the upload: then there is no answer.
             assert got.status in (expected.status, 0) or expected.status == 0, (path, expected, got)
-            if expected.status and got.status:
+            if expected.status and got.status and expected.content_type is not None:
                 assert (expected.content_type, expected.body) == (got.content_type, got.body)
 
 
@@ -1099,13 +1107,15 @@ def test_answers_carry_the_log_index_and_the_node(pair: Pair) -> None:
     written = int(pair.ours.answer_headers["x-chroma-log-index"])
     pair.ours.send(_post(f"{C}/get", {"ids": ["r1"]}))
     assert int(pair.ours.answer_headers["x-chroma-log-index"]) >= written > 0
-    assert pair.ours.answer_headers["x-chroma-node"] == "node-1"
+    assert pair.ours.answer_headers["x-chroma-node"].startswith("node-")
 
 
-def test_committed_is_answered_202(pair: Pair) -> None:
-    body = {"ids": ["r1"], "embeddings": [[1, 2, 3]]}
-    answer = pair.ours.send(_post(f"{C}/upsert", body, **{"X-Chroma-Ack": "committed"}))
-    assert (answer.status, answer.body) == (202, {})
+def test_committed_writes_are_answered_alike(pair: Pair) -> None:
+    for verb, status in (("add", 201), ("upsert", 200), ("update", 200)):
+        body = {"ids": ["r1"], "embeddings": [[1, 2, 3]]}
+        answer = pair.ours.send(_post(f"{C}/{verb}", body, **{"X-Chroma-Ack": "committed"}))
+        assert (answer.status, answer.body) == (status, {})
+        assert int(pair.ours.answer_headers["x-chroma-log-index"]) > 0
 
 
 @pytest.mark.parametrize(
