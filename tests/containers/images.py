@@ -31,8 +31,17 @@ def build_image(engine: Engine, timeout_s: float = 600) -> str:
             command += ["--build-arg", f"BASE_IMAGE={base}"]
         for name, source in _build_secrets(Path(folder)).items():
             command += ["--secret", f"id={name},src={source}"]
+        before = _image_id(engine)
         run((*command, str(ROOT)), {**engine.environment, "DOCKER_BUILDKIT": "1"}, timeout_s)
+    if before and before != _image_id(engine):
+        # Layers that the new image shares stay; without this each change would leave an image behind.
+        engine.run("rmi", before, check=False)
     return IMAGE
+
+
+def _image_id(engine: Engine) -> str:
+    """The id behind the name, or nothing before the first build."""
+    return engine.run("images", "--quiet", "--no-trunc", IMAGE).strip()
 
 
 def base_image(engine: Engine) -> str | None:
