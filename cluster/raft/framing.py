@@ -90,6 +90,8 @@ class FrameReader:
         self._pieces_bytes = 0
         self._key: bytes | None = None
         self._number = 0
+        self.pieces_seen = 0
+        """How many pieces of long messages have come: a sign of life while the rest is under way."""
 
     def set_key(self, key: bytes) -> None:
         self._key = key
@@ -109,6 +111,7 @@ class FrameReader:
                 return None
             kind, body = frame
             if kind in (PIECE, LAST_PIECE):
+                self.pieces_seen += 1
                 self._pieces.append(body)
                 self._pieces_bytes += len(body)
                 if self._pieces_bytes > self._max_message_bytes:

@@ -97,6 +97,7 @@ class CorrectedNode(StockNode):
         self._granted: set[str] = set()
         self._attempts = 0
         self._heard_s = float("-inf")  # when the present leader was last heard
+        self._told_s = float("-inf")  # when it last sent a whole message: what staleness is counted from
         self._leader_commit = 0
         self._verified = journal.commit_index  # this far the log equals the present leader's
         self._verified_term = 0
@@ -145,7 +146,7 @@ class CorrectedNode(StockNode):
     def quorum_contact_s(self) -> float:
         """The time at which this node was last surely in touch with a majority; -inf for never."""
         if not self.is_leader:
-            return self._heard_s
+            return self._told_s
         if self.quorum == 1:
             return self._clock()
         proven = sorted((progress.proven_s for progress in self._progress.values()), reverse=True)
@@ -445,7 +446,7 @@ class CorrectedNode(StockNode):
         self._advance_commit()
 
     def _leave_leadership(self) -> None:
-        self._heard_s = self.quorum_contact_s()
+        self._told_s = self.quorum_contact_s()
         self._progress = {}
         self._transfer_deadline_s = None
         answers = [answer for pending in self._rounds for answer in pending.waiting] + self._new_reads
@@ -506,6 +507,22 @@ class CorrectedNode(StockNode):
             early = self._clock() + self._rng.uniform(low, high) / 1000
             self.set_election_deadline(min(self.election_deadline, early))
 
+    def note_alive(self, node: Node, sends_entries: bool) -> None:
+        """Bytes of `node` came in. They show that it lives while a long message is still under way.
+
+        Pieces of entries come only from who leads, or did so when it queued them; pings come from anybody,
+        also from a leader that has stepped down, so a follower does not count them.
+        """
+        if self.halted:
+            return
+        if self.is_leader:
+            progress = self._progress.get(node.id)
+            if progress is not None and progress.inflight:
+                progress.contact_s = self._clock()
+        elif sends_entries and self.state == FOLLOWER and node.id == self.leader_id:
+            self._heard_s = self._clock()
+            self._election_in(*self.settings.election_timeout_ms)
+
     # ------------------------------------------------------------------ following
 
     def _accept_leader(self, node: Node, term: int) -> bool:
@@ -523,7 +540,7 @@ class CorrectedNode(StockNode):
             self._verified = self.commit_index
             self._leader_commit = 0
         self._attempts = 0
-        self._heard_s = self._clock()
+        self._heard_s = self._told_s = self._clock()
         self._election_in(*self.settings.election_timeout_ms)
         return True
 

@@ -143,6 +143,7 @@ class RaftNode:
             rng=self._rng,
             on_commit=self._on_commit,
         )
+        transport.on_alive = self._node.note_alive
         self._commit_index = journal.commit_index
         self._publish(self._node, transport)
         self._accepting = True
@@ -204,7 +205,10 @@ class RaftNode:
             self._committed.wait_for(
                 lambda: self._commit_index > after or self._stopping.is_set(), max(0.0, timeout_s)
             )
-            return self._commit_index
+            index = self._commit_index
+        if index <= after and self._stopping.is_set():
+            time.sleep(max(0.0, min(timeout_s, 0.05)))  # a caller that loops does not spin
+        return index
 
     def entries(self, start: int, max_bytes: int) -> list[Entry]:
         """Raises LookupError when compacted away; Fault when the stored entry is damaged."""
@@ -265,6 +269,7 @@ class RaftNode:
         except Exception as error:
             logger.exception("raft %s: the raft thread failed", self.node_id)
             node.halt(f"the raft thread failed ({type(error).__name__}: {error})")
+            self._settle(node)
         finally:
             self._shut_down(node, transport)
 

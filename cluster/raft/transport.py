@@ -69,6 +69,8 @@ class TcpTransport(Transport):
             peer: _Peer(Node(peer), address) for peer, address in members.items() if peer != identity.node_id
         }
         self._selector = selectors.DefaultSelector()
+        self.on_alive: Callable[[Node, bool], None] | None = None
+        """Called when bytes came from a peer; True when they were pieces of a long message."""
         self._listener: socket.socket | None = None
         self._connections: set[_Connection] = set()
         self._broken: list[tuple[_Connection, str]] = []
@@ -320,7 +322,12 @@ class TcpTransport(Transport):
                 break
             connection.received_s = self._clock()
             connection.reader.feed(data)
-            if not self._handle_messages(connection) or len(data) < _RECEIVE_BYTES:
+            pieces = connection.reader.pieces_seen
+            is_whole = self._handle_messages(connection)
+            if connection.is_established and not connection.is_broken and self.on_alive is not None:
+                state = self._peers[connection.peer or ""]
+                self.on_alive(state.node, connection.reader.pieces_seen > pieces)
+            if not is_whole or len(data) < _RECEIVE_BYTES:
                 break
 
     def _handle_messages(self, connection: _Connection) -> bool:

@@ -158,6 +158,7 @@ class Link:
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self.is_silent = False
+        self.bytes_per_s: float | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._selector = selectors.DefaultSelector()
@@ -194,6 +195,8 @@ class Link:
     def _pump(self, sock: socket.socket) -> None:
         try:
             data = sock.recv(65536)
+            if self.bytes_per_s is not None:
+                self._is_over.wait(len(data) / self.bytes_per_s)
             if data:
                 self._others[sock].sendall(data)
                 return

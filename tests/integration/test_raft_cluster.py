@@ -157,6 +157,30 @@ def test_a_black_hole_is_left_and_healed(cluster: Cluster) -> None:
             link.close()
 
 
+def test_a_long_entry_on_a_slow_link_causes_no_election(cluster: Cluster) -> None:
+    """12 MiB at 4 MiB/s take longer than any election timeout; the quorum needs this very link."""
+    link = Link(cluster.ports["b"])
+    try:
+        cluster.dialled[("c", "b")] = link.port
+        cluster.start("b", "c")
+        cluster.write("x")
+        cluster.agree()
+        leader = cluster.leader()
+        term = cluster.status(leader)["term"]
+        link.bytes_per_s = 4 << 20
+        began = time.monotonic()
+        assert "index" in cluster.members[leader].ask("propose", text="long", size=12 << 20)
+        assert time.monotonic() - began > cluster_timeout_s()
+        assert cluster.status(leader)["term"] == term
+    finally:
+        cluster.close()
+        link.close()
+
+
+def cluster_timeout_s() -> float:
+    return RaftSettings().election_timeout_ms[1] / 1000
+
+
 def test_a_wrong_secret_stays_outside(cluster: Cluster) -> None:
     cluster.start("a", "b")
     cluster.write("x")

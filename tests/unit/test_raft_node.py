@@ -580,6 +580,35 @@ def test_compaction_waits_for_the_applier_and_for_every_member() -> None:
     assert all(node.journal.bytes_held <= 10_000 for node in net.nodes.values())
 
 
+def test_a_follower_whose_disk_was_replaced_gets_the_whole_log_again() -> None:
+    net = Net(3)
+    leader = net.leader()
+    for number in range(20):
+        net.commit(b"%d" % number)
+    lost = next(node_id for node_id in net.ids if node_id != leader.node_id)
+    net.crash(lost)
+    net.disks[lost] = Disk(lost)
+    net.start(lost)
+    assert net.run(10, net.converged)
+    assert net.leader() is leader
+
+
+def test_pieces_of_entries_count_as_a_sign_of_the_leader_and_pings_do_not() -> None:
+    bench = Bench()
+    bench.say("n2", Append(3, 0, 0, 0, 0, entries(1, 3)))
+    for _ in range(10):
+        bench.net.now += 0.9
+        bench.node.note_alive(bench.node.peers["n2"], True)
+        bench.node.note_alive(bench.node.peers["n3"], True)
+        assert bench.wait(0) == []
+    for _ in range(10):
+        bench.net.now += 0.9
+        bench.node.note_alive(bench.node.peers["n2"], False)
+        if bench.wait(0):
+            break
+    assert bench.node.role == "candidate"
+
+
 # ---------------------------------------------------------------- random runs
 
 
