@@ -179,7 +179,10 @@ def create_app(service: Service) -> web.Application:
     forwarder = Forwarder()
 
     async def dispatch(request: web.Request) -> web.StreamResponse:
-        path, _, query = request.raw_path.partition("?")
+        target = request.raw_path
+        if not target.startswith("/"):
+            target = request.rel_url.raw_path_qs  # a proxy's form, with the host in it
+        path, _, query = target.partition("?")
         found = match(path)
         if found is None:
             return empty_response(404)
@@ -201,7 +204,7 @@ def create_app(service: Service) -> web.Application:
             raise Refusal(413, "ChromaError", message) from None
         exchange = Exchange(
             method,
-            request.raw_path,
+            target,
             query,
             found.route,
             parameters,
@@ -227,10 +230,11 @@ def create_app(service: Service) -> web.Application:
             message = f"Node {service.node_id} failed on this request; its log says why."
             response = error_response(500, "InternalError", message, {})
         if not response.prepared:
-            response.headers[headers.NODE] = service.node_id
+            # What was forwarded names the node that answered already.
+            response.headers.setdefault(headers.NODE, service.node_id)
             leader = service.leader_id()
             if leader is not None:
-                response.headers[headers.LEADER] = leader
+                response.headers.setdefault(headers.LEADER, leader)
         return response
 
     async def close(_: web.Application) -> AsyncGenerator[None]:

@@ -99,8 +99,7 @@ async def _embeds(exchange: Exchange, collection_id: str, records: Records) -> b
     """
     if records.kind != "update":
         return True
-    collection = exchange.service.catalog.collection(collection_id)
-    return collection is not None and collection.model is not None
+    return (await exchange.find(collection_id)).model is not None
 
 
 async def _embed_documents(
@@ -166,7 +165,7 @@ async def _try_filter(exchange: Exchange, collection_id: str, wanted: Delete) ->
             include=(),
         )
 
-    await exchange.service.read(Level.EVENTUAL, None, None, collection_id, read)
+    await exchange.service.read(Level.LINEARIZABLE, None, None, collection_id, read)
 
 
 # -------------------------------------------------------------------------------------- reads
