@@ -658,7 +658,8 @@ class CorrectedNode(StockNode):
             self._answer_reads()
 
     def _has_quorum(self, now: float) -> bool:
-        alive = sum(now - progress.contact_s <= self._election_low_s for progress in self._progress.values())
+        window_s = self.settings.dead_after_ms / 1000
+        alive = sum(now - progress.contact_s <= window_s for progress in self._progress.values())
         return alive + 1 >= self.quorum
 
     def _heartbeat(self, number: int) -> Heartbeat:

@@ -63,5 +63,5 @@ class RaftSettings:
 
     @property
     def dead_after_ms(self) -> int:
-        """A connection that is silent for this long is dropped."""
+        """A silent connection is dropped, and a leader without a majority steps down, after this long."""
         return sum(self.election_timeout_ms) // 2
