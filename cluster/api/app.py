@@ -49,6 +49,10 @@ _DATABASE: Final = "/api/v2/tenants/{tenant}/databases/{database}"
 _COLLECTION: Final = f"{_DATABASE}/collections/{{collection_id}}"
 _POST: Final = "POST"
 
+#: Clients show it with an error; without tracing, `chroma run` sends zeros.
+_TRACE_ID: Final = "chroma-trace-id"
+_NO_TRACE: Final = "0" * 32
+
 #: In the order in which Chroma names the methods in `Allow`.
 _ROUTES: Final[dict[str, dict[str, Route]]] = {
     "/api/v2": {"GET": Route(system_routes.heartbeat)},
@@ -230,6 +234,8 @@ def create_app(service: Service) -> web.Application:
             message = f"Node {service.node_id} failed on this request; its log says why."
             response = error_response(500, "InternalError", message, {})
         if not response.prepared:
+            if response.status >= 400:
+                response.headers.setdefault(_TRACE_ID, _NO_TRACE)
             # What was forwarded names the node that answered already.
             response.headers.setdefault(headers.NODE, service.node_id)
             leader = service.leader_id()

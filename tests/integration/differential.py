@@ -49,6 +49,12 @@ class Answer:
     status: int
     content_type: str | None
     body: Any
+    #: Headers that `chroma run` sends besides, by name.
+    headers: tuple[str | None, ...] = ()
+
+
+#: What is compared of the headers, apart from the content type.
+COMPARED = ("Allow", "Location", "chroma-trace-id")
 
 
 class Side:
@@ -83,10 +89,12 @@ class Side:
             return Answer(0, None, None)
         self.answer_headers = {name.lower(): value for name, value in response.getheaders()}
         content_type = response.getheader("Content-Type")
+        others = tuple(response.getheader(name) for name in COMPARED)
         text = content.decode(errors="replace")
         if content_type == "application/json" and content:
-            return Answer(response.status, content_type, json.loads(text if raw else self._anonymous(text)))
-        return Answer(response.status, content_type, text)
+            text = text if raw else self._anonymous(text)
+            return Answer(response.status, content_type, json.loads(text), others)
+        return Answer(response.status, content_type, text, others)
 
     def close(self) -> None:
         self._connection.close()
@@ -151,6 +159,8 @@ def differing(expected: Answer, got: Answer) -> str | None:
         return f"status {expected.status} against {got.status}"
     if expected.content_type != got.content_type:
         return f"content type {expected.content_type} against {got.content_type}"
+    if expected.headers != got.headers:
+        return f"{COMPARED} {expected.headers} against {got.headers}"
     return _unequal(expected.body, got.body, "body")
 
 

@@ -89,7 +89,7 @@ FILES = [
     File("client/test_database_tenant.py", 300),
     File("client/test_multiple_clients_concurrency.py", 120),
     File("configurations/test_collection_configuration.py", 300),
-    File("property/test_add.py", 1200),
+    File("property/test_add.py", 1200, quick=False),
     File("property/test_base64_conversion.py", 300),
     File("property/test_client_url.py", 300),
     File("property/test_collections.py", 1200),
