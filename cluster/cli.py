@@ -6,7 +6,9 @@ Heavy modules are imported by the commands that need them, so that `--help` is q
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -39,8 +41,23 @@ def main() -> None:
         app(prog_name="chroma-cluster")
     except ClusterError as error:
         fail(error.message)
-    except PermissionError as error:
-        fail(f"Not permitted: {error}")
+    except OSError as error:  # not permitted to signal a process, no space left to print to, ...
+        fail(f"It did not work: {error}")
+    finally:
+        _let_go_of_lost_output()
+
+
+def _let_go_of_lost_output() -> None:
+    """Drop what cannot be printed any more (the terminal is closed, a pipe's reader is gone).
+
+    Otherwise Python, as it ends, tries again to print it, fails, and spoils the exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
