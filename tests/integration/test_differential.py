@@ -809,6 +809,37 @@ def test_same_answers(pair: Pair, group: str) -> None:
     assert not found, f"{len(found)} differences:\n" + "\n".join(found[:40])
 
 
+# ----------------------------------------------------------------- what a schema switches off
+
+
+def test_filters_on_what_a_schema_does_not_index(pair: Pair) -> None:
+    off = {"enabled": False, "config": {}}
+    keys = {
+        "word": {"string": {"string_inverted_index": off}},
+        "number": {"int": {"int_inverted_index": off}},
+        "#document": {"string": {"fts_index": off, "string_inverted_index": off}},
+    }
+    pair.create("unindexed", schema={"defaults": {}, "keys": keys})
+    path = f"{COLLECTIONS}/<unindexed>"
+    records = {
+        "ids": ["a", "b"],
+        "embeddings": [[1, 2, 3], [3, 2, 9]],
+        "documents": ["one bear", "two bears"],
+        "metadatas": [{"word": "x", "number": 1, "other": 2}, {"word": "y", "number": 2.5, "other": "z"}],
+    }
+    requests = [_post(f"{path}/add", records), Request("GET", f"{COLLECTIONS}/unindexed")]
+    filters: list[Any] = [{"word": "x"}, {"number": 1}, {"number": 2.5}, {"other": 2}, {"word": {"$ne": "x"}}]
+    for verb, fixed in (("get", {}), ("query", {"query_embeddings": [[1, 2, 3]]}), ("delete", {})):
+        requests += [_post(f"{path}/{verb}", {**fixed, "where": where}) for where in filters]
+        requests += [
+            _post(f"{path}/{verb}", {**fixed, "where_document": {operator: "bear"}})
+            for operator in ("$contains", "$not_contains", "$regex", "$not_regex")
+        ]
+    requests += [_post(f"{path}/get", {}), Request("GET", f"{COLLECTIONS}/unindexed")]
+    found = [difference for each in requests if (difference := pair.difference(each)) is not None]
+    assert not found, "\n".join(found)
+
+
 # ------------------------------------------------------------------------- generated requests
 
 _words = st.sampled_from(["r1", "r2", "r7", "new", "", "é", "a b", "x" * 300])
