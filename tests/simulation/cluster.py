@@ -1,0 +1,320 @@
+"""One run: a cluster of real nodes under a seed's plan, first in trouble, then healed, judged throughout."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import Unavailable
+from cluster.raft.messages import Append
+from tests.simulation.clients import Balancer, Client
+from tests.simulation.clock import NodeClock, Scheduler
+from tests.simulation.disk import Disk
+from tests.simulation.faults import FaultPlanner
+from tests.simulation.invariants import Judge, Violation
+from tests.simulation.network import Network
+from tests.simulation.parts import Parts
+from tests.simulation.process import Process
+from tests.simulation.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run without a violation did."""
+
+    seed: int
+    simulated_s: float
+    steps: int
+    messages: int
+    commits: int
+    writes: int
+    reads: int
+    terms: int
+    crashes: int
+    trace_hash: str
+
+
+class Simulation:
+    """Build one from a plan and `run` it; everything random comes from the plan's seed."""
+
+    def __init__(self, plan: Plan, parts: Parts | None = None, *, hashing: bool = False) -> None:
+        self.plan = plan
+        self.parts = parts or Parts()
+        self.trace = Trace(hashing=hashing)
+        self.scheduler = Scheduler()
+        self._rng = random.Random(f"run {plan.seed}")
+        self.ids = [f"n{number}" for number in range(1, plan.nodes + 1)]
+        self.disks = {name: Disk(name) for name in self.ids}
+        self.clocks = {
+            name: NodeClock(self.scheduler, offset, rate)
+            for name, offset, rate in zip(self.ids, plan.clock_offsets, plan.clock_rates, strict=True)
+        }
+        self.network = Network(
+            self.scheduler,
+            random.Random(f"network {plan.seed}"),
+            self.trace,
+            plan.dead_after_s,
+            is_bulk=lambda message: type(message) is Append and bool(message.entries),
+        )
+        self.network.weather = self.usual_weather = plan.weather
+        self.processes: dict[str, Process] = {}
+        self.judge = Judge(self)
+        self.balancer = Balancer()
+        self.wants_traffic = True
+        self.slow_until_s = 0.0
+        self.crashes = 0
+        self.refused: list[str] = []
+        self._is_healed = False
+        fsync_rng = random.Random(f"fsync {plan.seed}")
+        for name in self.ids:
+            self.disks[name].slowness_s = lambda: fsync_rng.uniform(0, plan.fsync_high_s)
+        self.faults = FaultPlanner(self, random.Random(f"faults {plan.seed}"))
+        self.clients = [
+            Client(self, number, random.Random(f"client {number} {plan.seed}"))
+            for number in range(plan.clients)
+        ]
+
+    def run(self) -> Result:
+        """Raises Violation."""
+        for name in self.ids:
+            self._start(name)
+        for client in self.clients:
+            client.start()
+        self.faults.start()
+        self.scheduler.run_until(self.plan.active_s)
+        self._heal()
+        self._converge()
+        self._check_service()
+        for key in self.refused:
+            self.judge.on_write_refused(key)
+        return Result(
+            self.plan.seed,
+            self.scheduler.now,
+            self.scheduler.steps,
+            self.network.messages,
+            len(self.judge.committed),
+            self.judge.writes,
+            self.judge.reads,
+            len(self.judge.leaders),
+            self.crashes,
+            self.trace.digest(),
+        )
+
+    # ------------------------------------------------------------------ the end of a run
+
+    def _heal(self) -> None:
+        """Everything works again, but for lost disks: from here on time is bounded."""
+        self.trace.add(self.scheduler.now, "faults", "heal")
+        self.judge.end_steady()
+        self.faults.heal()
+        self._is_healed = True
+        self.wants_traffic = False
+        self.network.weather = type(self.usual_weather)(self.usual_weather.low_s, self.usual_weather.high_s)
+        for name in self.ids:
+            disk = self.disks[name]
+            disk.crash_point = None
+            disk.is_full = False
+            process = self.processes.get(name)
+            if process is not None and process.is_running:
+                process.resume()
+                if process.has_broken or process.is_draining:
+                    self.crash(name, power=False, why="operator", down_s=0.1)
+            elif not disk.is_lost:
+                self._start(name)
+
+    def _living(self) -> list[Process]:
+        return [self.processes[name] for name in self.ids if self.is_up(name)]
+
+    def _converged(self) -> bool:
+        living = self._living()
+        expected = sum(not disk.is_lost for disk in self.disks.values())
+        last = len(self.judge.committed)
+        return len(living) == expected and all(
+            process.node.commit_index == last
+            and process.journal.last_index == last
+            and process.applier.applied_index == last
+            for process in living
+        )
+
+    def _converge(self) -> None:
+        def done() -> bool:
+            return not any(client.is_busy for client in self.clients) and self._converged()
+
+        deadline = self.scheduler.now + self.plan.patience_s
+        if not self._run_slowly(deadline, done):
+            raise Violation(
+                "liveness", f"not all equal {self.plan.patience_s} s after the heal: {self._places()}"
+            )
+        self.judge.check_equal(self._living())
+
+    def _run_slowly(self, deadline: float, done: Callable[[], bool]) -> bool:
+        """Like `run_until`, looking at `done` only now and then."""
+        while self.scheduler.now < deadline:
+            if done():
+                return True
+            self.scheduler.run_until(min(deadline, self.scheduler.now + 0.05))
+        return done()
+
+    def _check_service(self) -> None:
+        """A new client is served within one election: its write, and then reads everywhere that show it."""
+        self.wants_traffic = True
+        client = Client(self, 99, random.Random(f"client 99 {self.plan.seed}"))
+        before = self.judge.writes
+        client.write_once()
+        self.wants_traffic = False
+        deadline = self.scheduler.now + self.plan.patience_s
+        if not self._run_slowly(deadline, lambda: self.judge.writes > before and self._converged()):
+            raise Violation("liveness", f"no write is answered after the heal: {self._places()}")
+        for process in self._living():
+            reads = self.judge.reads
+            client.read_once(process.node_id)
+            if not self._run_slowly(
+                self.scheduler.now + self.plan.patience_s, lambda reads=reads: self.judge.reads > reads
+            ):
+                raise Violation("liveness", f"{process.node_id} serves no linearizable read after the heal")
+
+    def _places(self) -> str:
+        parts = [f"{len(self.judge.committed)} committed"]
+        for name in self.ids:
+            process = self.processes.get(name)
+            if process is None or not process.is_running:
+                parts.append(f"{name} down")
+            else:
+                node = process.node
+                parts.append(
+                    f"{name} {node.role} of term {node.term}, log {process.journal.first_index}.."
+                    f"{process.journal.last_index}, commit {node.commit_index}, applied "
+                    f"{process.applier.applied_index}"
+                )
+        busy = [client.number for client in self.clients if client.is_busy]
+        return "; ".join(parts) + (f"; clients {busy} still wait" if busy else "")
+
+    # ------------------------------------------------------------------ processes
+
+    def is_up(self, name: str) -> bool:
+        process = self.processes.get(name)
+        return process is not None and process.is_running
+
+    def newest_leader(self) -> str | None:
+        leaders = [process for process in self._living() if process.node.is_leader]
+        return max(leaders, key=lambda process: process.node.term).node_id if leaders else None
+
+    def _start(self, name: str) -> None:
+        if self.is_up(name) or self.disks[name].is_lost:
+            return
+        self.trace.add(self.scheduler.now, name, "starts")
+        self.processes[name] = Process(self, name, random.Random(self._rng.random()))
+
+    def crash(self, name: str, *, power: bool, why: str, down_s: float | None = None) -> None:
+        """The process ends at once and comes back after a while; with `power` its machine went dark."""
+        process = self.processes[name]
+        if not process.is_running:
+            return
+        self.crashes += 1
+        self.trace.add(self.scheduler.now, name, "power" if power else "crash", why)
+        self._end(process, silent=power)
+        if power:
+            self.disks[name].lose_power()
+        delay_s = (
+            self._rng.choice((0.05, 0.5, 2.0)) * self._rng.uniform(0.5, 1.5) if down_s is None else down_s
+        )
+        self.scheduler.after(0.2 if self._is_healed else delay_s, lambda: self._start(name))
+
+    def _end(self, process: Process, *, silent: bool) -> None:
+        process.is_running = False
+        self.network.leave(process, silent=silent)
+        process.wire = None
+        process.end_requests()
+
+    def stop(self, name: str) -> None:
+        """A clean restart: SIGTERM, leadership handed over, then a new process."""
+        if self.is_up(name) and not self.processes[name].is_draining:
+            self.processes[name].drain()
+
+    def stopped(self, process: Process) -> None:
+        """A draining process has finished."""
+        self.trace.add(self.scheduler.now, process.node_id, "stopped")
+        self._end(process, silent=False)
+        self.scheduler.after(self._rng.uniform(0.05, 0.5), lambda: self._start(process.node_id))
+
+    def broke(self, process: Process) -> None:
+        """A node has a fault: an operator sees to it after a while and starts it again."""
+        delay_s = 0.2 if self._is_healed else self._rng.uniform(0.3, 2.0)
+
+        def replace() -> None:
+            if self.processes.get(process.node_id) is process and process.is_running:
+                self.crash(process.node_id, power=False, why="operator", down_s=0.05)
+
+        self.scheduler.after(delay_s, replace)
+
+    def pause(self, name: str, seconds: float) -> None:
+        if self.is_up(name):
+            self.processes[name].pause(seconds)
+
+    def transfer(self, name: str) -> None:
+        if self.is_up(name):
+            process = self.processes[name]
+            process.enqueue(process.raft.transfer_leadership)
+
+    def lose_disk(self, name: str) -> None:
+        """For good; never more than leaves a majority."""
+        lost = sum(disk.is_lost for disk in self.disks.values())
+        if lost + 1 > (len(self.ids) - 1) // 2 or self.disks[name].is_lost:
+            return
+        if self.is_up(name):
+            self.crash(name, power=True, why="its disk is lost")
+        self.disks[name].is_lost = True
+
+    # ------------------------------------------------------------------ requests
+
+    def request(self, name: str, serve: Callable[[Process, Any], None], reply: Any) -> None:
+        """A client's request to a node and the answer back; either may be lost, and nobody is told."""
+        weather, rng = self.network.weather, self._rng
+        if rng.random() < weather.loss_chance:
+            return
+
+        def back(value: Any, error: Any) -> None:
+            if rng.random() >= weather.loss_chance:
+                self.scheduler.after(weather.delay_s(rng), lambda: reply(value, error))
+
+        def arrive() -> None:
+            process = self.processes.get(name)
+            if process is None or not process.is_running:
+                back(None, Unavailable("connection refused"))
+            else:
+                process.take_request(serve, back)
+
+        self.scheduler.after(weather.delay_s(rng), arrive)
+
+    def ask_leader(self, process: Process, leader: str, reply: Any) -> None:
+        """`Peers.read_index`: a request between nodes, over the same cables as the log."""
+        is_answered = False
+
+        def once(index: int | None, error: Any) -> None:
+            nonlocal is_answered
+            if not is_answered:
+                is_answered = True
+                process.enqueue(lambda: reply(index, error))
+
+        def back(index: int | None, error: Any) -> None:
+            if self.network.passes(leader, process.node_id):
+                delay_s = self.network.weather.delay_s(self._rng)
+                self.scheduler.after(delay_s, lambda: once(index, error))
+
+        def arrive() -> None:
+            other = self.processes.get(leader)
+            if other is None or not other.is_running:
+                back(None, Unavailable("connection refused"))
+            elif self.network.passes(process.node_id, leader):
+                other.take_request(lambda node, answer: node.read_index(answer), back)
+
+        self.scheduler.after(
+            self.plan.read_timeout_s, lambda: once(None, Unavailable("the leader did not answer"))
+        )
+        self.scheduler.after(self.network.weather.delay_s(self._rng), arrive)

@@ -1,0 +1,187 @@
+"""One node's disk: journal rows, state pairs and the engine's records, and how each of them can fail.
+
+What a returned write holds survives everything but the loss of the disk. A crash can be armed for the
+next write of a kind: before it, in the middle (torn: the journal's transaction does not count, as SQLite
+drops it; the engine's call is done in part), or after it, before the process learns. A disk can be slow, full, or lost.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import Fault
+from cluster.raft.journal import Meta
+from cluster.store import Marker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from cluster.machine import Change
+    from cluster.raft.storage import Batch, Row
+
+
+class Crash(BaseException):
+    """The process dies here and now. Not an Exception: no handler of the code under test may catch it."""
+
+
+class Disk:
+    """Everything of one node that survives its process."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rows: dict[int, Row] = {}
+        self.meta_bytes: bytes | None = None
+        self.meta: Meta | None = None
+        self.pairs: dict[str, bytes] = {}
+        self.marker = Marker(0, 0)
+        self.collections: dict[str, dict[str, Any]] = {}
+        self.halfway: set[str] = set()
+        """Collections of an engine call that is begun and not yet marked as applied."""
+        self.is_full = False
+        self.has_failed = False
+        """It refused a write since the process started: a fault of the node is then to be expected."""
+        self.is_lost = False
+        self.slowness_s: Callable[[], float] = lambda: 0.0
+        self.stall: Callable[[float], None] = lambda seconds: None
+        self.crash_point: tuple[str, int] | None = None
+        """(name of the point, how many times to pass it first)."""
+        self._unsynced: tuple[dict[int, Row], bytes | None, Meta | None] | None = None
+
+    def pass_point(self, name: str) -> bool:
+        """Whether the armed crash is here."""
+        if self.crash_point is None or self.crash_point[0] != name:
+            return False
+        self.crash_point = (name, self.crash_point[1] - 1)
+        return self.crash_point[1] < 0
+
+    def crash_at(self, name: str) -> None:
+        if self.pass_point(name):
+            raise Crash(name)
+
+    def begin_write(self, kind: str) -> None:
+        self.crash_at(f"{kind}-before")
+        self.stall(self.slowness_s())
+        if self.is_full:
+            self.has_failed = True
+            raise sqlite3.OperationalError("database or disk is full")
+        self.crash_at(f"{kind}-torn")
+
+    def end_write(self, kind: str) -> None:
+        self.crash_at(f"{kind}-after")
+
+    # ------------------------------------------------------------------ what a judge looks at
+
+    @property
+    def last_index(self) -> int:
+        return 0 if self.meta is None else self.meta.last_index
+
+    @property
+    def last_term(self) -> int:
+        return 0 if self.meta is None else self.meta.last_term
+
+    def holds(self, index: int, term: int) -> bool:
+        """Whether the entry is here durably."""
+        if self.meta is not None and index <= self.meta.base_index:
+            return True
+        row = self.rows.get(index)
+        return row is not None and row.term == term
+
+    # ------------------------------------------------------------------ for disks that forget the fsync
+
+    def remember_synced(self) -> None:
+        if self._unsynced is None:
+            self._unsynced = (dict(self.rows), self.meta_bytes, self.meta)
+
+    def synced(self) -> None:
+        self._unsynced = None
+
+    def lose_power(self) -> None:
+        """What was not fsynced is gone."""
+        if self._unsynced is not None:
+            self.rows, self.meta_bytes, self.meta = self._unsynced
+            self._unsynced = None
+
+
+class SimulatedStorage:
+    """`cluster.raft.storage.Storage` on a simulated disk: a batch is durable when `write` returns."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.name = f"{disk.name}/raft.sqlite"
+
+    def load_meta(self) -> bytes | None:
+        return self.disk.meta_bytes
+
+    def load_rows(self) -> Iterator[Row]:
+        yield from (self.disk.rows[index] for index in sorted(self.disk.rows))
+
+    def write(self, batch: Batch) -> None:
+        self.disk.begin_write("journal")
+        self.put(batch)
+        self.disk.end_write("journal")
+
+    def put(self, batch: Batch) -> None:
+        disk = self.disk
+        rows = disk.rows
+        if batch.delete_from is not None:
+            for index in [index for index in rows if index >= batch.delete_from]:
+                del rows[index]
+        if batch.delete_to is not None:
+            for index in [index for index in rows if index <= batch.delete_to]:
+                del rows[index]
+        for row in batch.rows:
+            if row.index in rows:
+                raise sqlite3.IntegrityError(f"UNIQUE constraint failed: entries.idx ({row.index})")
+            rows[row.index] = row
+        disk.meta_bytes = batch.meta
+        disk.meta = Meta.decode(batch.meta)
+
+    def read(self, start: int, last: int, max_bytes: int) -> list[Row]:
+        found: list[Row] = []
+        held = 0
+        for index in range(start, last + 1):
+            row = self.disk.rows.get(index)
+            if row is None:
+                break
+            found.append(row)
+            held += len(row.payload)
+            if held >= max_bytes:
+                break
+        return found
+
+    def sizes(self, start: int, count: int) -> list[tuple[int, int]]:
+        indices = sorted(index for index in self.disk.rows if index >= start)[:count]
+        return [(index, len(self.disk.rows[index].payload)) for index in indices]
+
+    def close(self) -> None:
+        return None
+
+
+class SimulatedStore:
+    """`cluster.store.Store` on a simulated disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def marker(self) -> Marker:
+        return self._disk.marker
+
+    def items(self, prefix: str = "") -> list[tuple[str, bytes]]:
+        return sorted(pair for pair in self._disk.pairs.items() if pair[0].startswith(prefix))
+
+    def write(self, changes: Iterable[Change], index: int, position: int = 0) -> None:
+        disk = self._disk
+        try:
+            disk.begin_write("store")
+        except sqlite3.Error as error:
+            raise Fault(
+                f"This node cannot write its state file {disk.name}/state.sqlite: {error}."
+            ) from error
+        for change in changes:
+            if change.value is None:
+                disk.pairs.pop(change.key, None)
+            else:
+                disk.pairs[change.key] = change.value
+        disk.marker = Marker(index, position)
+        disk.end_write("store")

@@ -1,0 +1,286 @@
+"""What goes wrong, when: faults drawn one after the other from the seed's profile, each with its own end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulation.network import Weather
+from tests.simulation.plan import PROFILES
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from tests.simulation.cluster import Simulation
+
+CRASH_POINTS = (
+    "journal-before",
+    "journal-torn",
+    "journal-after",
+    "journal-before",
+    "journal-after",
+    "send",
+    "send",
+    "engine-before",
+    "engine-part",
+    "engine-after",
+    "store-before",
+    "store-torn",
+    "store-after",
+)
+
+
+class FaultPlanner:
+    """Draws faults until told to stop; `heal` ends all that last."""
+
+    def __init__(self, simulation: Simulation, rng: random.Random) -> None:
+        self._simulation = simulation
+        self._scheduler = simulation.scheduler
+        self._rng = rng
+        self._lasting: dict[int, Callable[[], None]] = {}
+        self._count = 0
+        self._is_over = False
+        self.counts: dict[str, int] = {}
+
+    def start(self) -> None:
+        plan = self._simulation.plan
+        if plan.profile == "minority":
+            self._scheduler.after(3 * plan.settings.election_timeout_ms[1] / 1000, self._trouble_one)
+        else:
+            self._next()
+
+    def heal(self) -> None:
+        self._is_over = True
+        for number in sorted(self._lasting):
+            self._end(number)
+
+    # ------------------------------------------------------------------ drawing
+
+    def _next(self) -> None:
+        self._scheduler.after(self._rng.expovariate(1 / self._simulation.plan.calm_s), self._strike)
+
+    def _strike(self) -> None:
+        if self._is_over:
+            return
+        name = self._rng.choice(PROFILES[self._simulation.plan.profile])
+        self.counts[name] = self.counts.get(name, 0) + 1
+        self._simulation.trace.add(self._scheduler.now, "fault", name)
+        getattr(self, "_" + name.replace("-", "_"))()
+        self._next()
+
+    def _duration_s(self) -> float:
+        """Mostly around an election timeout, sometimes far longer."""
+        timeout_s = self._simulation.plan.settings.election_timeout_ms[1] / 1000
+        return self._rng.choice((0.2, 1.0, 1.0, 3.0)) * self._rng.uniform(0.2, 1.5) * timeout_s + 0.01
+
+    def _last(self, end: Callable[[], None], seconds: float | None = None) -> None:
+        self._count += 1
+        number = self._count
+        self._lasting[number] = end
+        self._scheduler.after(self._duration_s() if seconds is None else seconds, lambda: self._end(number))
+
+    def _end(self, number: int) -> None:
+        end = self._lasting.pop(number, None)
+        if end is not None:
+            end()
+
+    def _one(self) -> str:
+        return self._rng.choice(self._simulation.ids)
+
+    def _two(self) -> tuple[str, str]:
+        one, other = self._rng.sample(self._simulation.ids, 2)
+        return one, other
+
+    def _leader(self) -> str:
+        return self._simulation.newest_leader() or self._one()
+
+    # ------------------------------------------------------------------ processes
+
+    def _crash(self, node_id: str, *, power: bool, down_s: float | None = None) -> None:
+        if self._simulation.is_up(node_id):
+            self._simulation.crash(node_id, power=power, why="fault", down_s=down_s)
+
+    def _kill(self) -> None:
+        self._crash(self._pick(), power=False)
+
+    def _power(self) -> None:
+        self._crash(self._pick(), power=True)
+
+    def _pick(self) -> str:
+        return self._leader() if self._rng.random() < 0.5 else self._one()
+
+    def _crash_point(self) -> None:
+        node_id = self._leader() if self._rng.random() < 0.6 else self._one()
+        self._simulation.disks[node_id].crash_point = (
+            self._rng.choice(CRASH_POINTS),
+            self._rng.randrange(4),
+        )
+
+    def _crash_majority(self) -> None:
+        ids = self._simulation.ids
+        chosen = self._rng.sample(ids, len(ids) // 2 + 1)
+        power = self._rng.random() < 0.5
+        for node_id in chosen:
+            self._crash(node_id, power=power)
+
+    def _crash_all(self) -> None:
+        power = self._rng.random() < 0.5
+        down_s = self._rng.uniform(0.01, 0.5)
+        for node_id in self._simulation.ids:
+            self._crash(node_id, power=power, down_s=down_s + self._rng.uniform(0, 0.3))
+
+    def _restart(self) -> None:
+        self._simulation.stop(self._pick())
+
+    def _pause(self) -> None:
+        self._simulation.pause(self._one(), self._duration_s())
+
+    def _pause_leader(self) -> None:
+        self._simulation.pause(self._leader(), self._duration_s())
+
+    def _transfer(self) -> None:
+        self._simulation.transfer(self._leader())
+
+    # ------------------------------------------------------------------ network
+
+    def _reset(self) -> None:
+        self._simulation.network.reset(*self._two())
+
+    def _hole(self, pairs: list[tuple[str, str]], seconds: float | None = None) -> None:
+        network = self._simulation.network
+        for source, target in pairs:
+            network.block(source, target)
+
+        def end() -> None:
+            for source, target in pairs:
+                network.unblock(source, target)
+
+        self._last(end, seconds)
+
+    def _black_hole(self) -> None:
+        one, other = self._two()
+        self._hole([(one, other), (other, one)])
+
+    def _one_way(self) -> None:
+        self._hole([self._two()])
+
+    def _split(self, some: list[str], others: list[str]) -> None:
+        network = self._simulation.network
+        pairs = [(one, other) for one in some for other in others]
+        if self._rng.random() < 0.5:
+            self._hole([*pairs, *((other, one) for one, other in pairs)])
+            return
+        for one, other in pairs:
+            network.refuse(one, other)
+
+        def end() -> None:
+            for one, other in pairs:
+                network.allow(one, other)
+
+        self._last(end)
+
+    def _partition(self) -> None:
+        ids = list(self._simulation.ids)
+        self._rng.shuffle(ids)
+        at = self._rng.randrange(1, len(ids))
+        self._split(ids[:at], ids[at:])
+
+    def _isolate_leader(self) -> None:
+        leader = self._leader()
+        self._split([leader], [node_id for node_id in self._simulation.ids if node_id != leader])
+
+    def _isolate_leader_one_way(self) -> None:
+        leader = self._leader()
+        others = [node_id for node_id in self._simulation.ids if node_id != leader]
+        inward = self._rng.random() < 0.5
+        self._hole([(other, leader) if inward else (leader, other) for other in others])
+
+    def _flap(self) -> None:
+        node_id = self._one()
+        others = [other for other in self._simulation.ids if other != node_id]
+        for turn in range(self._rng.randrange(3, 10)):
+            self._scheduler.after(
+                turn * self._rng.uniform(0.1, 0.6), lambda: self._flap_once(node_id, others)
+            )
+
+    def _flap_once(self, node_id: str, others: list[str]) -> None:
+        if self._is_over:
+            return
+        if self._rng.random() < 0.3:
+            for other in others:
+                self._simulation.network.reset(node_id, other)
+        else:
+            pairs = [(node_id, other) for other in others] + [(other, node_id) for other in others]
+            self._hole(pairs, self._rng.uniform(0.02, 0.3))
+
+    def _spikes(self) -> None:
+        network = self._simulation.network
+        timeout_s = self._simulation.plan.settings.election_timeout_ms[1] / 1000
+        usual = network.weather
+        network.weather = Weather(
+            usual.low_s, usual.high_s, self._rng.uniform(0.05, 0.4), timeout_s, usual.loss_chance
+        )
+
+        def end() -> None:
+            network.weather = self._simulation.usual_weather
+
+        self._last(end)
+
+    # ------------------------------------------------------------------ disks
+
+    def _slow_disk(self) -> None:
+        disk = self._simulation.disks[self._pick()]
+        usual = disk.slowness_s
+        worst_s = (
+            self._simulation.plan.settings.election_timeout_ms[1] / 1000 * self._rng.choice((0.1, 0.5, 2))
+        )
+        disk.slowness_s = lambda: self._rng.uniform(0, worst_s)
+
+        def end() -> None:
+            disk.slowness_s = usual
+
+        self._last(end)
+
+    def _full_disk(self) -> None:
+        disk = self._simulation.disks[self._pick()]
+        disk.is_full = True
+
+        def end() -> None:
+            disk.is_full = False
+
+        self._last(end)
+
+    def _lost_disk(self) -> None:
+        self._simulation.lose_disk(self._pick())
+
+    # ------------------------------------------------------------------ one follower in trouble
+
+    def _trouble_one(self) -> None:
+        """Everything that can happen to one follower's links, again and again; nobody else suffers."""
+        leader = self._simulation.newest_leader()
+        if self._is_over or leader is None:
+            return
+        ids = self._simulation.ids
+        victim = self._rng.choice([node_id for node_id in ids if node_id != leader])
+        self._simulation.judge.expect_leader(leader)
+        self._trouble(victim, [other for other in ids if other != victim])
+
+    def _trouble(self, victim: str, others: list[str]) -> None:
+        if self._is_over:
+            return
+        kind = self._rng.randrange(5)
+        some = self._rng.sample(others, self._rng.randrange(1, len(others) + 1))
+        out = [(victim, other) for other in some]
+        back = [(other, victim) for other in some]
+        if kind == 0:
+            self._hole(out + back)
+        elif kind == 1:
+            self._hole(out)
+        elif kind == 2:
+            self._hole(back)
+        elif kind == 3:
+            self._split([victim], some)
+        else:
+            for other in some:
+                self._simulation.network.reset(victim, other)
+        self._scheduler.after(self._duration_s(), lambda: self._trouble(victim, others))

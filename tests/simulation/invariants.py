@@ -1,0 +1,332 @@
+"""The judge: sees every step of every node and knows the truth; any promise that is not kept is a Violation.
+
+The truth is the log as it was first committed, what it means (`model.Model`), what clients were told, and
+what is on the disks. Checked after each step of a node:
+
+- one leader a term, one vote a voter and term;
+- log matching: an index and a term name one entry after one predecessor, on every node, for ever;
+- leader completeness: a new leader has every entry that was committed before its term;
+- a committed entry never changes, is durable on a majority when it is first committed, and no node
+  without it could win an election at that moment;
+- the commit index of a node never goes back while it runs, nor below what its disk promised;
+- what a message promises (vote, term, entries) is durable before the message leaves;
+- a node stops only because of its disk; a leader that was replaced soon stops believing.
+Checked at each applied step and each answer: outcomes and contents are the model's, each request decided once,
+no acknowledged write lost, no refused one applied, reads as fresh as their guarantee says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from cluster.raft.messages import Accepted, Append, Heartbeat, HeartbeatReply, Vote, VoteReply
+from tests.simulation.model import Model
+from tests.simulation.stepped import touched
+
+if TYPE_CHECKING:
+    from cluster.machine import Outcome, Step
+    from cluster.raft.storage import Row
+    from tests.simulation.cluster import Simulation
+    from tests.simulation.process import Process
+
+
+class Violation(Exception):
+    """A promise was broken; `rule` is its short name."""
+
+    def __init__(self, rule: str, what: str) -> None:
+        super().__init__(f"{rule}: {what}")
+        self.rule = rule
+
+
+class Judge:
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._quorum = simulation.plan.nodes // 2 + 1
+        self.model = Model(simulation.plan.limits.window_ms, simulation.plan.limits.max_requests)
+        self.committed: list[tuple[int, int]] = []  # (term, crc) of entry 1, 2, ...
+        self.leaders: dict[int, str] = {}
+        self._newest_term = (0, 0.0)  # and when its leader came to be
+        self._entries: dict[tuple[int, int], tuple[int, int]] = {}
+        self._votes: dict[tuple[str, int], str] = {}
+        self._committed_in: dict[int, int] = {}  # term of the committing node -> highest index
+        self._durable_commit: dict[str, int] = {}
+        self._steady: tuple[str, int] | None = None
+        self.acked: dict[str, int] = {}
+        """By collection: the highest log index that some client has been shown, by a write or a read."""
+        self.reads = 0
+        self.writes = 0
+
+    # ------------------------------------------------------------------ nodes
+
+    def on_start(self, process: Process) -> None:
+        """A process has opened its disk."""
+        journal, name = process.journal, process.node_id
+        process.commit_seen = 0
+        process.led_term = 0
+        if journal.commit_index < self._durable_commit.get(name, 0):
+            raise Violation("commit never goes back", f"{name} starts at {journal.commit_index}")
+        marker = process.disk.marker
+        if not journal.base_index <= marker.index <= journal.last_index:
+            raise Violation(
+                "applied is in the log",
+                f"{name} has applied {marker.index}, its log is {journal.base_index}..{journal.last_index}",
+            )
+        self._check_commits(process)
+        append = journal.append
+
+        def judged(term: int, payload: bytes, crc: int | None = None) -> Row:
+            before = journal.last_term
+            row = append(term, payload, crc)
+            self._on_append(name, row, before)
+            return row
+
+        journal.append = judged  # type: ignore[method-assign]
+
+    def _on_append(self, name: str, row: Row, previous_term: int) -> None:
+        known = self._entries.setdefault((row.index, row.term), (row.crc, previous_term))
+        if known != (row.crc, previous_term):
+            raise Violation("log matching", f"{name} has another entry {row.index} of term {row.term}")
+
+    def after_step(self, process: Process) -> None:
+        node = process.node
+        if node.halted and not process.disk.has_failed and not process.is_draining:
+            raise Violation("no fault without cause", f"{process.node_id} stopped: {node.fault}")
+        if node.commit_index != process.commit_seen:
+            self._check_commits(process)
+        if node.is_leader:
+            self._check_leader(process)
+        meta = process.disk.meta
+        if meta is not None:
+            self._durable_commit[process.node_id] = meta.commit_index
+
+    def _check_leader(self, process: Process) -> None:
+        node, name, now = process.node, process.node_id, self._simulation.scheduler.now
+        term = node.term
+        if process.led_term != term:
+            process.led_term = term
+            if self.leaders.setdefault(term, name) != name:
+                raise Violation("one leader a term", f"{name} and {self.leaders[term]} lead term {term}")
+            self._simulation.trace.add(now, name, "leads", term, "from", node.journal.last_index)
+            if term > self._newest_term[0]:
+                self._newest_term = (term, now)
+            self._check_complete(process, term)
+            if self._steady is not None:
+                raise Violation(
+                    "a healthy leader stays",
+                    f"{self._steady[0]} led term {self._steady[1]} with a majority in best health, "
+                    f"but {name} leads term {term}",
+                )
+        newest, since = self._newest_term
+        if term < newest:
+            plan = self._simulation.plan
+            bound_s = 2 * plan.settings.election_timeout_ms[1] / 1000 + plan.dead_after_s + 1.0
+            if now - max(since, process.resumed_s, self._simulation.slow_until_s) > bound_s:
+                raise Violation("check-quorum", f"{name} still believes to lead term {term}, not {newest}")
+
+    def _check_complete(self, process: Process, term: int) -> None:
+        journal = process.journal
+        for earlier, index in self._committed_in.items():
+            if earlier >= term or index <= journal.base_index:
+                continue
+            wanted = self.committed[index - 1][0]
+            if index > journal.last_index or journal.term_at(index) != wanted:
+                raise Violation(
+                    "leader completeness",
+                    f"{process.node_id} leads term {term} without entry {index}, committed in term {earlier}",
+                )
+
+    def _check_commits(self, process: Process) -> None:
+        node, journal, name = process.node, process.journal, process.node_id
+        index = node.commit_index
+        if index < process.commit_seen:
+            raise Violation("commit never goes back", f"{name}: {process.commit_seen} -> {index}")
+        if index > journal.durable_index:
+            raise Violation("committed is durable here", f"{name} commits {index}, not yet fsynced")
+        for at in range(max(process.commit_seen, journal.base_index) + 1, index + 1):
+            if at > len(self.committed):
+                self._commit(process, at)
+            elif journal.term_at(at) != self.committed[at - 1][0]:
+                raise Violation(
+                    "committed never changes",
+                    f"entry {at} was committed with term {self.committed[at - 1][0]}, {name} commits it with "
+                    f"term {journal.term_at(at)}",
+                )
+        process.commit_seen = index
+        self._committed_in[node.term] = max(self._committed_in.get(node.term, 0), index)
+
+    def _commit(self, process: Process, index: int) -> None:
+        """The first node to commit it: from now on it is for ever."""
+        if index != len(self.committed) + 1:
+            raise Violation("committed in order", f"{process.node_id} commits {index} first")
+        [row] = process.journal.read(index, index, 1)
+        disks = [self._simulation.disks[name] for name in self._simulation.ids]
+        holders = [disk for disk in disks if disk.is_lost or disk.holds(index, row.term)]
+        if len(holders) < self._quorum:
+            raise Violation(
+                "durable on a majority",
+                f"{process.node_id} commits entry {index} of term {row.term}, durable on {len(holders)} disks",
+            )
+        for disk in disks:
+            if disk.is_lost or disk.holds(index, row.term):
+                continue
+            place = (disk.last_term, disk.last_index)
+            votes = sum(place >= (other.last_term, other.last_index) for other in disks if not other.is_lost)
+            if votes >= self._quorum:
+                raise Violation(
+                    "committed survives elections",
+                    f"{process.node_id} commits entry {index} of term {row.term}, but {disk.name} without it "
+                    f"could still be elected by {votes} nodes",
+                )
+        self.committed.append((row.term, row.crc))
+        self._simulation.trace.add(
+            self._simulation.scheduler.now, process.node_id, "commits", index, "of term", row.term
+        )
+        self.model.apply(index, row.payload)
+
+    def on_send(self, process: Process, peer: str, message: Any) -> None:
+        """What it promises must be on the disk already."""
+        meta, name = process.disk.meta, process.node_id
+        term, vote = (0, None) if meta is None else (meta.term, meta.vote)
+        if isinstance(message, Accepted):
+            if message.match > process.disk.last_index:
+                raise Violation(
+                    "durable before promised",
+                    f"{name} acknowledges {message.match}, its disk ends at {process.disk.last_index}",
+                )
+        elif isinstance(message, VoteReply):
+            if not message.granted:
+                return
+            if (term, vote) != (message.term, peer):
+                raise Violation(
+                    "durable before promised", f"{name} votes in {message.term}, disk says {term}"
+                )
+            self._on_vote(name, message.term, peer)
+        elif isinstance(message, Vote):
+            if (term, vote) != (message.term, name):
+                raise Violation(
+                    "durable before promised", f"{name} stands in {message.term}, disk says {term}"
+                )
+            self._on_vote(name, message.term, name)
+        elif not isinstance(message, Append | Heartbeat | HeartbeatReply):
+            return
+        if term < message.term:
+            raise Violation(
+                "durable before promised", f"{name} speaks of term {message.term}, its disk of {term}"
+            )
+
+    def _on_vote(self, voter: str, term: int, candidate: str) -> None:
+        if self._votes.setdefault((voter, term), candidate) != candidate:
+            raise Violation(
+                "one vote a term",
+                f"{voter} votes for {self._votes[voter, term]} and {candidate} in term {term}",
+            )
+
+    def expect_leader(self, leader: str) -> None:
+        """From here on only another node's links suffer: the leader stays."""
+        self._steady = (leader, max(self.leaders))
+
+    def end_steady(self) -> None:
+        self._steady = None
+
+    # ------------------------------------------------------------------ applying
+
+    def is_partial(self, step: Step) -> bool:
+        """Whether the step ends in the middle of a write that is larger than one engine call."""
+        meta = next(change for change in reversed(step.changes) if change.key == "meta")
+        return msgpack.unpackb(meta.value or b"")[3] != 0
+
+    def on_applied(self, process: Process, step: Step) -> None:
+        name = process.node_id
+        if step.index > len(self.committed):
+            raise Violation("only committed is applied", f"{name} has applied {step.index}")
+        for request_id, outcome, index in step.outcomes:
+            self._check_outcome(f"{name} decides", request_id, outcome, index)
+        if self.is_partial(step):
+            return
+        position = (step.index, step.position)
+        for collection_id in touched(step):
+            wanted = self.model.digest_at(collection_id, position)
+            if process.engine.read(collection_id) != wanted:
+                raise Violation(
+                    "state machine safety",
+                    f"{name} at {position}: collection {collection_id} is not what the log says",
+                )
+
+    def _check_outcome(self, who: str, request_id: str, outcome: Outcome, index: int) -> None:
+        for answer in self.model.answers.get(request_id, ()):
+            if (answer.status, answer.index) == (outcome.status, index) and (
+                answer.status >= 300 or answer.body == outcome.body
+            ):
+                return
+        raise Violation(
+            "each request is decided once",
+            f"{who} {request_id} as {outcome.status} {outcome.body} at {index}; the log says "
+            f"{self.model.answers.get(request_id)}",
+        )
+
+    # ------------------------------------------------------------------ answers
+
+    def on_write_answer(self, request_id: str, collection_id: str, outcome: Outcome, index: int) -> None:
+        self.writes += 1
+        if index > len(self.committed):
+            raise Violation("acknowledged is committed", f"{request_id} at {index}")
+        self._check_outcome("a client was told", request_id, outcome, index)
+        self.show(collection_id, index)
+
+    def on_write_refused(self, request_id: str) -> None:
+        """Every attempt was answered with "nothing was changed"."""
+        if request_id in self.model.answers:
+            raise Violation(
+                "refused changes nothing", f"{request_id} was refused, but is in the log all the same"
+            )
+
+    def show(self, collection_id: str, index: int) -> None:
+        self.acked[collection_id] = max(self.acked.get(collection_id, 0), index)
+
+    def on_read_answer(
+        self,
+        who: str,
+        collection_id: str,
+        required: int,
+        digest: int | None,
+        position: tuple[int, int] | None,
+        applied_index: int,
+        token: int,
+    ) -> None:
+        """`required`: the read must show every change of the collection up to this index."""
+        self.reads += 1
+        if applied_index < required:
+            raise Violation(
+                "reads are fresh", f"{who}: {applied_index} is applied, {required} was shown before"
+            )
+        if position is None:
+            return
+        if digest != self.model.digest_at(collection_id, position):
+            raise Violation("reads show the log", f"{who}: collection {collection_id} at {position}")
+        for since, _ in self.model.history.get(collection_id, ()):
+            if position < since <= (required, 0):
+                raise Violation("reads are fresh", f"{who}: shows {position}, not the change at {since}")
+        shown = self.shown_index(collection_id, position)
+        if token < shown:
+            raise Violation("tokens cover reads", f"{who}: token {token} for what entry {shown} brought")
+        self.show(collection_id, shown)
+
+    def shown_index(self, collection_id: str, position: tuple[int, int]) -> int:
+        """The log index of the last change of the collection that a reader of `position` sees."""
+        history = self.model.history.get(collection_id, ())
+        index, rest = max((since for since, _ in history if since <= position), default=(0, 0))
+        return index + 1 if rest else index
+
+    # ------------------------------------------------------------------ at the end
+
+    def check_equal(self, processes: list[Process]) -> None:
+        """All nodes have applied everything: they hold the same, and it is what the log says."""
+        wanted = self.model.collections()
+        first = processes[0].machine.dump()
+        for process in processes:
+            if process.engine.digests != wanted:
+                raise Violation("state machine safety", f"{process.node_id}: the records differ at the end")
+            if process.machine.dump() != first:
+                raise Violation("state machine safety", f"{process.node_id}: the state differs at the end")

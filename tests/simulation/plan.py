@@ -1,0 +1,158 @@
+"""What one seed means: size and settings of the cluster, its weather, its clients, and how hostile it is."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from cluster.grouping import GroupLimits
+from cluster.machine import Limits
+from cluster.raft.settings import RaftSettings
+from tests.simulation.network import Weather
+
+FAULTS = (
+    "kill",
+    "power",
+    "crash-point",
+    "crash-majority",
+    "crash-all",
+    "restart",
+    "reset",
+    "black-hole",
+    "one-way",
+    "partition",
+    "isolate-leader",
+    "isolate-leader-one-way",
+    "flap",
+    "spikes",
+    "pause",
+    "pause-leader",
+    "slow-disk",
+    "full-disk",
+    "lost-disk",
+    "transfer",
+)
+PROFILES: dict[str, tuple[str, ...]] = {
+    "everything": FAULTS,
+    "network": (
+        "reset",
+        "black-hole",
+        "one-way",
+        "partition",
+        "isolate-leader",
+        "isolate-leader-one-way",
+        "flap",
+        "spikes",
+    ),
+    "crashes": (
+        "kill",
+        "power",
+        "crash-point",
+        "crash-point",
+        "crash-majority",
+        "crash-all",
+        "restart",
+        "reset",
+    ),
+    "leaders": (
+        "isolate-leader",
+        "isolate-leader-one-way",
+        "pause-leader",
+        "transfer",
+        "crash-point",
+        "reset",
+    ),
+    "disks": ("slow-disk", "full-disk", "lost-disk", "crash-point", "power", "crash-all"),
+    # One follower's links only: the leader must stay (see Judge.on_term).
+    "minority": (),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Drawn from the seed alone."""
+
+    seed: int
+    nodes: int
+    profile: str
+    active_s: float
+    settings: RaftSettings
+    limits: Limits
+    group_limits: GroupLimits
+    cache_bytes: int
+    weather: Weather
+    clock_rates: tuple[float, ...]
+    clock_offsets: tuple[float, ...]
+    engine_low_s: float
+    engine_high_s: float
+    fsync_high_s: float
+    clients: int
+    think_s: float
+    calm_s: float
+    """Mean time between two faults."""
+    write_timeout_s: float = 2.0
+    read_timeout_s: float = 1.0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def dead_after_s(self) -> float:
+        return self.settings.dead_after_ms / 1000
+
+    @property
+    def patience_s(self) -> float:
+        """After everything is healed the nodes must agree within this time."""
+        return 10 * self.settings.election_timeout_ms[1] / 1000 + 5
+
+    def engine_delay_s(self, rng: random.Random) -> float:
+        return rng.uniform(self.engine_low_s, self.engine_high_s)
+
+
+def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None) -> Plan:
+    """The plan of a seed; the arguments override what the seed would choose."""
+    rng = random.Random(f"plan {seed}")
+    chosen = rng.choices((3, 5, 7), (8, 2, 1))[0]
+    profile = rng.choices(tuple(PROFILES), (6, 4, 4, 3, 2, 1))[0]
+    low = rng.choice((150, 300, 300, 600, 1000))
+    settings = RaftSettings(
+        election_timeout_ms=(low, low * 2),
+        heartbeat_ms=max(1, low // rng.choice((3, 4, 10))),
+        early_election_ms=rng.choice(((20, 150), (5, 40), (20, 150))),
+        append_bytes=rng.choice((1024, 1024, 4096, 65536)),
+        inflight_bytes=rng.choice((1024, 4096, 65536)),
+        journal_budget_bytes=rng.choice((1500, 6000, 20_000, 1 << 28)),
+    )
+    weather = Weather(0.0003, 0.002)
+    if profile != "minority":
+        kind = rng.random()
+        if kind < 0.15:
+            weather = Weather(0.005, 0.03, 0.02, 0.3)
+        elif kind < 0.4:
+            weather = Weather(0.0003, 0.01, 0.05, low / 2000)
+        weather.loss_chance = rng.choice((0.0, 0.01, 0.05))
+    size = nodes or chosen
+    drift = rng.choice((0.0, 1e-4, 0.01))
+    return Plan(
+        seed=seed,
+        nodes=size,
+        profile=profile,
+        active_s=rng.uniform(5, 12) if seconds is None else seconds,
+        settings=settings,
+        limits=Limits(
+            window_ms=15 * 60 * 1000,
+            max_requests=50_000,
+            max_records=rng.choice((3, 8, 5461)),
+        ),
+        group_limits=GroupLimits(
+            entry_bytes=rng.choice((600, 4096, 1 << 22)), in_flight=rng.choice((1, 2, 4)), queue_bytes=8192
+        ),
+        cache_bytes=rng.choice((1024, 8192, 1 << 20)),
+        weather=weather,
+        clock_rates=tuple(1 + rng.uniform(-drift, drift) for _ in range(size)),
+        clock_offsets=tuple(rng.uniform(0, 50_000) for _ in range(size)),
+        engine_low_s=0.0001,
+        engine_high_s=rng.choice((0.002, 0.02, 0.1)),
+        fsync_high_s=rng.choice((0.0, 0.0005, 0.005)),
+        clients=rng.choice((2, 3, 5)),
+        think_s=rng.choice((0.02, 0.1, 0.2)),
+        calm_s=rng.choice((0.3, 0.8, 2.0)),
+    )

@@ -1,0 +1,403 @@
+"""One node's process: the real log, machine, applier and way in, put together as `cluster.server` does."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from cluster.commands import Proposal, encode_proposal
+from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overloaded, Unavailable
+from cluster.proposer import Proposer
+from cluster.reads import Guarantee, behind, check_freshness, needs_read_index
+from tests.simulation.disk import Crash, SimulatedStore
+from tests.simulation.engine import FakeEngine
+from tests.simulation.network import Wire
+from tests.simulation.stepped import CLUSTER_ID, SteppedLoop, touched
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Sequence
+
+    from pysyncobj.node import Node
+
+    from cluster.commands import Command
+    from cluster.machine import Change, Step
+    from tests.simulation.cluster import Simulation
+
+
+class Process:
+    """From start to crash. All work comes through `enqueue`, so a process that is busy or paused waits."""
+
+    def __init__(self, simulation: Simulation, node_id: str, rng: random.Random) -> None:
+        self.simulation = simulation
+        self.scheduler = simulation.scheduler
+        self.node_id = node_id
+        self.disk = simulation.disks[node_id]
+        self.clock = simulation.clocks[node_id]
+        self.rng = rng
+        self.started_s = self.scheduler.now
+        self.resumed_s = self.scheduler.now
+        self.is_running = True
+        self.is_draining = False
+        self.has_broken = False
+        self._free_at = 0.0
+        self._paused_until = 0.0
+        self._backlog: deque[Callable[[], None]] = deque()
+        self._is_inside = False
+        self._timer_at = float("inf")
+        self._applying: tuple[Step, Sequence[Change]] | None = None
+        self._apply_planned = False
+        self.contents: dict[str, tuple[int, int] | None] = {}
+        """By collection: how much of the log its content stands for; None while that is not known."""
+        self._halfway = frozenset(self.disk.halfway)
+        self._marker = (self.disk.marker.index, self.disk.marker.position)
+        self.commit_seen = 0
+        self.led_term = 0
+        self.pending: dict[int, Callable[[], None]] = {}
+        """Requests being served: what tells the client that the connection broke."""
+        self._requests = 0
+        parts = simulation.parts
+        self.disk.has_failed = False
+        self.disk.crash_point = None
+        self.disk.stall = self._stall
+        self.clock.stall_s = 0.0
+        journal = parts.journal(
+            parts.storage(self.disk), CLUSTER_ID, node_id, cache_bytes=simulation.plan.cache_bytes
+        )
+        self.journal = journal
+        self.wire: Wire | None = Wire(simulation.network, self)
+        store = SimulatedStore(self.disk)
+        self.machine = parts.load_machine(store.items(), simulation.plan.limits)
+        self.engine = FakeEngine(self.disk)
+        self.raft = parts.raft(
+            node_id,
+            simulation.ids,
+            simulation.plan.settings,
+            clock=self.clock,
+            rng=rng,
+            on_fault=lambda reason: self._on_fault(Fault(reason)),
+        )
+        self.applier = parts.applier(self.raft, self.machine, self.engine, store, self._on_fault)  # type: ignore[arg-type]
+        self.node = self.raft.begin(parts.node, journal, self.wire)
+        self.applier.start()
+        self.loop = SteppedLoop(self.enqueue)
+        self.proposer: Proposer = parts.proposer(
+            self.raft,
+            simulation.plan.group_limits,
+            self.wall_ms,
+            self.loop,  # type: ignore[arg-type]
+        )
+        simulation.judge.on_start(self)
+        simulation.network.join(self)
+        self.enqueue(_nothing)
+
+    # ------------------------------------------------------------------ time
+
+    def wall_ms(self) -> int:
+        """This machine's wall clock, as wrong as its monotonic one."""
+        return int(self.clock() * 1000)
+
+    @property
+    def stall_s(self) -> float:
+        return self.clock.stall_s
+
+    @property
+    def is_paused(self) -> bool:
+        return self.scheduler.now < self._paused_until
+
+    def _stall(self, seconds: float) -> None:
+        self.clock.stall_s += seconds
+
+    def pause(self, seconds: float) -> None:
+        """As SIGSTOP does; messages wait in the kernel."""
+        self._paused_until = max(self._paused_until, self.scheduler.now + seconds)
+        self.resumed_s = self._paused_until
+        self.simulation.network.paused(self)
+        self._drain_at(self._paused_until)
+
+    def resume(self) -> None:
+        self._paused_until = 0.0
+        self._drain_at(self.scheduler.now)
+
+    def enqueue(self, action: Callable[[], None]) -> None:
+        if not self.is_running:
+            return
+        self._backlog.append(action)
+        if not self._is_inside and self.scheduler.now >= max(self._free_at, self._paused_until):
+            self._work()
+
+    def _drain_at(self, when_s: float) -> None:
+        def drain() -> None:
+            ready = self.scheduler.now >= max(self._free_at, self._paused_until)
+            if self.is_running and not self._is_inside and ready:
+                self._work()
+
+        self.scheduler.at(when_s, drain)
+
+    def _work(self) -> None:
+        """Do all that is waiting, then one turn of the raft loop; time that the disk took comes after."""
+        self._is_inside = True
+        try:
+            while self._backlog:
+                self._backlog.popleft()()
+                if not self.is_running:
+                    return
+            if not self.raft.turn():
+                self.simulation.stopped(self)
+                return
+            self.simulation.judge.after_step(self)
+            self._plan_timer()
+            self._plan_apply()
+            if self.raft.has_more:
+                self.scheduler.after(0.0005, lambda: self.enqueue(_nothing))
+        except Crash as crash:
+            self.simulation.crash(self.node_id, power=self.rng.random() < 0.5, why=str(crash))
+        finally:
+            self._is_inside = False
+            if self.clock.stall_s:
+                self._free_at = self.scheduler.now + self.clock.stall_s
+                self.clock.stall_s = 0.0
+                self._drain_at(self._free_at)
+        if self._backlog and self.is_running and self.scheduler.now >= self._free_at:
+            self._drain_at(self.scheduler.now)
+
+    def _plan_timer(self) -> None:
+        due = self.clock.true_time(self.node.next_deadline_s()) + 1e-6
+        if due >= self._timer_at - 1e-7 and self._timer_at > self.scheduler.now:
+            return  # an earlier timer will look again
+        self._timer_at = due
+        self.scheduler.at(due, lambda: self._on_timer(due))
+
+    def _on_timer(self, due: float) -> None:
+        if self._timer_at == due and self.is_running:
+            self._timer_at = float("inf")
+            if self.node.next_deadline_s() <= self.clock():
+                self.enqueue(_nothing)
+            else:
+                self._plan_timer()
+
+    # ------------------------------------------------------------------ the network's view
+
+    def node_for(self, peer: str) -> Node:
+        return self.node.peers[peer]
+
+    def on_send(self, peer: str, message: Any) -> None:
+        self.disk.crash_at("send")
+        self.simulation.judge.on_send(self, peer, message)
+
+    # ------------------------------------------------------------------ the applier's thread
+
+    def _plan_apply(self) -> None:
+        if self._apply_planned or not self.is_running or not self.applier.is_behind:
+            return
+        self._apply_planned = True
+        self.scheduler.after(self.simulation.plan.engine_delay_s(self.rng), self._apply)
+
+    def _apply(self) -> None:
+        if not self.is_running:
+            return
+        if self.is_paused:
+            self.scheduler.at(self._paused_until, self._apply)
+            return
+        try:
+            if self._applying is None:
+                self._applying = self.applier.begin()
+                if self._applying is not None:
+                    self._note_content(self._applying[0])
+                    self.scheduler.after(self.simulation.plan.engine_delay_s(self.rng), self._apply)
+                    return
+            else:
+                (step, local), self._applying = self._applying, None
+                self.applier.complete(step, local)
+                if self.applier.fault is None:
+                    self.disk.halfway.clear()
+                    self.simulation.judge.on_applied(self, step)
+        except Crash as crash:
+            self.simulation.crash(self.node_id, power=self.rng.random() < 0.5, why=str(crash))
+            return
+        finally:
+            if not self._is_inside:
+                self.clock.stall_s = 0.0
+        self._apply_planned = False
+        self._plan_apply()
+
+    def _content_position(self, collection_id: str) -> tuple[int, int] | None:
+        if collection_id in self.contents:
+            return self.contents[collection_id]
+        return None if collection_id in self._halfway else self._marker
+
+    def _note_content(self, step: Step) -> None:
+        partial = self.simulation.judge.is_partial(step)
+        for name in touched(step):
+            self.contents[name] = None if partial else (step.index, step.position)
+
+    def _on_fault(self, fault: Fault) -> None:
+        if not self.has_broken:
+            self.has_broken = True
+            self.simulation.trace.add(self.scheduler.now, self.node_id, "fault", fault.message)
+            self.raft.fail(fault.message)
+            self.simulation.broke(self)
+
+    # ------------------------------------------------------------------ requests: as cluster.service serves
+
+    def end_requests(self) -> None:
+        """The process is gone: every client under way sees its connection break."""
+        self.loop.is_over = True
+        pending, self.pending = self.pending, {}
+        for tell in pending.values():
+            tell()
+
+    def take_request(self, serve: Callable[[Process, Any], None], reply: Any) -> None:
+        """A request has arrived: serve it in turn; if the process dies first, its client is told so."""
+        self._requests += 1
+        number = self._requests
+
+        def answer(value: Any, error: ClusterError | None) -> None:
+            if self.pending.pop(number, None) is not None:
+                self.scheduler.after(self.clock.stall_s, lambda: reply(value, error))
+
+        self.pending[number] = lambda: reply(None, OutcomeUnknown("the connection broke"))
+        self.enqueue(lambda: serve(self, answer))
+
+    def drain(self) -> None:
+        """SIGTERM: no new requests, hand leadership over, end."""
+        self.is_draining = True
+        self.raft.ask_to_stop()
+        self._drain_on()
+
+    def _drain_on(self) -> None:
+        if self.is_running:
+            self.enqueue(_nothing)
+            self.scheduler.after(0.02, self._drain_on)
+
+    def write(self, command: Command, key: str, digest: bytes, answer: Any) -> None:
+        """`NodeService.write` with `ack=applied`."""
+        try:
+            self._require_serving()
+            if self.raft.status().role != "leader":
+                raise NotLeader(self.raft.status().leader)
+            request_id = f"k:{key}"
+            decided = self.applier.expect(request_id)
+            try:
+                ticket = self.proposer.join(encode_proposal(Proposal(request_id, digest, command)))
+            except ClusterError:
+                self.applier.forget(request_id, decided)
+                raise
+        except ClusterError as error:
+            answer(None, error)
+            return
+
+        def give_up() -> None:
+            if not ticket.finished:
+                self.applier.forget(request_id, decided)
+                self.proposer.finish(ticket)
+
+        def on_position(position: Any) -> None:
+            if not position.cancelled() and position.exception() is not None:
+                give_up()
+                answer(None, position.exception())
+
+        def on_decided(future: Any) -> None:
+            if future.cancelled():
+                return
+
+            def tell() -> None:
+                give_up()
+                if future.exception() is not None:
+                    answer(None, future.exception())
+                else:
+                    answer(future.result(), None)
+
+            self.enqueue(tell)
+
+        def on_timeout() -> None:
+            if not ticket.finished:
+                give_up()
+                if ticket.withdrawn:
+                    answer(None, Overloaded("withdrawn"))
+                else:
+                    answer(None, OutcomeUnknown("no answer in time"))
+
+        ticket.position.add_done_callback(on_position)
+        decided.add_done_callback(on_decided)
+        self.scheduler.after(self.simulation.plan.write_timeout_s, lambda: self.enqueue(on_timeout))
+
+    def read(self, guarantee: Guarantee, collection_id: str, answer: Any) -> None:
+        """`NodeService.read`: answers ((digest, content position or None), token, applied index)."""
+        try:
+            self._require_serving()
+            status = self.raft.status()
+            check_freshness(
+                guarantee,
+                status.quorum_contact_ms,
+                self.node_id,
+                self.simulation.plan.settings.election_timeout_ms[1],
+            )
+        except ClusterError as error:
+            answer(None, error)
+            return
+        commit_index = status.commit_index
+
+        def wait(read_index: int | None) -> None:
+            wanted = self.simulation.parts.wanted_index(guarantee, read_index, commit_index)
+            self._wait_applied(wanted, serve, lambda error: answer(None, error))
+
+        def serve() -> None:
+            result = self.engine.read(collection_id), self._content_position(collection_id)
+            token = self.applier.started_index(collection_id)
+            answer((result, token, self.applier.applied_index), None)
+
+        if not needs_read_index(guarantee):
+            wait(None)
+        elif status.role == "leader":
+            self.read_index(lambda index, error: answer(None, error) if error else wait(index))
+        elif status.leader is None:
+            answer(None, Unavailable("No leader is known"))
+        else:
+            self.simulation.ask_leader(
+                self,
+                status.leader,
+                lambda index, error: answer(None, error) if error else self.enqueue(lambda: wait(index)),
+            )
+
+    def read_index(self, reply: Any) -> None:
+        """`POST /cluster/read-index`."""
+        future = self.raft.read_index()
+
+        def on_done(done: Any) -> None:
+            error = done.exception()
+            self.enqueue(lambda: reply(None if error else done.result(), error))
+
+        future.add_done_callback(on_done)
+
+    def _wait_applied(self, index: int, reached: Callable[[], None], late: Callable[[Any], None]) -> None:
+        if self.applier.applied_index >= index:
+            reached()
+            return
+        is_done = False
+
+        def finish(call: Callable[[], None]) -> None:
+            nonlocal is_done
+            if not is_done:
+                is_done = True
+                self.applier.remove_listener(listener)
+                call()
+
+        def listener(applied: int) -> None:
+            if applied >= index:
+                self.enqueue(lambda: finish(reached))
+
+        self.applier.add_listener(listener)
+        timeout_s = self.simulation.plan.read_timeout_s
+        error = behind(index, self.applier.applied_index, self.node_id)
+        self.scheduler.after(timeout_s, lambda: self.enqueue(lambda: finish(lambda: late(error))))
+
+    def _require_serving(self) -> None:
+        if self.has_broken:
+            raise Fault("This node has stopped serving")
+        if self.is_draining:
+            raise Unavailable("This node is stopping")
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,122 @@
+"""Run seeds of the simulation from the command line: `python -m tests.simulation.run --seed 17`.
+
+Exit code 0: no violation. 1: one, printed with its seed, the command that repeats it, and the last events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+
+from tests.simulation.cluster import Result, Simulation
+from tests.simulation.invariants import Violation
+from tests.simulation.plan import make_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A seed that broke a promise, and all that is needed to look into it."""
+
+    seed: int
+    rule: str
+    text: str
+
+
+def run_seed(
+    seed: int,
+    *,
+    nodes: int | None = None,
+    seconds: float | None = None,
+    mutation: str | None = None,
+    hashing: bool = False,
+    lines: int = 80,
+) -> Result | Failure:
+    """One run; every exception of the code under test is a failure too."""
+    from tests.simulation.mutations import parts_of
+
+    logging.disable(logging.CRITICAL)
+    plan = make_plan(seed, nodes, seconds)
+    simulation = Simulation(plan, parts_of(mutation), hashing=hashing)
+    try:
+        return simulation.run()
+    except Violation as violation:
+        rule, what = violation.rule, str(violation)
+    except Exception as error:
+        rule, what = f"exception {type(error).__name__}", traceback.format_exc()
+    command = f"python -m tests.simulation.run --seed {seed}"
+    for flag, value in (("nodes", nodes), ("seconds", seconds), ("mutation", mutation)):
+        command += "" if value is None else f" --{flag} {value}"
+    text = "\n".join(
+        [
+            f"seed {seed} ({plan.nodes} nodes, profile {plan.profile}) at {simulation.scheduler.now:.6f} s",
+            f"broken: {what}",
+            f"repeat: {command}",
+            f"the last {lines} events:",
+            *simulation.trace.last(lines),
+        ]
+    )
+    return Failure(seed, rule, text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, required=True, help="the (first) seed")
+    parser.add_argument("--count", type=int, default=1, help="how many seeds, one after the other")
+    parser.add_argument("--nodes", type=int, choices=(3, 5, 7), help="instead of what the seed chooses")
+    parser.add_argument(
+        "--seconds", type=float, help="simulated seconds of faults, instead of the seed's choice"
+    )
+    parser.add_argument("--mutation", help="switch a deliberate bug on (see tests/simulation/mutations.py)")
+    parser.add_argument("--hash", action="store_true", help="print the hash of the whole trace")
+    parser.add_argument("--lines", type=int, default=80, help="how many events a failure prints")
+    options = parser.parse_args()
+    began = time.process_time()
+    simulated_s = 0.0
+    failures = 0
+    totals = [0] * 7
+    for seed in range(options.seed, options.seed + options.count):
+        result = run_seed(
+            seed,
+            nodes=options.nodes,
+            seconds=options.seconds,
+            mutation=options.mutation,
+            hashing=options.hash,
+            lines=options.lines,
+        )
+        if isinstance(result, Failure):
+            failures += 1
+            print(result.text, end="\n\n", flush=True)
+            continue
+        simulated_s += result.simulated_s
+        numbers = (
+            result.steps,
+            result.messages,
+            result.commits,
+            result.writes,
+            result.reads,
+            result.terms,
+            result.crashes,
+        )
+        totals = [total + number for total, number in zip(totals, numbers, strict=True)]
+        if options.hash:
+            print(f"seed {seed} trace {result.trace_hash}")
+    cpu_s = time.process_time() - began
+    names = ("steps", "messages", "commits", "writes answered", "reads answered", "terms", "crashes")
+    counted = ", ".join(f"{total} {name}" for total, name in zip(totals, names, strict=True))
+    print(f"{options.count} seeds, {failures} failures; {counted}")
+    if not options.hash:
+        print(
+            f"{simulated_s / 3600:.2f} simulated hours in {cpu_s:.1f} s of CPU "
+            f"({simulated_s / 60 / max(cpu_s, 1e-9):.2f} simulated hours a CPU minute)"
+        )
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
