@@ -54,9 +54,9 @@ def main() -> int:
         with _chroma_run(folder) as (single_url, single_pid), _cluster(folder) as cluster:
             figures = asyncio.run(_measure(options, single_url, cluster, console))
             figures["memory_mib"] = {
-                "chroma run": _rss_mib(single_pid),
-                **{row["id"]: _rss_mib(row["pid"]) for row in _status(cluster)["nodes"]},
-                "balancer": _rss_mib(_status(cluster)["balancer"]["pid"]),
+                "chroma run": _memory_mib(single_pid),
+                **{row["id"]: _memory_mib(row["pid"]) for row in _status(cluster)["nodes"]},
+                "balancer": _memory_mib(_status(cluster)["balancer"]["pid"]),
             }
             figures["pause_ms"] = asyncio.run(_kills(options.kills, cluster, console))
     finally:
@@ -214,6 +214,12 @@ def _wait_port(port: int) -> None:
         if time.monotonic() > end:
             raise RuntimeError(f"nothing listens on port {port} after 30 s")
         time.sleep(0.05)
+
+
+def _memory_mib(pid: int) -> float:
+    """Resident memory of a process and its children (a node's Chroma is a child)."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return round(sum(_rss_mib(each) for each in (pid, *map(int, children))), 1)
 
 
 def _rss_mib(pid: int) -> float:
