@@ -7,7 +7,6 @@ def unpackb(
     raw: bool = ...,
     strict_map_key: bool = ...,
     use_list: bool = ...,
-    max_buffer_size: int = ...,
 ) -> Any: ...
 
 class UnpackException(Exception): ...
