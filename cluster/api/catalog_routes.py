@@ -6,6 +6,8 @@ import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from cluster.api.decode import (
     CollectionChange,
     NewCollection,
@@ -22,6 +24,7 @@ from cluster.api.names import (
     parse_collection_id,
     parse_uuid,
 )
+from cluster.api.oracle import COLLECTIONS
 from cluster.commands import (
     CreateCollection,
     CreateDatabase,
@@ -127,8 +130,22 @@ async def create_collection(exchange: Exchange) -> web.StreamResponse:
             wanted.metadata,
             wanted.configuration,
             wanted.schema,
-        )
+        ),
+        lambda collection_id: _as_created(exchange, wanted.name, collection_id),
     )
+
+
+async def _as_created(exchange: Exchange, name: str, collection_id: str) -> dict[str, Any]:
+    """What Chroma shows of a collection that this request created and another deleted at once."""
+    oracle = exchange.service.oracle
+    await oracle.ask("DELETE", f"{COLLECTIONS}/{name}")
+    answer = await exchange.ask()
+    await oracle.ask("DELETE", f"{COLLECTIONS}/{name}")
+    if answer is None or answer.status != 200:
+        raise no_collection(collection_id)
+    parameters = exchange.parameters
+    own = {"id": collection_id, "tenant": parameters["tenant"], "database": parameters["database"]}
+    return {**orjson.loads(answer.body), **own}
 
 
 async def list_collections(exchange: Exchange) -> web.StreamResponse:

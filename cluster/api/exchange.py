@@ -13,6 +13,7 @@ from cluster.api import headers
 from cluster.api.encode import encode, encode_error
 from cluster.api.names import invalid, no_collection, parse_uuid
 from cluster.errors import NotLeader, Refusal
+from cluster.failpoint import failpoint
 from cluster.reads import Level
 
 if TYPE_CHECKING:
@@ -75,16 +76,31 @@ class Exchange:
             found["Location"] = answer.location
         return _bare(answer.status, answer.body, found)
 
-    async def outcome(self, command: Command) -> web.Response:
-        """Replicate `command` and answer with its outcome."""
+    async def outcome(
+        self, command: Command, missing: Callable[[str], Awaitable[dict[str, Any]]] | None = None
+    ) -> web.Response:
+        """Replicate `command` and answer with its outcome.
+
+        A created collection is rendered from the engine; if it was deleted again in the meantime,
+        by `missing` from its id.
+        """
         outcome, index = await self.write(command)
         body = outcome.body
         collection_id = _created(body)
         if collection_id is not None:
             # The leader has applied it, so this reads at once.
-            body, _ = await self.service.read(
-                Level.EVENTUAL, index, None, collection_id, lambda engine: engine.collection(collection_id)
-            )
+            try:
+                body, _ = await self.service.read(
+                    Level.EVENTUAL,
+                    index,
+                    None,
+                    collection_id,
+                    lambda engine: engine.collection(collection_id),
+                )
+            except Refusal as refusal:
+                if refusal.status != 404 or missing is None:
+                    raise
+                body = await missing(collection_id)
         return self.json(body, outcome.status)
 
     # ---------------------------------------------------------------------- reading and writing
@@ -94,6 +110,7 @@ class Exchange:
         key = headers.read_key(self.headers)
         ack = headers.read_ack(self.headers)
         digest = await self.work(headers.digest_of, self.method, self.target, self.body)
+        failpoint("api.decoded")
         outcome, index = await self.service.write(command, key=key, digest=digest, ack=ack)
         self.answer_headers[headers.LOG_INDEX] = str(index)
         return outcome, index

@@ -11,6 +11,7 @@ from yarl import URL
 
 from cluster.api import headers
 from cluster.errors import NotLeader, OutcomeUnknown
+from cluster.failpoint import failpoint
 
 if TYPE_CHECKING:
     from cluster.api.exchange import Exchange
@@ -59,6 +60,7 @@ class Forwarder:
         passed = {name: value for name, value in exchange.headers.items() if name.lower() not in _HOP}
         passed[headers.FORWARDED] = "1"
         skip = () if "Content-Type" in exchange.headers else ("Content-Type",)
+        failpoint("forward.before_send")
         try:
             async with self._open().request(
                 exchange.method,
@@ -70,6 +72,7 @@ class Forwarder:
                 allow_redirects=False,
             ) as answer:
                 body = await answer.read()
+                failpoint("forward.after_receive")
                 found = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
                 index = answer.headers.get(headers.LOG_INDEX, "")
                 if index.isdecimal():

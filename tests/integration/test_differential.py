@@ -10,13 +10,14 @@ import contextlib
 import json
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.differential import DATABASE, Pair, Request, chroma_run, differing
+from tests.integration.differential import DATABASE, Pair, Request, Side, chroma_run, differing
 from tests.integration.harness import running_cluster
 from tests.integration.single import SingleNode
 
@@ -1171,3 +1172,21 @@ def test_a_key_is_answered_with_the_first_outcome(pair: Pair) -> None:
     assert first.body == again.body
     other = pair.ours.send(_post(COLLECTIONS, {"name": "twice"}, **key))
     assert (other.status, other.body["error"]) == (422, "IdempotencyKeyReusedError")
+
+
+def test_a_collection_deleted_at_once_is_still_answered(pair: Pair) -> None:
+    def race(side: Side, number: int) -> set[int]:
+        mine = Side(side.url)
+        statuses: set[int] = set()
+        for _ in range(15):
+            made = mine.send(Request("POST", COLLECTIONS, {"name": "race", "get_or_create": True}))
+            assert made.status != 200 or made.body["name"] == "race"
+            statuses.add(made.status)
+            if number % 2 == 0:
+                mine.send(Request("DELETE", f"{COLLECTIONS}/race"))
+        mine.close()
+        return statuses
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda number: race(pair.ours, number), range(8)))
+    assert set().union(*found) == {200}
