@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from aiohttp import web
 
 from cluster.api import catalog_routes, headers, record_routes, system_routes
-from cluster.api.decode import Undecodable
 from cluster.api.exchange import (
     UNTYPED,
     Exchange,
@@ -18,6 +17,7 @@ from cluster.api.exchange import (
     empty_response,
     error_response,
 )
+from cluster.api.fields import Undecodable
 from cluster.api.forward import Forwarder
 from cluster.errors import ClusterError, Refusal
 

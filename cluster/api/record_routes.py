@@ -9,11 +9,9 @@ import numpy as np
 
 from cluster.api.catalog_routes import check_single_region
 from cluster.api.decode import (
-    ASK,
     Delete,
     Query,
     Records,
-    Undecodable,
     check_read_level,
     decode_attach,
     decode_delete,
@@ -23,6 +21,7 @@ from cluster.api.decode import (
     decode_records,
 )
 from cluster.api.encode import encode_neighbours, encode_records
+from cluster.api.fields import ASK, Undecodable
 from cluster.api.names import check_database_name, invalid, no_collection, parse_collection_id, parse_uuid
 from cluster.catalog import check_dimension
 from cluster.commands import DeleteRecords, WriteRecords

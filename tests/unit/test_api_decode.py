@@ -13,8 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api.decode import (
-    ASK,
-    Undecodable,
     check_read_level,
     decode_collection_change,
     decode_delete,
@@ -25,6 +23,7 @@ from cluster.api.decode import (
     decode_query,
     decode_records,
 )
+from cluster.api.fields import ASK, Undecodable
 from cluster.errors import Refusal
 
 
