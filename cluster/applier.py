@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from cluster.commands import decode_group
 from cluster.engine_errors import fault_of
 from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
+from cluster.failpoint import failpoint
 from cluster.machine import Call, Outcome, Resolve
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ class Applier:
 
     def _apply_batch(self, entries: Sequence[LogEntry]) -> None:
         while not self._stopping.is_set():
+            failpoint("applier.before_step")
             step = self._machine.next_step(entries)
             if step is None:
                 return
@@ -236,10 +238,15 @@ class Applier:
         try:
             match step.work:
                 case Resolve() as work:
-                    return self._machine.resolved(step, self._engine.resolve(work)), ()
+                    ids = self._engine.resolve(work)
+                    failpoint("applier.after_resolve")
+                    return self._machine.resolved(step, ids), ()
                 case Call() as work:
                     self._note_start(work)
-                    return step, self._engine.apply(work)
+                    failpoint("applier.before_engine")
+                    local = self._engine.apply(work)
+                    failpoint("applier.after_engine")
+                    return step, local
                 case None:
                     return step, ()
         except Refusal as refusal:
@@ -272,6 +279,7 @@ class Applier:
             self._condition.notify_all()
         if risen:
             self._raft.set_applied(step.index)
+        failpoint("applier.before_outcome")
         for future, decided in answered:
             with contextlib.suppress(InvalidStateError):  # cancelled by who waited
                 future.set_result(decided)

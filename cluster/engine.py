@@ -42,6 +42,7 @@ from cluster.commands import (
 )
 from cluster.engine_errors import fault_of, is_missing, is_present, read_failure, refusal_of
 from cluster.errors import ClusterError, Fault, Refusal, Unavailable
+from cluster.failpoint import failpoint
 from cluster.machine import Change
 
 if TYPE_CHECKING:
@@ -272,6 +273,7 @@ class Engine:
                 bindings.add(ids, place.id, vectors[part], metadatas, documents, uris, *home)
             else:
                 bindings.upsert(place.id, ids, vectors[part], metadatas, documents, uris, *home)
+            failpoint("engine.after_slice")
             time.sleep(0)  # give the global lock to whoever waits for it
 
     def _delete_records(self, bindings: rust.Bindings, command: DeleteRecords) -> None:

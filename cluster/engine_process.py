@@ -33,6 +33,7 @@ import numpy as np
 from cluster.commands import Proposal, decode_proposal, encode_proposal
 from cluster.engine import Engine, Neighbours, Records
 from cluster.errors import ClusterError, Fault, Refusal, Unavailable
+from cluster.failpoint import arm, failpoint
 from cluster.lock import DirectoryLock
 from cluster.machine import Call, Change, Resolve, Target
 
@@ -278,7 +279,10 @@ class _Child:
             case "apply":
                 command, target, index, dropped = arguments
                 call = Call(_command(command), _unpack_target(target), index, tuple(dropped))
-                return [[change.key, change.value] for change in engine.apply(call)]
+                failpoint("engine.before_call")
+                changes = engine.apply(call)
+                failpoint("engine.after_call")
+                return [[change.key, change.value] for change in changes]
             case "resolve":
                 command, target, index = arguments
                 return engine.resolve(Resolve(_command(command), Target(*target), index))
@@ -431,6 +435,7 @@ def main(parent: int, descriptors: Sequence[int]) -> None:
     # Ctrl-C and a service manager's SIGTERM go to the whole group: the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    arm(os.environ)
     _leave_out_the_client_library()
     _Child().serve(descriptors)
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cluster.commands import encode_group
+from cluster.failpoint import failpoint
 from cluster.grouping import WaitingLine
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class Proposer:
             Overloaded: the line is full; nothing was accepted.
         """
         ticket = Ticket(encoded, self._loop.create_future())
+        failpoint("proposer.before_join")
         self._line.join(ticket, len(encoded))
+        failpoint("proposer.after_join")
         self._send()
         return ticket
 
@@ -69,6 +72,7 @@ class Proposer:
     def _send(self) -> None:
         while tickets := self._line.take():
             payload = encode_group(self._clock_ms(), [ticket.encoded for ticket in tickets])
+            failpoint("proposer.before_propose")
             committed = self._raft.propose(payload)
             committed.add_done_callback(partial(self._from_raft_thread, tickets))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from cluster.embedding import Embedder
 from cluster.engine import LOCAL_PREFIX
 from cluster.engine_process import IsolatedEngine
 from cluster.errors import ClusterError, Fault
+from cluster.failpoint import arm
 from cluster.grouping import GroupLimits
 from cluster.lock import DirectoryLock
 from cluster.machine import Machine
@@ -48,6 +50,7 @@ def run_node(settings: NodeSettings) -> int:
     )
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     try:
+        arm(os.environ)
         with ExitStack() as stack:
             return asyncio.run(_serve(settings, stack))
     except (ClusterError, ValueError, OSError) as error:

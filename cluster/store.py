@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cluster.errors import Fault
+from cluster.failpoint import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,7 +120,9 @@ class Store:
                             (change.key, change.value),
                         )
                 db.execute("UPDATE marker SET log_index = ?, position = ?", (index, position))
+                failpoint("store.before_commit")
                 db.execute("COMMIT")
+                failpoint("store.after_commit")
             except (sqlite3.Error, OSError) as error:
                 with contextlib.suppress(sqlite3.Error):
                     db.execute("ROLLBACK")

@@ -101,6 +101,7 @@ class Exchange:
                 if refusal.status != 404 or missing is None:
                     raise
                 body = await missing(collection_id)
+        failpoint("api.before_answer")
         return self.json(body, outcome.status)
 
     # ---------------------------------------------------------------------- reading and writing

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from cluster.errors import Fault
+from cluster.failpoint import failpoint
 from cluster.raft.interface import Entry
 from cluster.raft.storage import Batch, Row, SqliteStorage
 
@@ -374,9 +375,11 @@ class Journal:
         if self._pending_first is not None:
             rows = tuple(self._cache[at] for at in range(self._pending_first, self.last_index + 1))
         self._meta = replace(self._meta, sequence=self._meta.sequence + 1)
+        failpoint("journal.before_write")
         self._storage.write(
             Batch(self._meta.encode(), self._meta.sequence, rows, self._delete_from, self._delete_to)
         )
+        failpoint("journal.after_write")
         self._delete_from = self._delete_to = self._pending_first = None
         self._dirty = False
         self.durable_index = self.last_index

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.errors import Fault, NotLeader
+from cluster.failpoint import failpoint
 from cluster.raft.messages import (
     Accepted,
     Append,
@@ -300,8 +301,12 @@ class CorrectedNode(StockNode):
         held, self._held = self._held, []
         newest = {node.id: message for node, message in held if type(message) is Accepted}
         for node, message in held:
-            if type(message) is not Accepted or newest[node.id] is message:
+            if type(message) is not Accepted:
                 self.transport.send(node, message)
+            elif newest[node.id] is message:
+                failpoint("raft.before_ack")
+                self.transport.send(node, message)
+                failpoint("raft.after_ack")
 
     # ------------------------------------------------------------------ elections
 
@@ -563,6 +568,7 @@ class CorrectedNode(StockNode):
     def _on_append(self, node: Node, message: Append) -> None:
         if not self._accept_leader(node, message.term):
             return
+        failpoint("raft.append_received")
         self._floor = max(self._floor, message.floor)
         journal = self.journal
         prev_index, prev_term, entries = message.prev_index, message.prev_term, message.entries
@@ -614,9 +620,11 @@ class CorrectedNode(StockNode):
             self._commit(index)
 
     def _commit(self, index: int) -> None:
+        failpoint("raft.before_commit")
         self.set_commit(index)
         if self._on_commit is not None:
             self._on_commit(index)
+        failpoint("raft.after_commit")
 
     # ------------------------------------------------------------------ leading
 
@@ -755,8 +763,10 @@ class CorrectedNode(StockNode):
                 progress.restart(progress.next_index)
                 return
             message, size = self._append_message(progress.next_index, self.settings.append_bytes)
+            failpoint("raft.before_send")
             if not self._send(peer, message):
                 return
+            failpoint("raft.after_send")
             progress.commit_sent = self.commit_index
             progress.sent(message.prev_index + len(message.entries), size, now)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.errors import NotLeader, OutcomeUnknown, Overloaded
+from cluster.failpoint import failpoint
 from cluster.raft.handshake import Identity
 from cluster.raft.interface import Entry, Position, RaftStatus
 from cluster.raft.journal import Journal
@@ -303,6 +304,7 @@ class RaftNode:
                 self._finish(proposal, refusal)
             else:
                 self._waiting.append((index, term, proposal))
+                failpoint("raft.appended")
         for future in reads:
             node.read_index(_answer_to(future, node))
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.errors import Fault
+from cluster.failpoint import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,11 +166,13 @@ class SqliteStorage:
             for row in batch.rows:
                 execute("INSERT INTO entries VALUES(?,?,?,?)", (row.index, row.term, row.crc, row.payload))
             execute("INSERT OR REPLACE INTO meta VALUES(1,?,?)", (batch.sequence, batch.meta))
+            failpoint("journal.before_fsync")
             execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 execute("ROLLBACK")
             raise
+        failpoint("journal.after_fsync")
         self._mark.write(batch.sequence)
 
     def read(self, start: int, last: int, max_bytes: int) -> list[Row]:

@@ -1,0 +1,120 @@
+"""Named points at which a test may kill or hold up a process; without a test they do nothing.
+
+For tests only: `CHROMA_CLUSTER_FAILPOINTS=journal.before_fsync=kill:3;api.decoded=pause:200`
+
+    NAME=kill:N          the process kills itself with SIGKILL when it reaches NAME for the Nth time
+    NAME=pause:MS        each thread that reaches NAME sleeps there for MS milliseconds
+    NAME=...@PATH        the same, but only what is reached while the file PATH exists counts
+
+A node and its engine's process read the variable when they start (`arm`) and refuse to start when they cannot
+make sense of it. In any other process, and without the variable, a point costs a call and a look at a global.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VARIABLE: Final = "CHROMA_CLUSTER_FAILPOINTS"
+
+#: Every point there is, in the order in which a write meets them: name -> what has just (not) happened.
+NAMES: Final[dict[str, str]] = {
+    "forward.before_send": "a follower has a client's write and knows the leader; nothing is sent on",
+    "api.decoded": "the leader has read the request; nothing is queued",
+    "proposer.before_join": "somebody waits for the outcome; the write is not in the line",
+    "proposer.after_join": "the write is in the line; it is in no entry",
+    "proposer.before_propose": "the entry is made; the log has not been asked",
+    "raft.appended": "the entry is in the leader's memory; nothing is sent or written",
+    "raft.before_send": "one follower's message is made; that follower has not got it",
+    "raft.after_send": "one follower has been sent the entry; the leader has not written it",
+    "raft.append_received": "a follower has the message; nothing is changed there",
+    "journal.before_write": "the transaction of this tick has not begun",
+    "journal.before_fsync": "the transaction is written; it is not committed or synced",
+    "journal.after_fsync": "the transaction is durable; the mark beside the journal is not moved",
+    "journal.after_write": "journal and mark are written; nothing has been promised",
+    "raft.before_ack": "the follower holds the entry durably; its leader does not know",
+    "raft.after_ack": "the ack has left",
+    "raft.before_commit": "a majority holds the entry; the commit index has not moved",
+    "raft.after_commit": "the commit index has moved and this node's threads know",
+    "applier.before_step": "committed entries are decoded; the machine has not planned the step",
+    "applier.after_resolve": "the ids of a delete by filter are read; they are not durable",
+    "applier.before_engine": "the step is planned; Chroma has not been called",
+    "engine.before_call": "in Chroma's process: the call has arrived",
+    "engine.after_slice": "in Chroma's process: one slice of a write is done, others may follow",
+    "engine.after_call": "in Chroma's process: the call is done; nobody was told",
+    "applier.after_engine": "Chroma has the write; the state file does not say so",
+    "store.before_commit": "state and marker are written; their transaction is not committed",
+    "store.after_commit": "state and marker are durable; memory has the state before",
+    "applier.before_outcome": "the step is finished; who waits has not been told",
+    "api.before_answer": "the outcome is known; no byte of the answer has left",
+    "forward.after_receive": "the follower has the leader's answer; the client has nothing",
+}
+
+
+@dataclass(slots=True)
+class _Armed:
+    action: Literal["kill", "pause"]
+    number: int
+    while_exists: str | None
+    reached: int = 0
+
+
+_armed: dict[str, _Armed] | None = None
+_lock = threading.Lock()
+
+
+def failpoint(name: str) -> None:
+    """Reach the point `name`, which is one of `NAMES`."""
+    if _armed is not None:
+        _reach(name, _armed.get(name))
+
+
+def arm(environ: Mapping[str, str]) -> None:
+    """Arm what the environment says; to be called once, when the process starts.
+
+    Raises:
+        ValueError: an unknown name or action; nothing is armed.
+    """
+    global _armed
+    text = environ.get(VARIABLE)
+    _armed = None if not text else _parse(text)
+
+
+def _parse(text: str) -> dict[str, _Armed]:
+    found: dict[str, _Armed] = {}
+    for part in text.split(";"):
+        name, _, rest = part.strip().partition("=")
+        if name not in NAMES:
+            raise ValueError(f"{VARIABLE} has the unknown name {name!r}; known are: {', '.join(NAMES)}")
+        action, _, path = rest.partition("@")
+        verb, _, number = action.partition(":")
+        is_valid = verb in ("kill", "pause") and number.isdecimal() and int(number) > 0
+        if not is_valid or rest.endswith("@"):
+            raise ValueError(
+                f"{VARIABLE} has {part!r}; expected NAME=kill:N or NAME=pause:MS, then maybe @PATH"
+            )
+        if name in found:
+            raise ValueError(f"{VARIABLE} has {name!r} twice; a point does one thing")
+        found[name] = _Armed(cast("Literal['kill', 'pause']", verb), int(number), path or None)
+    return found
+
+
+def _reach(name: str, armed: _Armed | None) -> None:
+    if armed is None or (armed.while_exists is not None and not os.path.exists(armed.while_exists)):
+        return
+    if armed.action == "pause":
+        time.sleep(armed.number / 1000)
+        return
+    with _lock:
+        armed.reached += 1
+        if armed.reached == armed.number:
+            # Past Python's buffers: nothing of this process runs after the next line but one.
+            os.write(2, f"failpoint {name}: SIGKILL to process {os.getpid()}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
