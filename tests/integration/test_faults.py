@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -313,23 +312,3 @@ def _settings(running: RunningCluster) -> chromadb.Settings:
         chroma_server_host="127.0.0.1",
         chroma_server_http_port=running.port,
     )
-
-
-def test_embeddings_are_made_once_even_by_a_random_function(tmp_path: Path) -> None:
-    environment = {"CHROMA_CLUSTER_EMBEDDING_MODULE": "tests.integration.random_embedding:RandomEmbedding"}
-    before = dict(os.environ)
-    os.environ.update(environment)
-    try:
-        with running_cluster(tmp_path) as running:
-            client = running.client()
-            collection = client.create_collection("random", embedding_function=None)
-            url = f"{running.url}{COLLECTIONS}/{collection.id}"
-            for number in range(20):
-                body = {"ids": [f"t{number}"], "documents": ["the same text every time"]}
-                assert requests.post(f"{url}/upsert", json=body, timeout=20).status_code == 200
-            records = running.assert_replicas_equal(str(collection.id))
-            vectors = {tuple(vector) for vector, _, _ in records.values()}
-            assert len(vectors) == 20, "the function is random: every text must have a vector of its own"
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
