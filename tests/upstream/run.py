@@ -62,14 +62,13 @@ class File:
     quick: bool = True
 
 
-#: Left out: what tests Chroma in this process (auth, db, segment, data_loader, ef, configurations,
+#: Left out: a load test (test_multithreaded), what tests Chroma in this process (auth, db, segment, data_loader, ef, configurations,
 #: persistence, cross-version), the distributed Chroma, its cloud, and its command line.
 FILES = [
     File("test_api.py", 900),
     File("test_client.py", 120),
     File("test_config.py", 120),
     File("test_chroma.py", 120),
-    File("test_multithreaded.py", 900, quick=False),
     File("api/test_collection.py", 300),
     File("api/test_count_api.py", 120),
     File("api/test_delete_database.py", 120),
