@@ -62,8 +62,8 @@ class File:
     quick: bool = True
 
 
-#: Left out: a load test (test_multithreaded), what tests Chroma in this process (auth, db, segment, data_loader, ef, configurations,
-#: persistence, cross-version), the distributed Chroma, its cloud, and its command line.
+#: Left out: a load test (test_multithreaded), what tests Chroma in this process (auth, db, segment,
+#: data_loader, ef, persistence, cross-version), the distributed Chroma, its cloud, its command line.
 FILES = [
     File("test_api.py", 900),
     File("test_client.py", 120),
