@@ -60,6 +60,8 @@ class Client:
         self.number = number
         self._count = 0
         self.is_busy = False
+        self.is_helper = False
+        """It does only what it is told to."""
 
     def start(self) -> None:
         self._scheduler.after(self._rng.uniform(0.0, 0.5), self._next)
@@ -82,6 +84,8 @@ class Client:
             self._read(self._balancer.collections[self._rng.choice(names)])
 
     def _rest(self) -> None:
+        if self.is_helper:
+            return
         self._scheduler.after(self._rng.expovariate(1 / self._simulation.plan.think_s), self._next)
 
     # ------------------------------------------------------------------ writes
@@ -89,6 +93,16 @@ class Client:
     def write_once(self) -> None:
         """One write, again until it is answered."""
         self._begin(*self._create())
+
+    def read_soon(self, leader: str) -> None:
+        """Reads that waited for a leader reach it as soon as it leads."""
+        if self._simulation.wants_traffic and self._rng.random() < 0.5:
+            names = sorted(self._balancer.collections.values())
+            for name in names:
+                self._scheduler.after(
+                    self._rng.uniform(0, 0.004),
+                    lambda name=name: self._read(name, Level.LINEARIZABLE, leader),
+                )
 
     def _create(self) -> tuple[Command, str]:
         name = f"c{self._rng.randrange(3)}"
@@ -142,6 +156,7 @@ class Client:
         if target is None or self._rng.random() < 0.05:
             target = self._rng.choice(self._simulation.ids)
         is_answered = False
+        at_commit = isinstance(write.command, WriteRecords) and self._rng.random() < 0.2
 
         def answered(value: Any, error: ClusterError | None) -> None:
             nonlocal is_answered
@@ -155,7 +170,9 @@ class Client:
         )
         self._simulation.request(
             target,
-            lambda process, reply: process.write(write.command, write.key, write.key.encode(), reply),
+            lambda process, reply: process.write(
+                write.command, write.key, write.key.encode(), reply, at_commit=at_commit
+            ),
             answered,
         )
 
@@ -164,7 +181,10 @@ class Client:
         if error is None:
             outcome, index = value
             judge = self._simulation.judge
-            judge.on_write_answer(f"k:{write.key}", write.collection_id, outcome, index)
+            if outcome is None:
+                judge.on_commit_answer(f"k:{write.key}", write.collection_id, index)
+            else:
+                judge.on_write_answer(f"k:{write.key}", write.collection_id, outcome, index)
             self._balancer.leader = target
             self._learn(write, outcome, index)
             self._finish(write)
@@ -197,6 +217,8 @@ class Client:
         balancer = self._balancer
         balancer.saw(write.collection_id, index)
         self._show(write.collection_id, index)
+        if outcome is None:
+            return
         match write.command:
             case CreateCollection(name=name) if outcome.status == 200:
                 made = outcome.body["$collection"]
@@ -258,7 +280,7 @@ class Client:
                 balancer.saw(collection_id, token)
                 if position is not None:
                     self._show(collection_id, self._simulation.judge.shown_index(collection_id, position))
-            elif insists:
+            elif insists and not self._simulation.wants_traffic:
                 self._scheduler.after(0.05, lambda: self._read(collection_id, level, target))
                 return
             self._rest()

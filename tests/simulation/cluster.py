@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import Unavailable
+from cluster.raft import node as raft_node
 from cluster.raft.messages import Append
 from tests.simulation.clients import Balancer, Client
 from tests.simulation.clock import NodeClock, Scheduler
@@ -72,16 +73,26 @@ class Simulation:
         self.refused: list[str] = []
         self._is_healed = False
         fsync_rng = random.Random(f"fsync {plan.seed}")
-        for name in self.ids:
-            self.disks[name].slowness_s = lambda: fsync_rng.uniform(0, plan.fsync_high_s)
+        self.usual_slowness_s = lambda: fsync_rng.uniform(0, plan.fsync_high_s)
+        for disk in self.disks.values():
+            disk.slowness_s = self.usual_slowness_s
         self.faults = FaultPlanner(self, random.Random(f"faults {plan.seed}"))
         self.clients = [
             Client(self, number, random.Random(f"client {number} {plan.seed}"))
             for number in range(plan.clients)
         ]
+        self.helper = Client(self, 99, random.Random(f"client 99 {plan.seed}"))
+        self.helper.is_helper = True
 
     def run(self) -> Result:
         """Raises Violation."""
+        held, raft_node.PROBE_BYTES = raft_node.PROBE_BYTES, self.plan.probe_bytes
+        try:
+            return self._run()
+        finally:
+            raft_node.PROBE_BYTES = held
+
+    def _run(self) -> Result:
         for name in self.ids:
             self._start(name)
         for client in self.clients:
@@ -164,7 +175,7 @@ class Simulation:
     def _check_service(self) -> None:
         """A new client is served within one election: its write, and then reads everywhere that show it."""
         self.wants_traffic = True
-        client = Client(self, 99, random.Random(f"client 99 {self.plan.seed}"))
+        client = self.helper
         before = self.judge.writes
         client.write_once()
         self.wants_traffic = False
@@ -204,6 +215,10 @@ class Simulation:
     def newest_leader(self) -> str | None:
         leaders = [process for process in self._living() if process.node.is_leader]
         return max(leaders, key=lambda process: process.node.term).node_id if leaders else None
+
+    def on_new_leader(self, name: str) -> None:
+        self.faults.on_new_leader(name)
+        self.helper.read_soon(name)
 
     def _start(self, name: str) -> None:
         if self.is_up(name) or self.disks[name].is_lost:

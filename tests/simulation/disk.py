@@ -36,8 +36,12 @@ class Disk:
         self.pairs: dict[str, bytes] = {}
         self.marker = Marker(0, 0)
         self.collections: dict[str, dict[str, Any]] = {}
-        self.halfway: set[str] = set()
-        """Collections of an engine call that is begun and not yet marked as applied."""
+        self.halfway: dict[str, tuple[int, int]] = {}
+        """Collections of engine calls that began, by how far the log was applied had they been marked too.
+
+        Up to there the content may run ahead of the marker: after a crash the call is repeated, but may
+        be planned from fewer entries than the first time (see `cluster.machine`).
+        """
         self.is_full = False
         self.has_failed = False
         """It refused a write since the process started: a fault of the node is then to be expected."""

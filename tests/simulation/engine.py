@@ -46,9 +46,6 @@ class FakeEngine:
             self._disk.begin_write("engine")
         except sqlite3.Error as error:
             raise Fault(f"This node's Chroma could not do a call: {error}.") from error
-        self._disk.halfway.update(call.dropped)
-        if call.target is not None:
-            self._disk.halfway.add(call.target.collection_id)
         match call.command:
             case CreateCollection(collection_id=collection_id):
                 if collection_id not in self._collections:

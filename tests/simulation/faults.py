@@ -40,6 +40,7 @@ class FaultPlanner:
         self._lasting: dict[int, Callable[[], None]] = {}
         self._count = 0
         self._is_over = False
+        self._ambushes = 0
         self.counts: dict[str, int] = {}
 
     def start(self) -> None:
@@ -83,6 +84,11 @@ class FaultPlanner:
         end = self._lasting.pop(number, None)
         if end is not None:
             end()
+
+    def _slow_until(self, seconds: float) -> None:
+        """Until then messages or disks are slower than a leader can know: it may believe longer."""
+        simulation = self._simulation
+        simulation.slow_until_s = max(simulation.slow_until_s, self._scheduler.now + seconds)
 
     def _one(self) -> str:
         return self._rng.choice(self._simulation.ids)
@@ -152,6 +158,7 @@ class FaultPlanner:
             network.block(source, target)
 
         def end() -> None:
+            self._slow_until(0.5)  # what was under way comes late
             for source, target in pairs:
                 network.unblock(source, target)
 
@@ -164,11 +171,11 @@ class FaultPlanner:
     def _one_way(self) -> None:
         self._hole([self._two()])
 
-    def _split(self, some: list[str], others: list[str]) -> None:
+    def _split(self, some: list[str], others: list[str], seconds: float | None = None) -> None:
         network = self._simulation.network
         pairs = [(one, other) for one in some for other in others]
         if self._rng.random() < 0.5:
-            self._hole([*pairs, *((other, one) for one, other in pairs)])
+            self._hole([*pairs, *((other, one) for one, other in pairs)], seconds)
             return
         for one, other in pairs:
             network.refuse(one, other)
@@ -177,7 +184,7 @@ class FaultPlanner:
             for one, other in pairs:
                 network.allow(one, other)
 
-        self._last(end)
+        self._last(end, seconds)
 
     def _partition(self) -> None:
         ids = list(self._simulation.ids)
@@ -213,10 +220,86 @@ class FaultPlanner:
             pairs = [(node_id, other) for other in others] + [(other, node_id) for other in others]
             self._hole(pairs, self._rng.uniform(0.02, 0.3))
 
+    def _lag(self, source: str, target: str, seconds: float, lag_s: float) -> None:
+        lags = self._simulation.network.lag_s
+        lags[source, target] = lag_s
+        self._slow_until(seconds + lag_s)
+        self._last(lambda: lags.pop((source, target), None), seconds)
+
+    def _late_acks(self) -> None:
+        """What a follower answers comes late; meanwhile its leader is deposed, and then leads again perhaps."""
+        simulation = self._simulation
+        timeout_s = simulation.plan.settings.election_timeout_ms[1] / 1000
+        leader = self._leader()
+        others = [node_id for node_id in simulation.ids if node_id != leader]
+        follower = self._rng.choice(others)
+        rest = [node_id for node_id in others if node_id != follower]
+        hole_s = self._rng.uniform(0.7, 1.5) * timeout_s
+        self._lag(follower, leader, hole_s, self._rng.uniform(1, 6) * timeout_s)
+        some = [leader, follower] if len(rest) > 1 else [leader]
+        away = rest if len(rest) > 1 else others
+        pairs = [(one, other) for one in some for other in away]
+        self._hole(pairs + [(other, one) for one, other in pairs], hole_s)
+
+        def starve() -> None:
+            """The follower hears the new leader, but not for long."""
+            if not self._is_over and self._rng.random() < 0.5:
+                self._hole([(other, follower) for other in rest], self._rng.uniform(0.2, 1.0) * timeout_s)
+
+        self._scheduler.after(hole_s + self._rng.uniform(0.0, 0.4), starve)
+        self._scheduler.after(hole_s + self._rng.uniform(0.1, 1) * timeout_s, self._depose)
+
+    def _deaf_leader(self) -> None:
+        """Nobody hears the leader any more, but what the others said before keeps coming in."""
+        leader = self._leader()
+        timeout_s = self._simulation.plan.settings.election_timeout_ms[1] / 1000
+        others = [node_id for node_id in self._simulation.ids if node_id != leader]
+        lag_s = self._rng.uniform(1, 4) * timeout_s
+        for other in others:
+            self._lag(other, leader, lag_s, lag_s)
+        self._scheduler.after(
+            self._rng.uniform(0.0, 0.5) * timeout_s,
+            lambda: None if self._is_over else self._hole([(leader, other) for other in others], lag_s),
+        )
+
+    def _sleeping_leader(self) -> None:
+        """The leader stands still, is replaced, and wakes up where no word of that reaches it."""
+        leader = self._leader()
+        timeout_s = self._simulation.plan.settings.election_timeout_ms[1] / 1000
+        others = [node_id for node_id in self._simulation.ids if node_id != leader]
+        asleep_s = self._rng.uniform(1, 2.5) * timeout_s
+        self._simulation.pause(leader, asleep_s)
+        self._split([leader], others, asleep_s + self._rng.uniform(0.2, 1) * timeout_s)
+
+    def _depose(self) -> None:
+        if not self._is_over:
+            timeout_s = self._simulation.plan.settings.election_timeout_ms[1] / 1000
+            self._simulation.pause(self._leader(), timeout_s)
+
+    def _ambush(self) -> None:
+        """The next leaders meet trouble at the moment at which they lead: their first entry goes nowhere."""
+        self._ambushes = self._rng.randrange(1, 5)
+        self._scheduler.after(0.01, self._depose)
+
+    def on_new_leader(self, leader: str) -> None:
+        if not self._ambushes or self._is_over:
+            return
+        self._ambushes -= 1
+        others = [node_id for node_id in self._simulation.ids if node_id != leader]
+        self._rng.shuffle(others)
+        kept = others[: self._rng.randrange(0, len(others))] if self._rng.random() < 0.5 else []
+        cut = [other for other in others if other not in kept]
+        if self._rng.random() < 0.4:
+            self._scheduler.after(
+                self._rng.uniform(0.0, 0.005), lambda: self._crash(leader, power=self._rng.random() < 0.7)
+            )
+        else:
+            self._scheduler.after(0.0, lambda: self._split([leader], cut))
+
     def _spikes(self) -> None:
         network = self._simulation.network
         timeout_s = self._simulation.plan.settings.election_timeout_ms[1] / 1000
-        usual = network.weather
+        usual = self._simulation.usual_weather
         network.weather = Weather(
             usual.low_s, usual.high_s, self._rng.uniform(0.05, 0.4), timeout_s, usual.loss_chance
         )
@@ -224,22 +307,25 @@ class FaultPlanner:
         def end() -> None:
             network.weather = self._simulation.usual_weather
 
-        self._last(end)
+        seconds = self._duration_s()
+        self._slow_until(seconds + timeout_s)
+        self._last(end, seconds)
 
     # ------------------------------------------------------------------ disks
 
     def _slow_disk(self) -> None:
         disk = self._simulation.disks[self._pick()]
-        usual = disk.slowness_s
         worst_s = (
             self._simulation.plan.settings.election_timeout_ms[1] / 1000 * self._rng.choice((0.1, 0.5, 2))
         )
         disk.slowness_s = lambda: self._rng.uniform(0, worst_s)
 
         def end() -> None:
-            disk.slowness_s = usual
+            disk.slowness_s = self._simulation.usual_slowness_s
 
-        self._last(end)
+        seconds = self._duration_s()
+        self._slow_until(seconds + 3 * worst_s)
+        self._last(end, seconds)
 
     def _full_disk(self) -> None:
         disk = self._simulation.disks[self._pick()]

@@ -112,18 +112,33 @@ class Judge:
             if term > self._newest_term[0]:
                 self._newest_term = (term, now)
             self._check_complete(process, term)
+            self._simulation.on_new_leader(name)
             if self._steady is not None:
                 raise Violation(
                     "a healthy leader stays",
                     f"{self._steady[0]} led term {self._steady[1]} with a majority in best health, "
                     f"but {name} leads term {term}",
                 )
+        self._check_matches(process, term)
         newest, since = self._newest_term
         if term < newest:
             plan = self._simulation.plan
-            bound_s = 2 * plan.settings.election_timeout_ms[1] / 1000 + plan.dead_after_s + 1.0
+            bound_s = plan.settings.election_timeout_ms[1] / 1000 + 0.2
             if now - max(since, process.resumed_s, self._simulation.slow_until_s) > bound_s:
                 raise Violation("check-quorum", f"{name} still believes to lead term {term}, not {newest}")
+
+    def _check_matches(self, process: Process, term: int) -> None:
+        """What the leader counts for a follower is on that follower's disk."""
+        journal = process.journal
+        for peer, progress in process.node._progress.items():
+            index, disk = progress.match, self._simulation.disks[peer]
+            if not index or index <= journal.base_index or disk.is_lost or disk.meta is None:
+                continue
+            if disk.meta.term <= term and not disk.holds(index, journal.term_at(index)):
+                raise Violation(
+                    "acks are true",
+                    f"{process.node_id} in term {term} counts {index} for {peer}, which has it not",
+                )
 
     def _check_complete(self, process: Process, term: int) -> None:
         journal = process.journal
@@ -198,13 +213,13 @@ class Judge:
         elif isinstance(message, VoteReply):
             if not message.granted:
                 return
-            if (term, vote) != (message.term, peer):
+            if term < message.term or (term == message.term and vote != peer):
                 raise Violation(
                     "durable before promised", f"{name} votes in {message.term}, disk says {term}"
                 )
             self._on_vote(name, message.term, peer)
         elif isinstance(message, Vote):
-            if (term, vote) != (message.term, name):
+            if term < message.term or (term == message.term and vote != name):
                 raise Violation(
                     "durable before promised", f"{name} stands in {message.term}, disk says {term}"
                 )
@@ -247,6 +262,8 @@ class Judge:
             return
         position = (step.index, step.position)
         for collection_id in touched(step):
+            if collection_id in process.disk.halfway:
+                continue  # a process before this one went further: equal again when this one is there too
             wanted = self.model.digest_at(collection_id, position)
             if process.engine.read(collection_id) != wanted:
                 raise Violation(
@@ -273,6 +290,14 @@ class Judge:
         if index > len(self.committed):
             raise Violation("acknowledged is committed", f"{request_id} at {index}")
         self._check_outcome("a client was told", request_id, outcome, index)
+        self.show(collection_id, index)
+
+    def on_commit_answer(self, request_id: str, collection_id: str, index: int) -> None:
+        """With `ack=committed` the entry at `index` has the request; it may repeat an earlier one."""
+        self.writes += 1
+        answers = self.model.answers.get(request_id, ())
+        if index > len(self.committed) or not any(answer.index <= index for answer in answers):
+            raise Violation("acknowledged is committed", f"{request_id} at {index}")
         self.show(collection_id, index)
 
     def on_write_refused(self, request_id: str) -> None:

@@ -159,6 +159,8 @@ class Network:
         self._blocked_at: dict[tuple[str, str], float] = {}
         self._refused: dict[frozenset[str], int] = {}
         self._numbers = 0
+        self.lag_s: dict[tuple[str, str], float] = {}
+        """Bytes of this direction come this much later, but come: a queue somewhere is long."""
 
     # ------------------------------------------------------------------ processes come and go
 
@@ -191,6 +193,16 @@ class Network:
                     if self.rng.random() < 0.5:  # what is still in the machine never leaves it
                         lane.waiting.clear()
                         lane.owed = 0
+                self._expect_silence(host.node_id, peer, connection)
+            else:
+                self._send_fin(host.node_id, peer, connection)
+        known = {connection.number for _, connection in ends}
+        for peer in sorted(self.hosts):
+            connection = self._end(peer, host.node_id) if peer != host.node_id else None
+            if connection is None or connection.number in known:
+                continue
+            # Made, but the process has not looked at it yet.
+            if silent:
                 self._expect_silence(host.node_id, peer, connection)
             else:
                 self._send_fin(host.node_id, peer, connection)
@@ -269,7 +281,7 @@ class Network:
             return False
         self.messages += 1
         lane.waiting.append(message)
-        delay_s = wire.host.stall_s + self.weather.delay_s(self.rng)
+        delay_s = wire.host.stall_s + self.weather.delay_s(self.rng) + self.lag_s.get((source, target), 0.0)
         self._plan(connection, source, target, lane, delay_s)
         return True
 
@@ -375,7 +387,13 @@ class Network:
                 # The proof travels before everything that the dialer sends from here on.
                 for lane in connection.lanes[dialer]:
                     lane.due_s = self.scheduler.now + last_s
-                self.scheduler.after(last_s, lambda: peer.enqueue(accept))
+                self.scheduler.after(last_s, arrive)
+
+        def arrive() -> None:
+            if peer.is_running:
+                peer.enqueue(accept)
+            else:
+                self._close(dialer, target, connection)
 
         def accept() -> None:
             if peer.wire is accepting and accepting is not None and peer.is_running:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cluster.grouping import GroupLimits
 from cluster.machine import Limits
@@ -24,6 +24,10 @@ FAULTS = (
     "isolate-leader",
     "isolate-leader-one-way",
     "flap",
+    "late-acks",
+    "deaf-leader",
+    "sleeping-leader",
+    "ambush",
     "spikes",
     "pause",
     "pause-leader",
@@ -42,6 +46,9 @@ PROFILES: dict[str, tuple[str, ...]] = {
         "isolate-leader",
         "isolate-leader-one-way",
         "flap",
+        "late-acks",
+        "deaf-leader",
+        "ambush",
         "spikes",
     ),
     "crashes": (
@@ -90,13 +97,20 @@ class Plan:
     think_s: float
     calm_s: float
     """Mean time between two faults."""
-    write_timeout_s: float = 2.0
-    read_timeout_s: float = 1.0
-    notes: tuple[str, ...] = field(default=())
+    probe_bytes: int
+    """In place of the node's own constant, so that few bytes are many messages."""
 
     @property
     def dead_after_s(self) -> float:
         return self.settings.dead_after_ms / 1000
+
+    @property
+    def write_timeout_s(self) -> float:
+        return max(0.5, 2 * self.settings.election_timeout_ms[1] / 1000)
+
+    @property
+    def read_timeout_s(self) -> float:
+        return max(0.3, self.settings.election_timeout_ms[1] / 1000)
 
     @property
     def patience_s(self) -> float:
@@ -111,16 +125,17 @@ def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None)
     """The plan of a seed; the arguments override what the seed would choose."""
     rng = random.Random(f"plan {seed}")
     chosen = rng.choices((3, 5, 7), (8, 2, 1))[0]
-    profile = rng.choices(tuple(PROFILES), (6, 4, 4, 3, 2, 1))[0]
+    profile = rng.choices(tuple(PROFILES), (6, 4, 4, 4, 2, 2))[0]
     low = rng.choice((150, 300, 300, 600, 1000))
     settings = RaftSettings(
         election_timeout_ms=(low, low * 2),
         heartbeat_ms=max(1, low // rng.choice((3, 4, 10))),
         early_election_ms=rng.choice(((20, 150), (5, 40), (20, 150))),
-        append_bytes=rng.choice((1024, 1024, 4096, 65536)),
         inflight_bytes=rng.choice((1024, 4096, 65536)),
         journal_budget_bytes=rng.choice((1500, 6000, 20_000, 1 << 28)),
     )
+    # Smaller than an operator may choose: so that few bytes are many messages.
+    object.__setattr__(settings, "append_bytes", rng.choice((100, 1024, 65536)))
     weather = Weather(0.0003, 0.002)
     if profile != "minority":
         kind = rng.random()
@@ -143,7 +158,9 @@ def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None)
             max_records=rng.choice((3, 8, 5461)),
         ),
         group_limits=GroupLimits(
-            entry_bytes=rng.choice((600, 4096, 1 << 22)), in_flight=rng.choice((1, 2, 4)), queue_bytes=8192
+            entry_bytes=rng.choice((300, 600, 4096, 1 << 22)),
+            in_flight=rng.choice((1, 2, 4, 16)),
+            queue_bytes=20_000,
         ),
         cache_bytes=rng.choice((1024, 8192, 1 << 20)),
         weather=weather,
@@ -152,7 +169,8 @@ def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None)
         engine_low_s=0.0001,
         engine_high_s=rng.choice((0.002, 0.02, 0.1)),
         fsync_high_s=rng.choice((0.0, 0.0005, 0.005)),
-        clients=rng.choice((2, 3, 5)),
+        clients=rng.choice((2, 3, 5, 12)),
         think_s=rng.choice((0.02, 0.1, 0.2)),
         calm_s=rng.choice((0.3, 0.8, 2.0)),
+        probe_bytes=rng.choice((200, 1024, 65536)),
     )

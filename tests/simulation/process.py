@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.commands import Proposal, encode_proposal
 from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overloaded, Unavailable
-from cluster.proposer import Proposer
 from cluster.reads import Guarantee, behind, check_freshness, needs_read_index
 from tests.simulation.disk import Crash, SimulatedStore
 from tests.simulation.engine import FakeEngine
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from cluster.commands import Command
     from cluster.machine import Change, Step
+    from cluster.proposer import Proposer
     from tests.simulation.cluster import Simulation
 
 
@@ -49,7 +49,6 @@ class Process:
         self._apply_planned = False
         self.contents: dict[str, tuple[int, int] | None] = {}
         """By collection: how much of the log its content stands for; None while that is not known."""
-        self._halfway = frozenset(self.disk.halfway)
         self._marker = (self.disk.marker.index, self.disk.marker.position)
         self.commit_seen = 0
         self.led_term = 0
@@ -79,6 +78,7 @@ class Process:
         )
         self.applier = parts.applier(self.raft, self.machine, self.engine, store, self._on_fault)  # type: ignore[arg-type]
         self.node = self.raft.begin(parts.node, journal, self.wire)
+        self.applier.on_call = self._on_call
         self.applier.start()
         self.loop = SteppedLoop(self.enqueue)
         self.proposer: Proposer = parts.proposer(
@@ -210,7 +210,7 @@ class Process:
                 (step, local), self._applying = self._applying, None
                 self.applier.complete(step, local)
                 if self.applier.fault is None:
-                    self.disk.halfway.clear()
+                    self._note_marked(step)
                     self.simulation.judge.on_applied(self, step)
         except Crash as crash:
             self.simulation.crash(self.node_id, power=self.rng.random() < 0.5, why=str(crash))
@@ -222,14 +222,29 @@ class Process:
         self._plan_apply()
 
     def _content_position(self, collection_id: str) -> tuple[int, int] | None:
-        if collection_id in self.contents:
-            return self.contents[collection_id]
-        return None if collection_id in self._halfway else self._marker
+        ahead = self.disk.halfway.get(collection_id)
+        if ahead is not None and collection_id not in self.contents:
+            return None
+        return self.contents.get(collection_id, self._marker)
+
+    def _on_call(self, step: Step) -> None:
+        """The engine is about to be called: from now on its content may be ahead of the marker."""
+        end = (step.index, step.position + self.simulation.judge.is_partial(step))
+        for name in touched(step):
+            self.disk.halfway[name] = max(end, self.disk.halfway.get(name, end))
 
     def _note_content(self, step: Step) -> None:
+        """The call is done: what it touched stands at its end, unless an earlier process went further."""
+        end = (step.index, step.position)
         partial = self.simulation.judge.is_partial(step)
         for name in touched(step):
-            self.contents[name] = None if partial else (step.index, step.position)
+            self.contents[name] = None if partial or self.disk.halfway[name] > end else end
+
+    def _note_marked(self, step: Step) -> None:
+        end = (step.index, step.position)
+        for name, ahead in list(self.disk.halfway.items()):
+            if ahead <= end:
+                del self.disk.halfway[name]
 
     def _on_fault(self, fault: Fault) -> None:
         if not self.has_broken:
@@ -270,8 +285,8 @@ class Process:
             self.enqueue(_nothing)
             self.scheduler.after(0.02, self._drain_on)
 
-    def write(self, command: Command, key: str, digest: bytes, answer: Any) -> None:
-        """`NodeService.write` with `ack=applied`."""
+    def write(self, command: Command, key: str, digest: bytes, answer: Any, *, at_commit: bool) -> None:
+        """`NodeService.write` with `ack=applied`, or `ack=committed`: then the outcome is None."""
         try:
             self._require_serving()
             if self.raft.status().role != "leader":
@@ -293,9 +308,13 @@ class Process:
                 self.proposer.finish(ticket)
 
         def on_position(position: Any) -> None:
-            if not position.cancelled() and position.exception() is not None:
+            if position.cancelled():
+                return
+            if position.exception() is not None:
                 give_up()
                 answer(None, position.exception())
+            elif at_commit:
+                answer((None, position.result().index), None)
 
         def on_decided(future: Any) -> None:
             if future.cancelled():

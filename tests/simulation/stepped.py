@@ -98,6 +98,7 @@ class SteppedApplier(Applier):
     """`begin` makes the next step's engine call, `complete` makes it durable and tells of it."""
 
     _raft: SteppedRaft
+    on_call: Callable[[Step], None]
 
     def start(self) -> None:
         self._recovering_until = self._raft.status().last_index
@@ -114,6 +115,10 @@ class SteppedApplier(Applier):
         except OSError as error:
             self._break(Fault(str(error)))
         return None
+
+    def _do(self, step: Step) -> tuple[Step, Sequence[Change]] | None:
+        self.on_call(step)
+        return super()._do(step)
 
     def complete(self, step: Step, local: Sequence[Change]) -> None:
         try:

@@ -1,0 +1,72 @@
+"""Which deliberate bug is found after how many seeds: `python -m tests.simulation.mutation_table [--write]`.
+
+With `--write` the table in docs/simulation.md is replaced by the one just measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.run import Failure, run_seed
+
+PAGE = Path(__file__).parents[2] / "docs" / "simulation.md"
+BEGIN, END = "<!-- mutation table: begin -->", "<!-- mutation table: end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    mutation: Mutation
+    seeds: int | None
+    """How many seeds it took; None if none of them found it."""
+    rule: str
+    first_seed: int
+
+
+def hunt(mutation: Mutation, limit: int, first_seed: int = 1) -> Row:
+    """Run seeds with the bug until one fails."""
+    for seed in range(first_seed, first_seed + limit):
+        result = run_seed(seed, mutation=mutation.name, lines=0)
+        if isinstance(result, Failure):
+            return Row(mutation, seed - first_seed + 1, result.rule, seed)
+    return Row(mutation, None, "not found", 0)
+
+
+def render(rows: list[Row]) -> str:
+    lines = ["| bug | hazard | what it does | seeds needed | found as |", "|---|---|---|---:|---|"]
+    for row in rows:
+        mutation = row.mutation
+        seeds = "not found" if row.seeds is None else str(row.seeds)
+        lines.append(f"| `{mutation.name}` | {mutation.hazard} | {mutation.bug} | {seeds} | {row.rule} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="only these bugs")
+    parser.add_argument("--limit", type=int, default=2000, help="give up after so many seeds")
+    parser.add_argument("--write", action="store_true", help="replace the table in docs/simulation.md")
+    options = parser.parse_args()
+    rows: list[Row] = []
+    for name in options.names or MUTATIONS:
+        began = time.process_time()
+        row = hunt(MUTATIONS[name], options.limit)
+        rows.append(row)
+        print(
+            f"{name:<30} {row.seeds or '-':>6}  {row.rule}  ({time.process_time() - began:.1f} s)", flush=True
+        )
+    if options.write:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        PAGE.write_text(f"{before}{BEGIN}\n{render(rows)}\n{END}{after}")
+    return 1 if any(row.seeds is None for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
