@@ -218,9 +218,10 @@ async def update_collection(exchange: Exchange) -> web.StreamResponse:
     current, _ = await exchange.service.read(
         Level.LINEARIZABLE, None, None, collection_id, lambda engine: _collection(engine, collection_id)
     )
-    if current is None:
-        raise no_collection(collection_id)
-    refusal = await asyncio.to_thread(_judge_change, exchange, current, change)
+    refusal = None
+    if current is not None:
+        refusal = await asyncio.to_thread(_judge_change, exchange, current, change)
+    # Else the log refuses, or knows the outcome that this key had while there was a collection.
     if refusal is not None:
         return _worded(exchange, await exchange.ask_with_collection(), refusal)
     return await exchange.outcome(

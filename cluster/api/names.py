@@ -76,6 +76,18 @@ def no_collection(collection_id: str) -> Refusal:
     return Refusal(404, "NotFoundError", f"Collection [{collection_id}] does not exist.")
 
 
+def leave_to_the_log(refusal: Refusal) -> None:
+    """Let a write go on whose collection is not there: the log refuses it in the same words.
+
+    It may be a repeat, and the log alone knows the outcome that its key had while the collection was there.
+
+    Raises:
+        Refusal: it refuses something else.
+    """
+    if refusal.status != 404:
+        raise refusal
+
+
 def invalid(message: str) -> Refusal:
     return Refusal(400, "InvalidArgumentError", message)
 

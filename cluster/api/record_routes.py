@@ -22,7 +22,14 @@ from cluster.api.decode import (
 )
 from cluster.api.encode import encode_neighbours, encode_records
 from cluster.api.fields import ASK, Undecodable
-from cluster.api.names import check_database_name, invalid, no_collection, parse_collection_id, parse_uuid
+from cluster.api.names import (
+    check_database_name,
+    invalid,
+    leave_to_the_log,
+    no_collection,
+    parse_collection_id,
+    parse_uuid,
+)
 from cluster.catalog import check_dimension
 from cluster.commands import DeleteRecords, WriteRecords
 from cluster.errors import Refusal
@@ -98,7 +105,11 @@ async def _embeds(exchange: Exchange, collection_id: str, records: Records) -> b
     """
     if records.kind != "update":
         return True
-    return (await exchange.find(collection_id)).model is not None
+    try:
+        return (await exchange.find(collection_id)).model is not None
+    except Refusal as refusal:
+        leave_to_the_log(refusal)
+        return False
 
 
 async def _embed_documents(
@@ -108,7 +119,11 @@ async def _embed_documents(
     texts = [document for document in documents if document is not None]
     if not texts:
         return None, None, None
-    made, model, dimension = await exchange.service.embed(collection_id, texts)
+    try:
+        made, model, dimension = await exchange.service.embed(collection_id, texts)
+    except Refusal as refusal:
+        leave_to_the_log(refusal)
+        return None, None, None
     vectors = iter(made)
     return tuple(None if one is None else next(vectors) for one in documents), dimension, model
 
@@ -164,7 +179,10 @@ async def _try_filter(exchange: Exchange, collection_id: str, wanted: Delete) ->
             include=(),
         )
 
-    await exchange.service.read(Level.LINEARIZABLE, None, None, collection_id, read)
+    try:
+        await exchange.service.read(Level.LINEARIZABLE, None, None, collection_id, read)
+    except Refusal as refusal:
+        leave_to_the_log(refusal)
 
 
 # -------------------------------------------------------------------------------------- reads
