@@ -80,7 +80,8 @@ class Applier:
         self._recovering_until = 0
         self._started: dict[str, int] = {}
         self._started_anywhere = 0
-        self._floor = self._applied
+        # Of a part of the next entry nothing else would know, once that entry is finished.
+        self._floor = machine.begun_index
         self._condition = threading.Condition()
         self._waiting: dict[str, list[Future[Decided]]] = {}
         self._listeners: list[Callable[[int], None]] = []
@@ -258,7 +259,7 @@ class Applier:
         target = call.target
         if len(self._started) > _REMEMBERED:
             # Collections come and go: forget which was touched when, and say the highest for all.
-            self._floor = self._applied
+            self._floor = self._machine.begun_index
             self._started = {}
         self._started_anywhere = call.index
         for collection_id in (*call.dropped, *((target.collection_id,) if target else ())):

@@ -239,6 +239,12 @@ class Machine:
         return self._marker.index
 
     @property
+    def begun_index(self) -> int:
+        """The last entry of which something is applied: all of it, or its first proposals."""
+        marker = self._marker
+        return marker.index + (1 if marker.position or marker.part else 0)
+
+    @property
     def time_ms(self) -> int:
         """Log time: the latest clock reading of a leader among the entries begun."""
         return self._marker.time_ms

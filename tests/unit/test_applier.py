@@ -308,6 +308,30 @@ def test_after_a_crash_reads_may_see_what_the_log_holds(tmp_path: Path, raft: Me
     node.close()
 
 
+def test_a_restart_amid_an_entry_knows_what_its_first_part_showed(tmp_path: Path, raft: MemoryLog) -> None:
+    """Found by the simulation: the token said 1, though a read showed a record of entry 2."""
+    broken = Node(tmp_path, raft)
+
+    def full(call: Any) -> None:
+        if isinstance(call.command, CreateCollection) and call.command.name == "second":
+            raise Fault("disk full")
+
+    broken.engine.before = full
+    raft.append(create())
+    raft.append(add("a"), create("second", C1.replace("1", "2")))
+    stopped = broken.applier.expect("q1-1")
+    broken.applier.start()
+    with pytest.raises(OutcomeUnknown, match="disk full"):
+        stopped.result(WAIT_S)
+    assert broken.store.marker() == Marker(1, 1)
+    broken.close()
+    node = Node(tmp_path, raft)
+    node.applier.start()
+    node.done(2)
+    assert node.applier.started_index(C1) == 2
+    node.close()
+
+
 def test_listeners_hear_every_rise_until_removed(node: Node) -> None:
     heard: list[int] = []
 
