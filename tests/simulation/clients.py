@@ -1,4 +1,4 @@
-"""Clients behind one balancer: they write and read, retry with the same key, and remember what they were told."""
+"""Clients behind one balancer: they write, read, retry with the same key, remember what they were told."""
 
 from __future__ import annotations
 

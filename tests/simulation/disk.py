@@ -2,7 +2,8 @@
 
 What a returned write holds survives everything but the loss of the disk. A crash can be armed for the
 next write of a kind: before it, in the middle (torn: the journal's transaction does not count, as SQLite
-drops it; the engine's call is done in part), or after it, before the process learns. A disk can be slow, full, or lost.
+drops it; the engine's call is done in part), or after it, before the process learns. A disk can be slow,
+full, or lost.
 """
 
 from __future__ import annotations

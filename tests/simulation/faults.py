@@ -227,7 +227,7 @@ class FaultPlanner:
         self._last(lambda: lags.pop((source, target), None), seconds)
 
     def _late_acks(self) -> None:
-        """What a follower answers comes late; meanwhile its leader is deposed, and then leads again perhaps."""
+        """What a follower answers comes late; meanwhile its leader is deposed, and perhaps leads again."""
         simulation = self._simulation
         timeout_s = simulation.plan.settings.election_timeout_ms[1] / 1000
         leader = self._leader()

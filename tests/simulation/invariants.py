@@ -11,8 +11,8 @@ what is on the disks. Checked after each step of a node:
 - the commit index of a node never goes back while it runs, nor below what its disk promised;
 - what a message promises (vote, term, entries) is durable before the message leaves;
 - a node stops only because of its disk; a leader that was replaced soon stops believing.
-Checked at each applied step and each answer: outcomes and contents are the model's, each request decided once,
-no acknowledged write lost, no refused one applied, reads as fresh as their guarantee says.
+Checked at each applied step and each answer: outcomes and contents are the model's, each request is decided
+once, no acknowledged write is lost, no refused one applied, reads are as fresh as their guarantee says.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Judge:
         if len(holders) < self._quorum:
             raise Violation(
                 "durable on a majority",
-                f"{process.node_id} commits entry {index} of term {row.term}, durable on {len(holders)} disks",
+                f"{process.node_id} commits entry {index} of term {row.term}, on {len(holders)} disks only",
             )
         for disk in disks:
             if disk.is_lost or disk.holds(index, row.term):

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
 import sys
 import time
 import traceback
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tests.simulation.cluster import Result, Simulation
 from tests.simulation.invariants import Violation
 from tests.simulation.plan import make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,15 @@ def run_seed(
         ]
     )
     return Failure(seed, rule, text)
+
+
+def run_many(seeds: Iterable[int], jobs: int = 2) -> Iterator[Result | Failure]:
+    """Run seeds in `jobs` processes; results as they come."""
+    if jobs == 1:
+        yield from map(run_seed, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(run_seed, seeds, chunksize=4)
 
 
 def main() -> int:

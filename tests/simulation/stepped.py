@@ -141,7 +141,7 @@ def touched(step: Step) -> tuple[str, ...]:
 
 
 class SteppedLoop:
-    """As much of an asyncio event loop as `Proposer` and its futures use; callbacks are the process's work."""
+    """As much of an event loop as `Proposer` and its futures use; callbacks are the process's work."""
 
     def __init__(self, enqueue: Callable[[Callable[[], None]], None]) -> None:
         self._enqueue = enqueue

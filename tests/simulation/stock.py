@@ -7,7 +7,6 @@ so that what is found is the protocol's fault, not the missing fsync's.
 
 from __future__ import annotations
 
-import pickle
 import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -301,9 +300,9 @@ def _hole(cluster: StockCluster, one: str, other: str, seconds: float) -> None:
         )
 
 
-def rejoin(seed: int, patience_s: float = 60.0) -> bool:
+def rejoin(seed: int, patience_s: float = 60.0, batch_bytes: int = 1 << 16) -> bool:
     """Hazard 2b, the recipe: nothing but restarts. Whether the old leader ever catches up."""
-    cluster = StockCluster(seed)
+    cluster = StockCluster(seed, batch_bytes=batch_bytes)
     led = lambda: cluster.leader() is not None  # noqa: E731
     assert cluster.run(10, led)
     old = cluster.leader()
@@ -332,9 +331,3 @@ def rejoin(seed: int, patience_s: float = 60.0) -> bool:
     assert cluster.run(10, cluster.converged)
     cluster.start(old.node_id)
     return cluster.run(patience_s, cluster.converged)
-
-
-def command_payload(command: bytes) -> bytes:
-    """The bytes that `put` was called with, out of the library's own encoding."""
-    _, (payload,) = pickle.loads(command[1:])[:2]
-    return payload

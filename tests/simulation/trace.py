@@ -13,7 +13,7 @@ from typing import Any
 class Trace:
     """Events as tuples, formatted only when somebody reads them; hashed only on demand, for it costs time."""
 
-    def __init__(self, *, keep: int = 20_000, hashing: bool = False) -> None:
+    def __init__(self, *, keep: int = 2000, hashing: bool = False) -> None:
         self._events: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=keep)
         self._hasher = hashlib.blake2b(digest_size=16) if hashing else None
         self.count = 0
