@@ -43,6 +43,10 @@ check: $(VENV)/.installed-dev ## format, lint and types
 	@$(BIN)/ruff check .
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
+.PHONY: soak
+soak: $(VENV)/.installed-dev ## simulated clusters under faults for SOAK_MINUTES (10), and the slow ones of the deliberate bugs
+	@$(BIN)/python -m pytest -m soak -s $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## measure the cluster beside one `chroma run`, and the pause after a killed leader
 	@$(BIN)/python -m evaluation.bench $(ARGS)
@@ -69,7 +73,7 @@ clean: ## remove everything that the other verbs made, but never a cluster's dat
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nmake chaos and make soak come with the chaos suite; there is none yet.\n'
+	@printf '\nmake chaos comes with the chaos suite; there is none yet.\n'
 
 # Environment: a stamp a stage, each as new as the files that it was made from.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
-    from cluster.machine import Change, Step
+    from cluster.machine import Change, LogEntry, Step
     from cluster.raft.journal import Journal
     from cluster.raft.node import CorrectedNode
     from cluster.raft.settings import RaftSettings
@@ -99,6 +99,7 @@ class SteppedApplier(Applier):
 
     _raft: SteppedRaft
     on_call: Callable[[Step], None]
+    _batch: Sequence[LogEntry] = ()
 
     def start(self) -> None:
         self._recovering_until = self._raft.status().last_index
@@ -108,7 +109,10 @@ class SteppedApplier(Applier):
         try:
             if not self.is_behind:
                 return None
-            step = self._machine.next_step(self._take())
+            step = self._machine.next_step(self._batch)
+            if step is None:
+                self._batch = self._take()
+                step = self._machine.next_step(self._batch)
             return None if step is None else self._do(step)
         except Fault as fault:
             self._break(fault)

@@ -1,0 +1,25 @@
+"""Every deliberate bug is found; how many seeds each takes is in docs/simulation.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.mutation_table import hunt
+from tests.simulation.mutations import MUTATIONS
+
+SLOW = {"acks-carry-no-term", "commit-old-term-by-count", "no-stickiness"}
+"""Bugs that need a rare course of events; `make soak` looks for them."""
+
+
+@pytest.mark.parametrize("name", sorted(MUTATIONS.keys() - SLOW))
+def test_the_bug_is_found(name: str) -> None:
+    row = hunt(MUTATIONS[name], limit=250)
+    assert row.seeds is not None, f"250 seeds did not find {name}"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("name", sorted(SLOW))
+def test_the_rare_bug_is_found(name: str) -> None:
+    row = hunt(MUTATIONS[name], limit=5000)
+    assert row.seeds is not None, f"5000 seeds did not find {name}"
