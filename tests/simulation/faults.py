@@ -41,6 +41,7 @@ class FaultPlanner:
         self._count = 0
         self._is_over = False
         self._ambushes = 0
+        self._hunted = 0
         self.counts: dict[str, int] = {}
 
     def start(self) -> None:
@@ -221,10 +222,10 @@ class FaultPlanner:
             self._hole(pairs, self._rng.uniform(0.02, 0.3))
 
     def _lag(self, source: str, target: str, seconds: float, lag_s: float) -> None:
-        lags = self._simulation.network.lag_s
-        lags[source, target] = lag_s
+        network = self._simulation.network
+        network.lag(source, target, lag_s)
         self._slow_until(seconds + lag_s)
-        self._last(lambda: lags.pop((source, target), None), seconds)
+        self._last(lambda: network.end_lag(source, target), seconds)
 
     def _late_acks(self) -> None:
         """What a follower answers comes late; meanwhile its leader is deposed, and perhaps leads again."""
@@ -254,12 +255,12 @@ class FaultPlanner:
         leader = self._leader()
         timeout_s = self._simulation.plan.settings.election_timeout_ms[1] / 1000
         others = [node_id for node_id in self._simulation.ids if node_id != leader]
-        lag_s = self._rng.uniform(1, 4) * timeout_s
+        heard_s = self._rng.uniform(0.3, 1.5) * timeout_s
         for other in others:
-            self._lag(other, leader, lag_s, lag_s)
+            self._lag(other, leader, 3 * heard_s + timeout_s, 6 * timeout_s)
         self._scheduler.after(
-            self._rng.uniform(0.0, 0.5) * timeout_s,
-            lambda: None if self._is_over else self._hole([(leader, other) for other in others], lag_s),
+            heard_s,
+            lambda: None if self._is_over else self._hole([(leader, other) for other in others], 2 * heard_s),
         )
 
     def _sleeping_leader(self) -> None:
@@ -281,7 +282,27 @@ class FaultPlanner:
         self._ambushes = self._rng.randrange(1, 5)
         self._scheduler.after(0.01, self._depose)
 
+    def _old_term(self) -> None:
+        """A leader alone with its last entries, a second that dies with its first, and the first again."""
+        leader = self._leader()
+        others = [node_id for node_id in self._simulation.ids if node_id != leader]
+        pairs = [(leader, other) for other in others] + [(other, leader) for other in others]
+        timeout_s = self._simulation.plan.settings.election_timeout_ms[1] / 1000
+        self._hole(pairs, 4 * timeout_s)
+        self._hunted = self._count  # ends with the second leader
+
     def on_new_leader(self, leader: str) -> None:
+        if self._hunted and not self._is_over:
+            number, self._hunted = self._hunted, 0
+            timeout_s = self._simulation.plan.settings.election_timeout_ms[1] / 1000
+            down_s = self._rng.uniform(1, 4) * timeout_s
+
+            def strike() -> None:
+                self._crash(leader, power=True, down_s=down_s)
+                self._end(number)
+
+            self._scheduler.after(0.0, strike)
+            return
         if not self._ambushes or self._is_over:
             return
         self._ambushes -= 1

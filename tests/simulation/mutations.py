@@ -321,6 +321,14 @@ class TokenIsApplied(SteppedApplier):
         return self.applied_index
 
 
+class TokenFromMarker(SteppedApplier):
+    """After a restart tokens begin at the applied index, though a part of the next entry may show."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._floor = self._applied
+
+
 # ---------------------------------------------------------------------- applying
 
 
@@ -501,6 +509,12 @@ _ALL = (
     ),
     Mutation("ignore-token", "", "a session read does not wait", Parts(wanted_index=ignore_token)),
     Mutation("token-is-applied", "", "a read's token is the applied index", Parts(applier=TokenIsApplied)),
+    Mutation(
+        "token-from-marker",
+        "",
+        "after a restart amid an entry tokens leave its first part out",
+        Parts(applier=TokenFromMarker),
+    ),
     Mutation("apply-out-of-order", "", "an entry's proposals in reverse", Parts(applier=ApplyOutOfOrder)),
     Mutation(
         "apply-uncommitted", "", "entries are applied before their commit", Parts(raft=ApplyUncommitted)

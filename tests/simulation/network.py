@@ -159,8 +159,7 @@ class Network:
         self._blocked_at: dict[tuple[str, str], float] = {}
         self._refused: dict[frozenset[str], int] = {}
         self._numbers = 0
-        self.lag_s: dict[tuple[str, str], float] = {}
-        """Bytes of this direction come this much later, but come: a queue somewhere is long."""
+        self._lags: dict[tuple[str, str], tuple[float, float]] = {}
 
     # ------------------------------------------------------------------ processes come and go
 
@@ -266,6 +265,19 @@ class Network:
                 delay_s, lambda here=here, there=there, c=connection: self._close(here, there, c)
             )
 
+    def lag(self, source: str, target: str, most_s: float) -> None:
+        """A queue on the way grows: bytes come later and later, but never stop coming."""
+        self._lags[source, target] = (self.scheduler.now, most_s)
+
+    def end_lag(self, source: str, target: str) -> None:
+        self._lags.pop((source, target), None)
+
+    def _lag_s(self, source: str, target: str) -> float:
+        if (source, target) not in self._lags:
+            return 0.0
+        began, most_s = self._lags[source, target]
+        return min(most_s, 2 * (self.scheduler.now - began))
+
     def passes(self, source: str, target: str) -> bool:
         """Whether bytes from source reach target at present (requests outside the log ask this)."""
         return (source, target) not in self._blocked and frozenset((source, target)) not in self._refused
@@ -281,7 +293,7 @@ class Network:
             return False
         self.messages += 1
         lane.waiting.append(message)
-        delay_s = wire.host.stall_s + self.weather.delay_s(self.rng) + self.lag_s.get((source, target), 0.0)
+        delay_s = wire.host.stall_s + self.weather.delay_s(self.rng) + self._lag_s(source, target)
         self._plan(connection, source, target, lane, delay_s)
         return True
 

@@ -28,6 +28,7 @@ FAULTS = (
     "deaf-leader",
     "sleeping-leader",
     "ambush",
+    "old-term",
     "spikes",
     "pause",
     "pause-leader",
@@ -64,10 +65,16 @@ PROFILES: dict[str, tuple[str, ...]] = {
     "leaders": (
         "isolate-leader",
         "isolate-leader-one-way",
+        "deaf-leader",
+        "deaf-leader",
+        "sleeping-leader",
         "pause-leader",
         "transfer",
         "crash-point",
-        "reset",
+        "late-acks",
+        "ambush",
+        "old-term",
+        "old-term",
     ),
     "disks": ("slow-disk", "full-disk", "lost-disk", "crash-point", "power", "crash-all"),
     # One follower's links only: the leader must stay (see Judge.on_term).
@@ -125,7 +132,7 @@ def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None)
     """The plan of a seed; the arguments override what the seed would choose."""
     rng = random.Random(f"plan {seed}")
     chosen = rng.choices((3, 5, 7), (8, 2, 1))[0]
-    profile = rng.choices(tuple(PROFILES), (6, 4, 4, 4, 2, 2))[0]
+    profile = rng.choices(tuple(PROFILES), (6, 4, 4, 5, 2, 2))[0]
     low = rng.choice((150, 300, 300, 600, 1000))
     settings = RaftSettings(
         election_timeout_ms=(low, low * 2),
