@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -151,20 +150,21 @@ def watch_status(directory: DataDirectory, plan: ClusterPlan, *, as_json: bool) 
     """Show the cluster again and again, until Ctrl-C."""
     from rich.live import Live
 
+    from cluster.interrupts import Interrupts
     from cluster.overview import look
     from cluster.status_view import render
 
-    try:
+    interrupts = Interrupts()
+    with interrupts.installed():
         if as_json:
-            while True:
+            typer.echo(json.dumps(look(directory, plan).as_json()))
+            while not interrupts.wait(1):
                 typer.echo(json.dumps(look(directory, plan).as_json()))
-                time.sleep(1)
+            return
         with Live(console=Console(), auto_refresh=False) as live:
-            while True:
+            live.update(render(look(directory, plan)), refresh=True)
+            while not interrupts.wait(1):
                 live.update(render(look(directory, plan)), refresh=True)
-                time.sleep(1)
-    except KeyboardInterrupt:
-        return
 
 
 @app.command()

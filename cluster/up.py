@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import random
-import signal
-import threading
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.live import Live
 
+from cluster.interrupts import Interrupts
 from cluster.layout import (
     BALANCER,
     DEFAULT_NODES,
@@ -32,9 +31,6 @@ from cluster.status_view import changes, render
 from cluster.supervisor import StartError, Supervisor, exclusive, title, wait_until_serving
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from types import FrameType
-
     from cluster.layout import ClusterPlan, DataDirectory
     from cluster.overview import Overview
     from cluster.supervisor import Verdict
@@ -46,42 +42,6 @@ def _say(text: str, *, style: str | None = None, error: bool = False) -> None:
     """Print one message as it is; a terminal that is gone must not keep a cluster from being stopped."""
     with contextlib.suppress(OSError):
         Console(stderr=error, markup=False, highlight=False, soft_wrap=True).print(text, style=style)
-
-
-class Interrupts:
-    """Counts SIGINT, SIGTERM and SIGHUP: the first asks to end, the second to end at once."""
-
-    def __init__(self) -> None:
-        self._first = threading.Event()
-        self._count = 0
-
-    @contextlib.contextmanager
-    def installed(self) -> Generator[None]:
-        """Take the signals over for as long as the block lasts."""
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, self._receive) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self._count += 1
-        self._first.set()
-
-    def asked(self) -> bool:
-        """Was it asked to end?"""
-        return self._count > 0
-
-    def hurried(self) -> bool:
-        """Was it asked to end at once?"""
-        return self._count > 1
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the first; False if none came in time."""
-        return self._first.wait(timeout_s)
 
 
 def bring_up(
