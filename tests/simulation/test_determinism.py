@@ -41,12 +41,9 @@ def test_another_seed_is_another_run() -> None:
 
 
 def test_a_failure_says_how_to_repeat_it() -> None:
-    failure = run_seed(1, nodes=3, mutation="follower-commits-unverified", lines=30)
+    failure = run_seed(1, nodes=3, mutation="ack-before-fsync", lines=30)
     assert isinstance(failure, Failure)
     assert "seed 1 (3 nodes" in failure.text
-    assert (
-        "python -m tests.simulation.run --seed 1 --nodes 3 --mutation follower-commits-unverified"
-        in failure.text
-    )
-    again = run_seed(1, nodes=3, mutation="follower-commits-unverified", lines=30)
+    assert "python -m tests.simulation.run --seed 1 --nodes 3 --mutation ack-before-fsync" in failure.text
+    again = run_seed(1, nodes=3, mutation="ack-before-fsync", lines=30)
     assert again == failure

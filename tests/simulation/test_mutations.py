@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.mutation_table import hunt
 from tests.simulation.mutations import MUTATIONS
 
-SLOW = {"acks-carry-no-term", "commit-old-term-by-count", "no-stickiness"}
+SLOW = {"acks-carry-no-term", "commit-old-term-by-count", "no-stickiness", "token-from-marker"}
 """Bugs that need a rare course of events; `make soak` looks for them."""
 
 
