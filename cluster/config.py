@@ -62,6 +62,14 @@ class NodeSettings(BaseSettings):
     secret: SecretStr | None = Field(None, description="cluster secret, the same on every node")
     secret_file: Path | None = Field(None, description="file that holds the cluster secret")
 
+    raft_tls_cert: Path | None = Field(
+        None, description="PEM certificate (chain) that this node shows its peers; with it raft links use TLS"
+    )
+    raft_tls_key: Path | None = Field(None, description="PEM private key of `raft_tls_cert`, unencrypted")
+    raft_tls_ca: Path | None = Field(
+        None, description="PEM certificate of the authority that signed every node's `raft_tls_cert`"
+    )
+
     election_timeout_min_ms: int = Field(1000, ge=50)
     election_timeout_max_ms: int = Field(2000, ge=100)
     heartbeat_ms: int = Field(100, ge=5)
@@ -147,10 +155,25 @@ class NodeSettings(BaseSettings):
             )
         if self.secret is None and self.secret_file is None and self.peers:
             raise ValueError("a node with peers needs the cluster secret: set `secret` or `secret_file`")
+        tls = {name: getattr(self, name) for name in ("raft_tls_cert", "raft_tls_key", "raft_tls_ca")}
+        missing = [name for name, path in tls.items() if path is None]
+        if 0 < len(missing) < len(tls):
+            raise ValueError(
+                f"TLS between nodes needs raft_tls_cert, raft_tls_key and raft_tls_ca, all or none; "
+                f"missing: {', '.join(missing)}"
+            )
         if not self.allow_insecure_listen:
-            for name in ("http", "raft"):
-                require_loopback(getattr(self, name), name)
+            require_loopback(self.http, "http")
+            if missing:
+                require_loopback(self.raft, "raft")
         return self
+
+    @property
+    def raft_tls_files(self) -> tuple[Path, Path, Path] | None:
+        """Certificate, key and authority of the raft links, or None for links without TLS."""
+        if self.raft_tls_cert is None or self.raft_tls_key is None or self.raft_tls_ca is None:
+            return None
+        return self.raft_tls_cert, self.raft_tls_key, self.raft_tls_ca
 
     @property
     def secret_bytes(self) -> bytes:

@@ -30,6 +30,7 @@ from cluster.peers import Peers
 from cluster.proposer import Proposer
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
+from cluster.raft.tls import Tls
 from cluster.scratch import Scratch
 from cluster.service import NodeService
 from cluster.store import Store
@@ -67,6 +68,8 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
 
     stack.enter_context(DirectoryLock(settings.data_dir))
     secret = settings.secret_bytes
+    files = settings.raft_tls_files
+    tls = None if files is None else Tls.load(*files)
     store = Store(settings.data_dir / "state.sqlite")
     stack.callback(store.close)
     journal = settings.data_dir / "raft.sqlite"
@@ -110,6 +113,7 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
         ),
         on_change=feed.changed,
         on_fault=lambda reason: on_fault(Fault(reason)),
+        tls=tls,
     )
     applier = Applier(raft, machine, engine, store, on_fault)
     applier.add_listener(lambda _: feed.changed())

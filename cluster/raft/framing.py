@@ -99,6 +99,11 @@ class FrameReader:
     def feed(self, data: bytes | memoryview) -> None:
         self._buffer += data
 
+    @property
+    def unread(self) -> bytes:
+        """The beginning of what is not taken as a frame yet."""
+        return bytes(self._buffer[:5])
+
     def next_message(self) -> tuple[Kind, bytes] | None:
         """The next whole message (pieces joined), or None until more bytes come.
 

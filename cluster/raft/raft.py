@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from cluster.raft.tls import Tls
+
 logger = logging.getLogger(__name__)
 
 _TICK_BYTES = 4 * 1024 * 1024
@@ -52,6 +54,7 @@ class RaftNode:
     """See `interface.Raft` for the contract of each method.
 
     `members` maps every node id, this one included, to the address at which *this* node dials it.
+    With `tls` all links are encrypted and both ends show certificates; every member needs it then.
     `on_change` is called from the raft thread after role, term, leader or commit index have changed;
     `on_fault` once, with the reason, when this node has a fault. Neither may block.
 
@@ -70,6 +73,7 @@ class RaftNode:
         settings: RaftSettings | None = None,
         on_change: Callable[[], None] | None = None,
         on_fault: Callable[[str], None] | None = None,
+        tls: Tls | None = None,
     ) -> None:
         if node_id not in members:
             raise ValueError(f"node {node_id!r} is not among the members {sorted(members)}")
@@ -81,6 +85,7 @@ class RaftNode:
         self.bound_port = bind[1]
         self._bind = bind
         self._journal_path = journal_path
+        self._tls = tls
         self._identity = Identity(cluster_id, node_id, secret)
         self._on_change = on_change
         self._on_fault = on_fault
@@ -124,7 +129,13 @@ class RaftNode:
             cache_bytes=self.settings.cache_bytes,
         )
         transport = TcpTransport(
-            identity, self.members, self._bind, self.settings, clock=self._clock, rng=self._rng
+            identity,
+            self.members,
+            self._bind,
+            self.settings,
+            clock=self._clock,
+            rng=self._rng,
+            tls=self._tls,
         )
         try:
             self.bound_port = transport.open()

@@ -24,6 +24,7 @@ from cluster.errors import Fault
 from cluster.raft import messages
 from cluster.raft.framing import HANDSHAKE, MESSAGE, PING, FrameReader, FrameWriter, FramingError
 from cluster.raft.handshake import NONCE_BYTES, Acceptor, Dialer, Identity, Refused, refusal
+from cluster.raft.tls import PEER_SPEAKS_TLS, TLS_REQUIRED, NotTls, Tls, TlsSocket, looks_like_tls
 
 if TYPE_CHECKING:
     import random
@@ -58,6 +59,7 @@ class TcpTransport(Transport):
         *,
         clock: Callable[[], float],
         rng: random.Random,
+        tls: Tls | None = None,
     ) -> None:
         super().__init__(None, None, ())
         self._identity = identity
@@ -65,6 +67,7 @@ class TcpTransport(Transport):
         self._clock = clock
         self._rng = rng
         self._bind = bind
+        self._tls = tls
         self._peers = {
             peer: _Peer(Node(peer), address) for peer, address in members.items() if peer != identity.node_id
         }
@@ -282,6 +285,7 @@ class TcpTransport(Transport):
                 self._close(min(strangers, key=lambda other: other.opened_s))
             connection = self._adopt(sock, is_dialer=False)
             connection.acceptor = Acceptor(self._identity, frozenset(self._peers), os.urandom(NONCE_BYTES))
+            connection.is_connecting = self._tls is not None
 
     def _adopt(self, sock: socket.socket, *, is_dialer: bool) -> _Connection:
         sock.setblocking(False)
@@ -297,16 +301,50 @@ class TcpTransport(Transport):
     def _serve(self, connection: _Connection, events: int) -> None:
         if connection.is_broken:
             return
-        if connection.is_connecting:
+        if connection.is_connecting and not self._open_way(connection):
+            return
+        if events & selectors.EVENT_WRITE:
+            self._write(connection)
+        tls = connection.tls
+        if (events & selectors.EVENT_READ or (tls and tls.wants_write)) and not connection.is_broken:
+            self._read(connection)
+            if tls is not None and not connection.is_broken:
+                self._watch(connection)
+
+    def _open_way(self, connection: _Connection) -> bool:
+        """The socket is connected or broken: go on to the point at which frames can be sent; True there."""
+        if isinstance(connection.sock, socket.socket):
             error = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 self._break(connection, os.strerror(error), quiet=True)
-                return
-            connection.is_connecting = False
-        if events & selectors.EVENT_WRITE:
-            self._write(connection)
-        if events & selectors.EVENT_READ and not connection.is_broken:
-            self._read(connection)
+                return False
+        if self._tls is not None and not self._secure(connection, self._tls):
+            return False
+        connection.is_connecting = False
+        return True
+
+    def _secure(self, connection: _Connection, tls: Tls) -> bool:
+        """Go on with the TLS handshake, which `upkeep` ends at its deadline; True when it is done."""
+        try:
+            if isinstance(connection.sock, socket.socket):
+                self._selector.unregister(connection.sock)
+                connection.tls = tls.wrap(connection.sock, is_dialer=connection.is_dialer)
+                connection.sock = connection.tls
+                self._selector.register(connection.sock, selectors.EVENT_READ, connection)
+                connection.watched = selectors.EVENT_READ
+            is_secure = connection.sock.handshake()
+        except OSError as error:
+            if isinstance(error, NotTls) and connection.tls is not None and connection.acceptor is not None:
+                connection.writer.put_urgent(HANDSHAKE, refusal(TLS_REQUIRED))
+                connection.tls.send_plain(connection.writer.next_frame() or b"")
+            self._fail(connection, error)
+            return False
+        if not is_secure:
+            self._watch(connection)
+            return False
+        connection.is_connecting = False
+        self._write(connection)
+        return not connection.is_broken
 
     def _read(self, connection: _Connection) -> None:
         for _ in range(_RECEIVES_A_POLL):
@@ -315,7 +353,7 @@ class TcpTransport(Transport):
             except BlockingIOError:
                 break
             except OSError as error:
-                self._break(connection, str(error))
+                self._fail(connection, error)
                 break
             if not data:
                 self._break(connection, "it closed the connection")
@@ -343,7 +381,14 @@ class TcpTransport(Transport):
                     state = self._peers[connection.peer or ""]
                     self._onMessageReceived(state.node, messages.decode(body))
         except (FramingError, ValueError) as error:
-            self._break(connection, f"it sent {error}")
+            if (
+                self._tls is None
+                and not connection.is_established
+                and looks_like_tls(connection.reader.unread)
+            ):
+                self._refuse(connection, PEER_SPEAKS_TLS)
+            else:
+                self._break(connection, f"it sent {error}")
         except Refused as refused:
             self._refuse(connection, refused.reason)
         return False
@@ -405,17 +450,31 @@ class TcpTransport(Transport):
         except BlockingIOError:
             pass
         except OSError as error:
-            self._break(connection, str(error))
+            self._fail(connection, error)
             return
         self._watch(connection)
 
     def _watch(self, connection: _Connection) -> None:
         wanted = selectors.EVENT_READ
-        if connection.is_connecting or connection.unsent:
+        if connection.unsent or (
+            connection.is_connecting if connection.tls is None else connection.tls.wants_write
+        ):
             wanted |= selectors.EVENT_WRITE
         if wanted != connection.watched:
             self._selector.modify(connection.sock, wanted, connection)
             connection.watched = wanted
+
+    def _fail(self, connection: _Connection, error: OSError) -> None:
+        """The socket failed. Until TLS peers know each other every reason is logged, not just the latest.
+
+        A dialer may see just a reset at first, and at the next try that its certificate is refused.
+        """
+        if connection.tls is not None and not connection.is_established:
+            name = self._name(connection)
+            self._log(f"tls {connection.peer}: {error}", "no TLS connection with %s: %s", name, error)
+            self._break(connection, str(error), quiet=True)
+        else:
+            self._break(connection, str(error))
 
     def _break(self, connection: _Connection, why: str, *, quiet: bool = False) -> None:
         if not connection.is_broken:
@@ -488,7 +547,8 @@ class _Connection:
     """One socket with its framing and the state of its handshake."""
 
     def __init__(self, sock: socket.socket, settings: RaftSettings, now: float, *, is_dialer: bool) -> None:
-        self.sock = sock
+        self.sock: socket.socket | TlsSocket = sock
+        self.tls: TlsSocket | None = None
         self.is_dialer = is_dialer
         # A message may hold one entry of the largest size after others of nearly append_bytes together.
         limit = settings.max_frame_bytes + settings.append_bytes
@@ -498,6 +558,7 @@ class _Connection:
         self.dialer: Dialer | None = None
         self.acceptor: Acceptor | None = None
         self.is_connecting = False
+        """TCP or TLS is not ready for frames yet."""
         self.is_established = False
         self.is_broken = False
         self.unsent: memoryview = memoryview(b"")

@@ -10,6 +10,7 @@ from typing import Any
 from cluster.errors import ClusterError
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
+from cluster.raft.tls import Tls
 
 
 def answer(node: RaftNode, command: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def main() -> None:
         "test-cluster",
         options.get("secret", "secret").encode(),
         RaftSettings(**options.get("settings", {})),
+        tls=Tls.load(*map(Path, options["tls"])) if "tls" in options else None,
     )
     node.start()
     print("{}", flush=True)
