@@ -7,11 +7,13 @@ import pytest
 from tests.simulation.mutation_table import hunt
 from tests.simulation.mutations import MUTATIONS
 
-SLOW = {"acks-carry-no-term", "commit-old-term-by-count", "no-stickiness", "token-from-marker"}
+SLOW = {"commit-old-term-by-count", "no-stickiness", "token-from-marker"}
 """Bugs that need a rare course of events; `make soak` looks for them."""
+BEYOND_REACH = {"acks-carry-no-term"}
+"""No run has shown it yet; docs/simulation.md says why, and which test does."""
 
 
-@pytest.mark.parametrize("name", sorted(MUTATIONS.keys() - SLOW))
+@pytest.mark.parametrize("name", sorted(MUTATIONS.keys() - SLOW - BEYOND_REACH))
 def test_the_bug_is_found(name: str) -> None:
     row = hunt(MUTATIONS[name], limit=250)
     assert row.seeds is not None, f"250 seeds did not find {name}"
