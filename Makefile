@@ -62,7 +62,7 @@ toxiproxy: $(CACHE)/bin/server ## build the Toxiproxy server (network faults) in
 lock: $(VENV)/.tools ## choose newest allowed versions again and write requirements*.txt
 	@for name in tools go; do $(COMPILE) requirements-$$name.in -o requirements-$$name.txt; done
 	@$(COMPILE) pyproject.toml -o requirements.txt
-	@$(COMPILE) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
+	@$(COMPILE) pyproject.toml --extra dev --extra evaluation -c requirements.txt -o requirements-dev.txt
 
 .PHONY: clean
 clean: ## remove everything that the other verbs made, but never a cluster's data
