@@ -189,4 +189,6 @@ class SimulatedStore:
             else:
                 disk.pairs[change.key] = change.value
         disk.marker = Marker(index, position)
+        if position:
+            disk.crash_at("amid-an-entry")
         disk.end_write("store")

@@ -27,6 +27,8 @@ CRASH_POINTS = (
     "store-before",
     "store-torn",
     "store-after",
+    "amid-an-entry",
+    "amid-an-entry",
 )
 
 
@@ -118,10 +120,9 @@ class FaultPlanner:
 
     def _crash_point(self) -> None:
         node_id = self._leader() if self._rng.random() < 0.6 else self._one()
-        self._simulation.disks[node_id].crash_point = (
-            self._rng.choice(CRASH_POINTS),
-            self._rng.randrange(4),
-        )
+        point = self._rng.choice(CRASH_POINTS)
+        passes = 0 if point == "amid-an-entry" else self._rng.randrange(4)
+        self._simulation.disks[node_id].crash_point = (point, passes)
 
     def _crash_majority(self) -> None:
         ids = self._simulation.ids

@@ -166,7 +166,7 @@ def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None)
         ),
         group_limits=GroupLimits(
             entry_bytes=rng.choice((300, 600, 4096, 1 << 22)),
-            in_flight=rng.choice((1, 2, 4, 16)),
+            in_flight=rng.choice((1, 1, 2, 16)),
             queue_bytes=20_000,
         ),
         cache_bytes=rng.choice((1024, 8192, 1 << 20)),
@@ -176,7 +176,7 @@ def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None)
         engine_low_s=0.0001,
         engine_high_s=rng.choice((0.002, 0.02, 0.1)),
         fsync_high_s=rng.choice((0.0, 0.0005, 0.005)),
-        clients=rng.choice((2, 3, 5, 12)),
+        clients=rng.choice((2, 3, 5, 12, 20)),
         think_s=rng.choice((0.02, 0.1, 0.2)),
         calm_s=rng.choice((0.3, 0.8, 2.0)),
         probe_bytes=rng.choice((200, 1024, 65536)),

@@ -50,6 +50,7 @@ class Process:
         self.contents: dict[str, tuple[int, int] | None] = {}
         """By collection: how much of the log its content stands for; None while that is not known."""
         self._marker = (self.disk.marker.index, self.disk.marker.position)
+        self._note_marked(self._marker)
         self.commit_seen = 0
         self.led_term = 0
         self.pending: dict[int, Callable[[], None]] = {}
@@ -210,7 +211,7 @@ class Process:
                 (step, local), self._applying = self._applying, None
                 self.applier.complete(step, local)
                 if self.applier.fault is None:
-                    self._note_marked(step)
+                    self._note_marked((step.index, step.position))
                     self.simulation.judge.on_applied(self, step)
         except Crash as crash:
             self.simulation.crash(self.node_id, power=self.rng.random() < 0.5, why=str(crash))
@@ -240,8 +241,7 @@ class Process:
         for name in touched(step):
             self.contents[name] = None if partial or self.disk.halfway[name] > end else end
 
-    def _note_marked(self, step: Step) -> None:
-        end = (step.index, step.position)
+    def _note_marked(self, end: tuple[int, int]) -> None:
         for name, ahead in list(self.disk.halfway.items()):
             if ahead <= end:
                 del self.disk.halfway[name]

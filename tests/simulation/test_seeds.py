@@ -42,20 +42,36 @@ def test_every_size_of_cluster(nodes: int) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_soak() -> None:
-    """As many seeds as fit in SOAK_MINUTES (10); SOAK_SEED is the first, to go on where a soak ended."""
+    """As many seeds as fit in SOAK_MINUTES (10), in SOAK_JOBS processes (2).
+
+    SOAK_SEED is the first, to go on where a soak ended. A line a minute says how far it is.
+    """
     minutes = float(os.environ.get("SOAK_MINUTES", "10"))
     first = int(os.environ.get("SOAK_SEED", SEEDS_BEYOND + int(time.time()) // 60 * 10_000))
-    deadline = time.monotonic() + minutes * 60
+    began = time.monotonic()
+    deadline = began + minutes * 60
     seeds = itertools.takewhile(lambda _: time.monotonic() < deadline, itertools.count(first))
     count = 0
     simulated_s = 0.0
     failures: list[str] = []
-    for result in run_many(seeds):
+    next_line = began
+
+    def report() -> None:
+        print(
+            f"soak: {count} seeds from {first}, {len(failures)} failures, {simulated_s / 3600:.1f} simulated "
+            f"hours, after {(time.monotonic() - began) / 60:.1f} minutes",
+            flush=True,
+        )
+
+    for result in run_many(seeds, int(os.environ.get("SOAK_JOBS", "2"))):
         count += 1
         if isinstance(result, Failure):
             failures.append(result.text)
             print(result.text, flush=True)
         else:
             simulated_s += result.simulated_s
-    print(f"soak: {count} seeds from {first}, {simulated_s / 3600:.1f} simulated hours", flush=True)
+        if time.monotonic() >= next_line:
+            next_line = time.monotonic() + 60
+            report()
+    report()
     assert not failures, "\n\n".join(failures[:5])
