@@ -16,7 +16,7 @@ from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf, replicated
 
 from evaluation.raft_load import Done, Load, drive
 
-REASONS = {value: name for name, value in vars(FAIL_REASON).items() if name.isupper()}
+REASONS: dict[int, str] = {value: name for name, value in vars(FAIL_REASON).items() if name.isupper()}
 
 
 class Log(SyncObj):

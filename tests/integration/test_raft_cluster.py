@@ -12,7 +12,8 @@ import pytest
 from cluster.errors import Fault, NotLeader, Overloaded
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
-from tests.integration.raft_cluster import Cluster, Link, eventually, free_ports
+from evaluation.raft_cluster import Cluster, eventually, free_ports
+from tests.integration.raft_link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

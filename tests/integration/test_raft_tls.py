@@ -12,8 +12,9 @@ import pytest
 
 from cluster.raft.raft import RaftNode
 from cluster.raft.tls import Tls
+from evaluation.raft_cluster import Cluster, eventually, free_ports
 from tests.certificates import Authority
-from tests.integration.raft_cluster import Cluster, Link, eventually, free_ports
+from tests.integration.raft_link import Link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

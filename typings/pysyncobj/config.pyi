@@ -1,5 +1,8 @@
 from collections.abc import Callable
 
+class FAIL_REASON:
+    SUCCESS: int
+
 class SyncObjConf:
     def __init__(
         self,
@@ -14,4 +17,5 @@ class SyncObjConf:
         onStateChanged: Callable[[int, int], None] | None = ...,
         useFork: bool = ...,
         pollerType: str = ...,
+        journalFile: str | None = ...,
     ) -> None: ...

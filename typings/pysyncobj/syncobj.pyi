@@ -21,8 +21,8 @@ class SyncObj:
     _SyncObj__transport: Transport
     def __init__(
         self,
-        selfNode: Node,
-        otherNodes: Iterable[Node],
+        selfNode: Node | str,
+        otherNodes: Iterable[Node | str],
         conf: SyncObjConf | None = ...,
         consumers: None = ...,
         nodeClass: type[Node] = ...,

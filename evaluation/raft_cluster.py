@@ -1,21 +1,24 @@
-"""Raft nodes as processes on loopback, to kill, freeze and restart; and a link that can go silent."""
+"""Raft nodes as processes on loopback, to load, kill, freeze and restart."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import selectors
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+T = TypeVar("T")
+
+MEMBER = "evaluation.raft_member"
+"""The program of one node. Another one that speaks its commands can take its place."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -26,29 +29,35 @@ def free_ports(count: int) -> list[int]:
         return [sock.getsockname()[1] for sock in socks]
 
 
-def eventually(check: Callable[[], Any], within_s: float = 30.0, what: str = "condition") -> Any:
+def eventually(
+    check: Callable[[], T], within_s: float = 30.0, what: str = "condition", every_s: float = 0.01
+) -> T:
+    """What `check` returns, as soon as that is true."""
     deadline = time.monotonic() + within_s
     while True:
         found = check()
         if found:
             return found
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.01)
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {within_s} s: {what}")
+        time.sleep(every_s)
 
 
 class Member:
     """One running process."""
 
-    def __init__(self, options: dict[str, Any], log: Path) -> None:
+    def __init__(self, options: dict[str, Any], log: Path, program: str = MEMBER) -> None:
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.raft_member", json.dumps(options)],
+                [sys.executable, "-m", program, json.dumps(options)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=out,
                 text=True,
             )
-        assert self._readline() == "{}", log.read_text()[-2000:]
+        if self._readline() != "{}":
+            self.kill()
+            raise AssertionError(f"node {options['id']} did not start: {log.read_text()[-2000:]}")
 
     def _readline(self) -> str:
         assert self.process.stdout is not None
@@ -71,12 +80,20 @@ class Member:
 class Cluster:
     """Three nodes; `members` are the live ones."""
 
-    def __init__(self, folder: Path, ids: tuple[str, ...] = ("a", "b", "c"), **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ids: tuple[str, ...] = ("a", "b", "c"),
+        program: str = MEMBER,
+        **settings: Any,
+    ) -> None:
         self.folder = folder
         self.ids = ids
+        self.program = program
         self.settings = settings
         self.ports = dict(zip(ids, free_ports(len(ids)), strict=True))
         self.dialled: dict[tuple[str, str], int] = {}
+        """Where a node (first) finds another (second), if not at its port."""
         self.members: dict[str, Member] = {}
 
     def start(self, *ids: str, **options: Any) -> None:
@@ -95,6 +112,7 @@ class Cluster:
                     **options,
                 },
                 self.folder / f"{node_id}.log",
+                self.program,
             )
 
     def kill(self, *ids: str) -> None:
@@ -115,28 +133,40 @@ class Cluster:
     def status(self, node_id: str) -> dict[str, Any]:
         return self.members[node_id].ask("status")
 
-    def leader(self, among: tuple[str, ...] | None = None) -> str:
+    def terms(self) -> dict[str, int]:
+        return {node_id: self.status(node_id)["term"] for node_id in self.members}
+
+    def leader(self, among: Iterable[str] | None = None, every_s: float = 0.01) -> str:
         """The leader that a majority of all follows."""
+        ids = tuple(self.members if among is None else among)
 
         def find() -> str | None:
-            seen = {node_id: self.status(node_id) for node_id in among or tuple(self.members)}
+            seen = {node_id: self.status(node_id) for node_id in ids}
             for node_id, status in seen.items():
                 followers = [
-                    s for s in seen.values() if s["leader"] == node_id and s["term"] == status["term"]
+                    s
+                    for s in seen.values()
+                    if s["leader"] == status["leader"] and s["term"] == status["term"]
                 ]
                 if status["role"] == "leader" and 2 * len(followers) > len(self.ids):
                     return node_id
             return None
 
-        return eventually(find, 30, "a leader")
+        found = eventually(find, 30, "a leader", every_s)
+        assert found is not None
+        return found
 
-    def write(self, text: str, **values: Any) -> int:
-        """Write through whoever leads, until it is acknowledged."""
+    def write(
+        self, text: str, among: Iterable[str] | None = None, every_s: float = 0.01, **values: Any
+    ) -> int:
+        """Write through whoever leads, until it is acknowledged; its index."""
+        ids = tuple(self.members if among is None else among)
 
         def attempt() -> int:
-            return self.members[self.leader()].ask("propose", text=text, **values).get("index", 0)
+            leader = self.leader(ids, every_s)
+            return self.members[leader].ask("propose", text=text, **values).get("index", 0)
 
-        return eventually(attempt, 60, f"write {text}")
+        return eventually(attempt, 60, f"write {text}", every_s)
 
     def agree(self, within_s: float = 30.0) -> int:
         """Wait until every live node has committed the same last entry; its index."""
@@ -150,70 +180,3 @@ class Cluster:
 
     def texts(self, node_id: str) -> list[str]:
         return self.members[node_id].ask("texts")["texts"]
-
-
-class Link:
-    """A TCP relay that can be made a black hole: what is sent then neither arrives nor fails."""
-
-    def __init__(self, target_port: int) -> None:
-        self.target_port = target_port
-        self.is_silent = False
-        self.bytes_per_s: float | None = None
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._others: dict[socket.socket, socket.socket] = {}
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._is_over.is_set():
-            if self.is_silent:
-                self._is_over.wait(0.02)
-                continue
-            for key, _ in self._selector.select(0.02):
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
-                if sock is self._listener:
-                    self._accept()
-                elif sock in self._others:
-                    self._pump(sock)
-
-    def _accept(self) -> None:
-        here, _ = self._listener.accept()
-        try:
-            there = socket.create_connection(("127.0.0.1", self.target_port), 1)
-        except OSError:
-            here.close()
-            return
-        for one, other in ((here, there), (there, here)):
-            self._others[one] = other
-            self._selector.register(one, selectors.EVENT_READ)
-
-    def _pump(self, sock: socket.socket) -> None:
-        try:
-            data = sock.recv(65536)
-            if self.bytes_per_s is not None:
-                self._is_over.wait(len(data) / self.bytes_per_s)
-            if data:
-                self._others[sock].sendall(data)
-                return
-        except OSError:
-            pass
-        self._drop(sock)
-
-    def _drop(self, sock: socket.socket) -> None:
-        for end in (sock, self._others[sock]):
-            self._selector.unregister(end)
-            del self._others[end]
-            end.close()
-
-    def close(self) -> None:
-        self._is_over.set()
-        self._thread.join(5)
-        for sock in list(self._others):
-            sock.close()
-        self._listener.close()
-        self._selector.close()
