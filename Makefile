@@ -34,7 +34,7 @@ demo: $(VENV)/.installed ## index real texts, kill the leader while writing, com
 ##@ Work on it
 
 .PHONY: test
-test: $(VENV)/.installed-dev ## the whole default test suite (choose with ARGS="tests/unit -k name")
+test: $(VENV)/.installed-dev $(CACHE)/s3/.installed ## the whole default test suite (choose with ARGS="tests/unit -k name")
 	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
 
 .PHONY: check
@@ -55,12 +55,15 @@ bench: $(VENV)/.installed-dev ## measure the cluster beside one `chroma run`, an
 upstream: $(VENV)/.installed-dev ## the tests in chromadb's own wheel, against this cluster and `chroma run`
 	@$(BIN)/python tests/upstream/run.py $(ARGS)
 
+.PHONY: s3
+s3: $(CACHE)/s3/.installed ## install the S3 server of the compactor scenario, in an environment of its own
+
 .PHONY: toxiproxy
 toxiproxy: $(CACHE)/bin/server ## build the Toxiproxy server (network faults) into .cache/bin
 
 .PHONY: lock
 lock: $(VENV)/.tools ## choose newest allowed versions again and write requirements*.txt
-	@for name in tools go; do $(COMPILE) requirements-$$name.in -o requirements-$$name.txt; done
+	@for name in tools go s3; do $(COMPILE) requirements-$$name.in -o requirements-$$name.txt; done
 	@$(COMPILE) pyproject.toml -o requirements.txt
 	@$(COMPILE) pyproject.toml --extra dev --extra evaluation -c requirements.txt -o requirements-dev.txt
 
@@ -124,4 +127,11 @@ $(CACHE)/bin/server: requirements-go.txt $(VENV)/.tools
 	fi; \
 	echo "Building Toxiproxy with $$("$$go" version)"; \
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/$(CACHE)/bin "$$go" install -trimpath $(TOXIPROXY)
+	@touch $@
+
+# The S3 server cannot be installed beside chromadb: they want different versions of one package.
+$(CACHE)/s3/.installed: requirements-s3.txt $(VENV)/.tools
+	@echo "Installing an S3 server of its own (once)"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CACHE)/s3
+	@$(BIN)/uv pip install --quiet --system-certs --python $(CACHE)/s3/bin/python --require-hashes -r requirements-s3.txt
 	@touch $@
