@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
-import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import psutil
+
+from cluster.layout import choose_ports, port_is_free, shuffled_ports
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago, below the range of outgoing connections.
+
+    In that range, while the server is down, an outgoing connection could sit on its port, and who dials it
+    could even be connected to itself.
+    """
+    return choose_ports(1, shuffled_ports(random.Random()), port_is_free)[0]
 
 
 class Child:
