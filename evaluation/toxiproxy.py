@@ -112,6 +112,149 @@ class ToxiproxyServer:
         self._child = Child([str(binary), "-host", _HOST, "-port", str(self._port)], log)
         try:
             await wait_until("the Toxiproxy server's API", self._answers, DEADLINE_S)
+        except TimeoutError as error:
+            tail = self._child.log_tail()
+            await self.stop()
+            raise SystemFailure(f"{error}\n{tail}") from error
+
+    async def stop(self) -> None:
+        """Stop the server: all proxies are gone."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        if self._child is not None:
+            await asyncio.to_thread(self._child.stop)
+            self._child = None
+        self._listen.clear()
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    def listen(self, name: str) -> str:
+        try:
+            return self._listen[name]
+        except KeyError:
+            raise SystemFailure(f"there is no proxy {name!r}") from None
+
+    async def create(self, name: str, upstream: str) -> str:
+        if name in self._listen:
+            raise SystemFailure(f"there is a proxy {name!r} already")
+        said = ""
+        # Not port 0: the kernel would choose one that, while the proxy is disabled, an outgoing connection
+        # can take. The port below that range was free a moment ago; the server has the last word.
+        for _ in range(20):
+            listen = f"{_HOST}:{free_port()}"
+
+            def create(client: Toxiproxy, listen: str = listen) -> None:
+                client.create(upstream=upstream, name=name, listen=listen, enabled=True)
+
+            said = await self._change(f"create the proxy {name}", create, may_fail=True)
+            state = await self._get(f"/proxies/{name}", missing=True)
+            if state is not None:
+                if (state["listen"], state["upstream"], state["enabled"]) != (listen, upstream, True):
+                    raise SystemFailure(f"proxy {name} is not as asked for: {state}")
+                self._listen[name] = listen
+                return listen
+        raise SystemFailure(f"the proxy {name} to {upstream} could not be created: {said}\n{self._tail()}")
+
+    async def enable(self, name: str, enabled: bool) -> None:
+        proxy = self._proxy(name)
+        verb = "enable" if enabled else "disable"
+        await self._change(f"{verb} {name}", lambda _: proxy.enable() if enabled else proxy.disable())
+        state = await self.state(name)
+        if state["enabled"] is not enabled:
+            raise SystemFailure(f"proxy {name} did not {verb}: {state}\n{self._tail()}")
+
+    async def add(self, name: str, toxic: Toxic) -> None:
+        """Add a toxic; one of the same name must not be there."""
+        proxy = self._proxy(name)
+        await self._change(
+            f"add {toxic.kind} to {name}",
+            lambda _: proxy.add_toxic(
+                type=toxic.kind,
+                stream=toxic.stream,
+                name=toxic.name,
+                toxicity=toxic.toxicity,
+                attributes=dict(toxic.attributes),
+            ),
+        )
+        found = (await self.toxics(name)).get(toxic.name)
+        # An attribute that the server does not know is dropped without a word: it is missing here.
+        if (
+            found is None
+            or (found.kind, found.stream) != (toxic.kind, toxic.stream)
+            or not math.isclose(found.toxicity, toxic.toxicity, abs_tol=1e-6)
+            or any(found.attributes.get(key) != value for key, value in toxic.attributes.items())
+        ):
+            raise SystemFailure(f"proxy {name} should have {toxic}, it has {found}\n{self._tail()}")
+
+    async def remove(self, name: str, toxic: str) -> None:
+        proxy = self._proxy(name)
+        await self._change(f"remove {toxic} from {name}", lambda _: proxy.destroy_toxic(toxic))
+        if toxic in await self.toxics(name):
+            raise SystemFailure(f"proxy {name} still has the toxic {toxic}\n{self._tail()}")
+
+    async def replace(self, name: str, toxic: Toxic) -> None:
+        """Change the toxic of this name. Between the old and the new one traffic flows for a moment."""
+        await self.remove(name, toxic.name)
+        await self.add(name, toxic)
+
+    async def reset(self) -> None:
+        await self._change("reset all proxies", lambda client: client.reset())
+        states = cast("dict[str, dict[str, Any]]", await self._get("/proxies"))
+        bad = {name: state for name, state in states.items() if not state["enabled"] or state["toxics"]}
+        if bad or states.keys() != self._listen.keys():
+            missing = sorted(self._listen.keys() - states.keys())
+            raise SystemFailure(
+                f"after a reset some proxies are not clean: {bad}, missing: {missing}\n{self._tail()}"
+            )
+
+    async def state(self, name: str) -> dict[str, Any]:
+        """What the server says of a proxy: name, listen, upstream, enabled, toxics."""
+        state = await self._get(f"/proxies/{name}")
+        assert state is not None
+        return state
+
+    async def toxics(self, name: str) -> dict[str, Toxic]:
+        """The toxics of a proxy by name."""
+        return {
+            raw["name"]: Toxic(
+                raw["name"], raw["type"], raw["stream"], raw["attributes"] or {}, raw["toxicity"]
+            )
+            for raw in (await self.state(name))["toxics"]
+        }
+
+    # ------------------------------------------------------------------ inside
+
+    def _proxy(self, name: str) -> Proxy:
+        # Made here, not fetched: the library would list all proxies for it.
+        return Proxy(name=name, upstream="", enabled=True, listen=self.listen(name))
+
+    async def _change(self, what: str, call: Callable[[Toxiproxy], object], *, may_fail: bool = False) -> str:
+        """Do it with the library; "", or why it failed."""
+        self._running()
+
+        def run() -> None:
+            with _ONE_AT_A_TIME:
+                client = Toxiproxy()
+                client.update_api_consumer(_HOST, self._port)
+                call(client)
+
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await asyncio.to_thread(run)
+        except TimeoutError as error:
+            raise SystemFailure(
+                f"Toxiproxy hangs: {what} took over {DEADLINE_S} s\n{self._tail()}"
+            ) from error
+        except (ProxyExists, NotFound, InvalidToxic, ValueError, OSError, KeyError) as error:
+            # ValueError: an answer that is not JSON; KeyError: one that is not a proxy.
+            reason = error.args[0] if error.args else error
+            text = reason.decode(errors="replace") if isinstance(reason, bytes) else repr(reason)
+            if may_fail:
+                return text.strip()
+            raise SystemFailure(f"Toxiproxy refused to {what}: {text.strip()}\n{self._tail()}") from error
         return ""
 
     async def _get(self, path: str, *, missing: bool = False) -> dict[str, Any] | None:
