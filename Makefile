@@ -51,6 +51,10 @@ soak: $(VENV)/.installed-dev ## simulated clusters under faults for SOAK_MINUTES
 bench: $(VENV)/.installed-dev ## measure the cluster beside one `chroma run`, and the pause after a killed leader
 	@$(BIN)/python -m evaluation.bench $(ARGS)
 
+.PHONY: raft-bench
+raft-bench: $(VENV)/.installed-dev $(CACHE)/bin/server ## measure the log: commits beside plain pysyncobj's, and failover
+	@$(BIN)/python -m evaluation.raft_bench $(ARGS)
+
 .PHONY: upstream
 upstream: $(VENV)/.installed-dev ## the tests in chromadb's own wheel, against this cluster and `chroma run`
 	@$(BIN)/python tests/upstream/run.py $(ARGS)

@@ -41,8 +41,8 @@ class Driven:
     unanswered: int
 
     @property
-    def is_whole(self) -> bool:
-        return not self.errors and not self.unanswered
+    def per_second(self) -> float:
+        return len(self.latencies_ms) / self.seconds
 
 
 def drive(propose: Callable[[Done], None], load: Load, timeout_s: float) -> Driven:
@@ -85,7 +85,7 @@ def drive(propose: Callable[[Done], None], load: Load, timeout_s: float) -> Driv
         return Driven(latencies_ms.copy(), seconds, dict(errors), unanswered)
 
 
-def percentile(values: Sequence[float], q: float) -> float:
-    """The smallest value that at least `q` per cent of `values` do not exceed; nan of nothing."""
+def percentile(values: Sequence[float], q: float) -> float | None:
+    """The smallest value that at least `q` per cent of `values` do not exceed; None of nothing."""
     ordered = sorted(values)
-    return ordered[max(0, math.ceil(q / 100 * len(ordered)) - 1)] if ordered else math.nan
+    return ordered[max(0, math.ceil(q / 100 * len(ordered)) - 1)] if ordered else None
