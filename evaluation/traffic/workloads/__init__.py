@@ -1,0 +1,1 @@
+"""One module a workload: the pure decision of the next operation. Names: `evaluation.history.WORKLOADS`."""

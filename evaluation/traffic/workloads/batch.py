@@ -1,0 +1,44 @@
+"""Groups of documents written in one request and read in one: whether a part of a write is ever seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evaluation.history import Action, Outcome
+from evaluation.traffic.decision import Decision, KeyPool, Session
+
+if TYPE_CHECKING:
+    import random
+
+#: Documents of a group.
+WIDTH = 4
+
+
+class Batch:
+    """Every session writes and reads every group in use."""
+
+    name = "batch"
+    collections = ("batch",)
+
+    def __init__(self, groups: int = 4) -> None:
+        self._pool = KeyPool("b", size=groups, most_operations=60, most_unknown=5)
+        self._written = 0
+
+    def next(self, session: Session, rng: random.Random) -> Decision:
+        key = self._pool.choose(rng)
+        if rng.random() < 0.5:
+            self._written += 1
+            return Decision(self.name, Action.UPSERT, key, f"w{self._written}")
+        return Decision(self.name, Action.GET, key)
+
+    def answered(self, session: Session, decision: Decision, outcome: Outcome, value: Any) -> None:
+        if decision.action.is_write and outcome is Outcome.UNKNOWN:
+            self._pool.unknown(decision.key)
+
+    def final(self) -> list[Decision]:
+        return [Decision(self.name, Action.GET, key) for key in self._pool.keys]
+
+
+def members(key: str) -> list[str]:
+    """The ids of a group's documents."""
+    return [f"{key}/{number}" for number in range(WIDTH)]
