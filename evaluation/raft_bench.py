@@ -50,6 +50,8 @@ LOADS = (
     Load(1, 16 << 20, 8),
 )
 """Below 5,000 proposals each: there pysyncobj would begin to compact."""
+HUGE = (Load(1, 40 << 20, 3), Load(1, 60 << 20, 3))
+"""Only if asked for: the longest request that a node takes, and nearly the longest entry of the log."""
 
 PUMPED = 16
 TOXIPROXY = Path(__file__).parents[1] / ".cache" / "bin" / "server"
@@ -119,8 +121,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often the two systems take turns (3)")
-    names = [load.name for load in LOADS]
-    parser.add_argument("--loads", nargs="*", choices=names, default=names, help="in flight x size (all)")
+    parser.add_argument(
+        "--loads",
+        nargs="*",
+        choices=[load.name for load in (*LOADS, *HUGE)],
+        default=[load.name for load in LOADS],
+        help="in flight x size (all below 40 MiB)",
+    )
     parser.add_argument(
         "--scale", type=float, default=1.0, help="this share of the usual number of proposals (1.0)"
     )
@@ -150,7 +157,7 @@ def main() -> int:
     load_averages = [os.getloadavg()]
     systems: list[System] = ["ours"] if options.no_stock else ["ours", "stock"]
     latencies: dict[str, dict[System, Latency]] = {}
-    chosen = [load for load in LOADS if load.name in options.loads and options.rounds]
+    chosen = [load for load in (*LOADS, *HUGE) if load.name in options.loads and options.rounds]
     for load in chosen:
         scaled = replace(load, count=max(load.in_flight, round(load.count * options.scale)))
         rounds: dict[System, list[Round]] = {system: [] for system in systems}
