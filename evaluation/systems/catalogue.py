@@ -1,0 +1,29 @@
+"""All systems under test by name; each is imported when it is made, so that none depends on another."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evaluation.systems.interface import System
+
+
+def lazily(module: str, factory: str, **arguments: Any) -> Callable[[], System]:
+    """A factory that imports `evaluation.systems.MODULE` when it is called."""
+
+    def make() -> System:
+        system: System = getattr(import_module(f"evaluation.systems.{module}"), factory)(**arguments)
+        return system
+
+    return make
+
+
+#: name -> factory of a fresh, unstarted system.
+SYSTEMS: dict[str, Callable[[], System]] = {
+    "single": lazily("single", "Single"),
+    "cluster": lazily("cluster", "Cluster"),
+    "cluster-5": lazily("cluster", "Cluster", nodes=5),
+}
