@@ -47,7 +47,10 @@ def sessions(entries: Sequence[Entry], levels: Sequence[str], pace: Pace) -> lis
 
 
 class Clients:
-    """All clients of a run. `start`, then `stop`; each operation under way is waited for."""
+    """All clients of a run. `start`, then `stop`; each operation under way is waited for.
+
+    `run` names the run: it seeds every decision, and begins every request id.
+    """
 
     def __init__(
         self,
@@ -56,14 +59,14 @@ class Clients:
         sessions: Sequence[Session],
         recorder: Recorder,
         *,
-        seed: int,
+        run: str,
         per_second: float,
     ) -> None:
         self._mix = mix
         self._drivers = drivers
         self._sessions = sessions
         self._recorder = recorder
-        self._seed = seed
+        self._run_name = run
         self._pause_s = len(sessions) / per_second
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -93,7 +96,7 @@ class Clients:
                 raise outcome
 
     async def _run(self, session: Session) -> None:
-        rng = random.Random(f"{self._seed}/{session.number}")
+        rng = random.Random(f"{self._run_name}/{session.number}")
         driver = self._drivers[session.entry]
         process = self._recorder.new_process()
         due = time.monotonic() + rng.random() * self._pause_s
@@ -107,7 +110,7 @@ class Clients:
             # Not faster after a slow answer: a closed loop that catches up would make bursts.
             due = max(due, time.monotonic() - self._pause_s) + self._pause_s * rng.uniform(0.5, 1.5)
             decision = self._mix.next(session, rng)
-            request_id = f"{self._seed}.{session.number}.{len(self._recorder.operations)}"
+            request_id = f"{self._run_name}.{len(self._recorder.operations)}"
             operation = self._recorder.invoke(session, process, decision, request_id)
             answer = await driver.do(session, decision, request_id)
             done = self._recorder.complete(operation, answer)

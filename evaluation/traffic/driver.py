@@ -46,9 +46,11 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
 class Driver:
     """The client side of one entry. Lives on one event loop; `close` ends its connections."""
 
-    def __init__(self, entry: Entry, *, levels: bool, timeout_s: float) -> None:
-        """`levels`: whether the system knows read levels; if not, none of their headers is sent."""
+    def __init__(self, entry: Entry, *, levels: bool, timeout_s: float, prefix: str = "") -> None:
+        """`levels`: whether the system knows read levels; if not, none of their headers is sent.
+        `prefix`: of the names of all collections, so that runs on one system do not meet."""
         self.entry = entry
+        self._prefix = prefix
         self._levels = levels
         self._timeout_s = timeout_s
         self._ids: dict[str, str] = {}
@@ -69,13 +71,13 @@ class Driver:
     async def create(self, names: Sequence[str], deadline_s: float) -> None:
         """These collections exist, here. Raises TimeoutError."""
         for name in names:
-            body = {"name": name, "get_or_create": True}
+            body = {"name": self._prefix + name, "get_or_create": True}
             await self._insist("POST", _COLLECTIONS, body, deadline_s)
 
     async def resolve(self, names: Sequence[str], deadline_s: float) -> None:
         """This entry knows these collections. Raises TimeoutError."""
         for name in names:
-            raw = await self._insist("GET", f"{_COLLECTIONS}/{name}", None, deadline_s)
+            raw = await self._insist("GET", f"{_COLLECTIONS}/{self._prefix}{name}", None, deadline_s)
             self._ids[name] = str(raw["id"])
 
     async def fill_query(self, deadline_s: float) -> None:
@@ -132,7 +134,7 @@ class Driver:
     async def _ask(self, session: Session, decision: Decision, request_id: str | None) -> Answer:
         workload, action = decision.workload, decision.action
         if workload == "catalogue":
-            method, path, body = _catalogue(decision)
+            method, path, body = _catalogue(decision.action, self._prefix + decision.key)
         else:
             collection = decision.key if workload == "set" else workload
             if collection not in self._ids:
@@ -237,14 +239,14 @@ class Driver:
 _ONE_DOCUMENT = frozenset({"register", "append", "counter"})
 
 
-def _catalogue(decision: Decision) -> tuple[str, str, Any]:
-    match decision.action:
+def _catalogue(action: Action, name: str) -> tuple[str, str, Any]:
+    match action:
         case Action.CREATE:
-            return "POST", _COLLECTIONS, {"name": decision.key}
+            return "POST", _COLLECTIONS, {"name": name}
         case Action.DROP:
-            return "DELETE", f"{_COLLECTIONS}/{decision.key}", None
+            return "DELETE", f"{_COLLECTIONS}/{name}", None
         case _:
-            return "GET", f"{_COLLECTIONS}/{decision.key}", None
+            return "GET", f"{_COLLECTIONS}/{name}", None
 
 
 def _records(decision: Decision) -> tuple[str, Any]:
