@@ -1,0 +1,3 @@
+from typing import Any
+
+def run_simple(hostname: str, port: int, application: Any, *, threaded: bool = False) -> None: ...
