@@ -1,0 +1,30 @@
+"""The report, from saved runs: one HTML file without external assets, and a JSON summary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from evaluation.report.page import render
+from evaluation.report.runs import load
+from evaluation.report.summary import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["build"]
+
+
+def build(folder: Path, out: Path, progress: Callable[[str], None] = lambda _: None) -> None:
+    """Write `out` (HTML) and, beside it, the same with suffix `.json`.
+
+    Raises:
+        FileNotFoundError: there is no such folder. Nothing was written.
+    """
+    evaluation = load(folder)
+    page = render(evaluation, progress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    out.with_suffix(".json").write_bytes(orjson.dumps(summary(evaluation), option=orjson.OPT_INDENT_2))

@@ -1,0 +1,91 @@
+"""One cell of the matrix: all runs of one system under one fault, merged over their seeds. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from evaluation.report.measures import Measures, read_measures
+from evaluation.report.standing import Standing, standing_of, worst
+from evaluation.verdict import PROPERTIES, Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from evaluation.report.runs import Run
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All runs of one system under one fault."""
+
+    system: str
+    fault: str
+    runs: Sequence[Run]
+    measures: Sequence[Measures] = field(default_factory=list[Measures])
+    """Of the runs that are no errors."""
+
+    @property
+    def standing(self) -> Standing:
+        return worst(run.standing for run in self.runs)
+
+    @property
+    def worst_run(self) -> Run:
+        """The one to look at first."""
+        return next(run for run in self.runs if run.standing is self.standing)
+
+    @property
+    def like_worst(self) -> int:
+        return sum(run.standing is self.standing for run in self.runs)
+
+    @property
+    def measured(self) -> bool:
+        """Has any run a judgement that says something about the system?"""
+        return any(not run.error and run.judgement for run in self.runs)
+
+    def properties(self) -> dict[str, Standing]:
+        """Property -> its worst standing over the seeds."""
+        return {
+            name: worst(
+                standing_of(finding, run.promises)
+                for run in self.runs
+                if not run.error and run.judgement
+                for finding in run.judgement.findings
+                if finding.property == name
+            )
+            for name in PROPERTIES
+        }
+
+    def count(self, *names: str) -> int | None:
+        """Violating operations or records of these properties, added up; None if none was checked."""
+        checked = [finding for finding in self._findings() if finding.property in names]
+        checked = [finding for finding in checked if finding.verdict in (Verdict.OK, Verdict.VIOLATION)]
+        return sum(finding.count for finding in checked) if checked else None
+
+    def _findings(self) -> Iterable[Finding]:
+        for run in self.runs:
+            if not run.error and run.judgement:
+                yield from run.judgement.findings
+
+    @property
+    def stale(self) -> int | None:
+        return added(one.stale for one in self.measures)
+
+    def median(self, of: Callable[[Measures], float | None]) -> float | None:
+        """Over the seeds; None where nothing was measured."""
+        values = [value for one in self.measures if (value := of(one)) is not None]
+        return statistics.median(values) if values else None
+
+
+def cell_of(system: str, fault: str, runs: Sequence[Run]) -> Cell:
+    measures = [
+        read_measures(run.judgement.measures) for run in runs if run.judgement is not None and not run.error
+    ]
+    return Cell(system, fault, runs, measures)
+
+
+def added(values: Iterable[int | None]) -> int | None:
+    """None if nothing was counted; a count that is missing beside others counts as nothing."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -1,0 +1,108 @@
+"""What is saved below one folder: runs with their verdicts, and what stands beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from evaluation.history import Operation, read_history
+from evaluation.report.standing import Standing, run_standing
+from evaluation.run_folder import RunRecord
+from evaluation.verdict import Judgement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass
+class Run:
+    """One run; what of it cannot be read is in `problem`, and then it is an error."""
+
+    folder: Path
+    system: str
+    fault: str
+    seed: str
+    record: RunRecord | None = None
+    judgement: Judgement | None = None
+    problem: str = ""
+
+    @property
+    def key(self) -> str:
+        """Unique in the report, and fit for an HTML id."""
+        return f"{self.system}.{self.fault}.{self.seed}"
+
+    @property
+    def error(self) -> str:
+        return self.problem or (self.record.error if self.record else "run.json is missing")
+
+    @property
+    def promises(self) -> dict[str, Any]:
+        return self.record.promises if self.record else {}
+
+    @property
+    def standing(self) -> Standing:
+        return run_standing(self.judgement, self.error, self.promises)
+
+    @cached_property
+    def operations(self) -> list[Operation]:
+        """Empty when there is no history; ValueError on a damaged one."""
+        path = self.folder / "history.jsonl"
+        return list(read_history(path)) if path.exists() else []
+
+    def forget_operations(self) -> None:
+        """A report holds hundreds of runs; their histories are needed one at a time."""
+        self.__dict__.pop("operations", None)
+
+
+@dataclass
+class Evaluation:
+    """All that one folder holds."""
+
+    folder: Path
+    runs: list[Run]
+    matrix: dict[str, Any] = field(default_factory=dict[str, Any])
+    cost: dict[str, Any] = field(default_factory=dict[str, Any])
+    compactor: dict[str, Any] = field(default_factory=dict[str, Any])
+    problems: list[str] = field(default_factory=list[str])
+    """Files beside the runs that cannot be read."""
+
+    def of(self, system: str, fault: str) -> list[Run]:
+        return [run for run in self.runs if run.system == system and run.fault == fault]
+
+
+def load(folder: Path) -> Evaluation:
+    """Reads everything but the histories. FileNotFoundError if there is no such folder."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder; `chroma-cluster evaluate --out {folder}` makes one")
+    # A run that died early has its folder and perhaps its history, but no run.json: it must not vanish.
+    found = sorted(
+        {path.parent for name in ("run.json", "history.jsonl") for path in folder.glob(f"*/*/*/{name}")}
+    )
+    evaluation = Evaluation(folder, [_load_run(path) for path in found])
+    for name in ("matrix", "cost", "compactor"):
+        path = folder / f"{name}.json"
+        if not path.exists():
+            continue
+        try:
+            value = orjson.loads(path.read_bytes())
+            if not isinstance(value, dict):
+                raise ValueError("not an object")
+            setattr(evaluation, name, value)
+        except ValueError as error:
+            evaluation.problems.append(f"{path.name}: {error}")
+    return evaluation
+
+
+def _load_run(folder: Path) -> Run:
+    run = Run(folder, folder.parent.parent.name, folder.parent.name, folder.name)
+    try:
+        if (folder / "run.json").exists():
+            run.record = RunRecord.load(folder)
+        if (folder / "verdict.json").exists():
+            run.judgement = Judgement.from_json(orjson.loads((folder / "verdict.json").read_bytes()))
+    except (ValueError, KeyError, TypeError) as error:
+        run.problem = f"cannot be read: {type(error).__name__}: {error}"
+    return run

@@ -1,0 +1,115 @@
+"""How a property, a run or a cell of the matrix stands: the verdict, set beside what the system promises."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from evaluation.verdict import Finding, Judgement, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Standing(StrEnum):
+    """From worst to best; the worst one present is the standing of a whole."""
+
+    BROKEN = "promise broken"
+    ANOMALY = "anomaly"
+    """A violation of something that the system never promised."""
+    UNKNOWN = "unknown"
+    ERROR = "error"
+    OK = "ok"
+    NOT_CHECKED = "not checked"
+    ABSENT = "not run"
+
+    @property
+    def symbol(self) -> str:
+        """So that no table is told apart by colour alone."""
+        return _SYMBOLS[self]
+
+    @property
+    def css(self) -> str:
+        return self.value.replace(" ", "-")
+
+    @property
+    def meaning(self) -> str:
+        return _MEANINGS[self]
+
+
+_SYMBOLS = {
+    Standing.BROKEN: "✖",
+    Standing.ANOMALY: "▲",
+    Standing.UNKNOWN: "?",
+    Standing.ERROR: "!",
+    Standing.OK: "✔",
+    Standing.NOT_CHECKED: "\N{EN DASH}",
+    Standing.ABSENT: "·",
+}
+
+_MEANINGS = {
+    Standing.BROKEN: "the history contradicts something that the system promises",
+    Standing.ANOMALY: "the history shows a defect, in something that the system does not promise",
+    Standing.UNKNOWN: "the checker's budget was spent before it found an answer: not a pass",
+    Standing.ERROR: "the set-up or a health check failed: says nothing about the system",
+    Standing.OK: "what was checked holds; every promise that this run can test was checked",
+    Standing.NOT_CHECKED: "nothing in the history could have shown a violation: not a pass",
+    Standing.ABSENT: "no run in this folder",
+}
+
+#: What a property's violation breaks: fields of `Promises`.
+_NEEDS = {
+    "lost": "durable",
+    "lost-updates": "durable",
+    "duplicated": "durable",
+    "phantom": "durable",
+    "resurrected": "durable",
+    "fractured": "atomic_batches",
+    "diverged": "converges",
+    "split-brain": "one_leader",
+}
+
+_SESSION = {"read-your-writes", "monotonic-reads", "monotonic-writes", "writes-follow-reads"}
+
+
+def promised(name: str, promises: Mapping[str, Any]) -> bool:
+    """Does the system promise this property, at the read levels it offers?"""
+    if name in _NEEDS:
+        return bool(promises.get(_NEEDS[name]))
+    by_level: dict[str, str] = promises.get("levels") or {}
+    levels = set(by_level.values())
+    if name == "linearizable":
+        return "linearizable" in levels
+    if name in _SESSION:
+        return bool(levels & {"linearizable", "session"})
+    # An acknowledgement that contradicts the log is a defect whatever is promised.
+    return True
+
+
+def standing_of(finding: Finding, promises: Mapping[str, Any]) -> Standing:
+    match finding.verdict:
+        case Verdict.OK:
+            return Standing.OK
+        case Verdict.UNKNOWN:
+            return Standing.UNKNOWN
+        case Verdict.NOT_CHECKED:
+            return Standing.NOT_CHECKED
+        case Verdict.VIOLATION:
+            return Standing.BROKEN if promised(finding.property, promises) else Standing.ANOMALY
+
+
+_ORDER = list(Standing)
+
+
+def worst(standings: Iterable[Standing]) -> Standing:
+    """Of several; `not checked` only if there is nothing else, `not run` of none."""
+    return min(standings, key=_ORDER.index, default=Standing.ABSENT)
+
+
+def run_standing(judgement: Judgement | None, error: str, promises: Mapping[str, Any]) -> Standing:
+    """Of one run. An error outweighs all findings: they may stem from the broken set-up."""
+    if error:
+        return Standing.ERROR
+    if judgement is None:
+        return Standing.NOT_CHECKED
+    return worst(standing_of(finding, promises) for finding in judgement.findings)

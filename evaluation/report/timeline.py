@@ -1,0 +1,156 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# matplotlib leaves most keyword arguments untyped.
+"""The figure of one run: what each entry acknowledged and refused over time, with faults and elections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+
+from evaluation.report import style
+from evaluation.report.bins import binned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
+    from evaluation.history import Operation
+    from evaluation.report.bins import Bins
+    from evaluation.run_folder import Event, RunRecord
+
+WINDOW_NS = 100_000_000
+_SIDES = {"majority": 0, "all": 1, "minority": 2}
+
+
+def draw(record: RunRecord, operations: Sequence[Operation]) -> Figure | None:
+    """None when there is nothing to draw. The caller is inside `style.styled()`."""
+    if not operations:
+        return None
+    end_ns = max(record.end_ns, record.quiet_ns, max(one.returned_ns or one.invoked_ns for one in operations))
+    counted = binned(operations, WINDOW_NS, end_ns)
+    sides = {str(entry.get("name")): str(entry.get("side", "all")) for entry in record.entries}
+    # Final reads may use entries that carried no traffic: a lane of nothing says nothing.
+    entries = sorted(counted, key=lambda name: (name != "lb", _SIDES.get(sides.get(name, "all"), 1), name))
+    heights = [0.5, *[1.0] * len(entries), 0.9]
+    figure = Figure(figsize=(9.2, 0.75 + 0.62 * sum(heights)), layout=ConstrainedLayoutEngine(h_pad=0.02))
+    axes: list[Axes] = list(
+        figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    )
+    for one in axes:
+        style.shade(one, record.fault_begin_ns / 1e9, record.fault_end_ns / 1e9, style.FAULT)
+        if record.quiet_ns:
+            style.shade(one, record.quiet_ns / 1e9, end_ns / 1e9, style.FINAL)
+    _events(axes[0], record, end_ns)
+    top = max(max(_added(bins.writes, bins.reads), default=1) for bins in counted.values()) or 1
+    bottom = max(max(_added(bins.refused, bins.unknown), default=0) for bins in counted.values())
+    for one, name in zip(axes[1:-1], entries, strict=True):
+        _entry(one, counted[name], top, bottom)
+        side = sides.get(name, "all")
+        one.set_ylabel(
+            name + (f"\n({side})" if side != "all" else ""), rotation=0, ha="right", va="center", labelpad=8
+        )
+    _latency(axes[-1], counted)
+    axes[-1].set_xlabel("seconds since the run began")
+    axes[-1].set_xlim(0, end_ns / 1e9)
+    figure.legend(
+        handles=[
+            Patch(color=style.WRITES, label="writes acknowledged"),
+            Patch(color=style.READS, label="reads answered"),
+            Patch(color=style.REFUSED, label="refused (no effect)"),
+            Patch(color=style.UNKNOWN, label="outcome unknown"),
+            Patch(color=style.FAULT, label="fault"),
+            Patch(color=style.FINAL, label="final reads"),
+        ],
+        loc="outside upper left",
+        ncols=6,
+        handlelength=1.1,
+        columnspacing=1.4,
+    )
+    return figure
+
+
+def _added(one: list[int], other: list[int]) -> list[int]:
+    return [a + b for a, b in zip(one, other, strict=True)]
+
+
+def _entry(axes: Axes, bins: Bins, top: int, bottom: int) -> None:
+    """Acknowledged upwards, not acknowledged downwards; one scale for all entries."""
+    seconds = np.arange(len(bins.writes) + 1) * WINDOW_NS / 1e9
+    writes, both = np.array(bins.writes), np.array(_added(bins.writes, bins.reads))
+    refused, all_bad = -np.array(bins.refused), -np.array(_added(bins.refused, bins.unknown))
+    for low, high, colour in (
+        (np.zeros_like(writes), writes, style.WRITES),
+        (writes, both, style.READS),
+        (refused, np.zeros_like(refused), style.REFUSED),
+        (all_bad, refused, style.UNKNOWN),
+    ):
+        if np.any(low != high):
+            axes.stairs(high, seconds, baseline=low, fill=True, color=colour, linewidth=0)
+    axes.axhline(0, color=style.MUTED, linewidth=0.6)
+    axes.set_ylim(-max(bottom, top * 0.18) * 1.08, top * 1.08)
+    axes.set_yticks([-bottom, 0, top] if bottom >= top * 0.18 else [0, top])
+    axes.set_yticklabels([str(abs(int(tick))) for tick in axes.get_yticks()])
+    axes.tick_params(axis="x", length=0)
+    axes.spines["bottom"].set_visible(False)
+
+
+def _latency(axes: Axes, counted: dict[str, Bins]) -> None:
+    slowest = np.max(np.array([bins.slowest_ms for bins in counted.values()]), axis=0)
+    seconds = (np.arange(len(slowest)) + 0.5) * WINDOW_NS / 1e9
+    there = slowest > 0
+    axes.plot(seconds[there], slowest[there], ".", markersize=2.6, color=style.INK)
+    axes.set_yscale("log")
+    low, high = (1.0, 1000.0) if not there.any() else (slowest[there].min(), slowest[there].max())
+    low, high = 10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high * 1.01))
+    axes.set_ylim(low / 1.3, high * 1.3)
+    ticks = 10.0 ** np.arange(round(np.log10(low)), round(np.log10(high)) + 1)
+    axes.set_yticks(ticks, [_milliseconds(tick) for tick in ticks], minor=False)
+    axes.minorticks_off()
+    axes.set_ylabel("slowest\nanswer", rotation=0, ha="right", va="center", labelpad=8)
+    axes.grid(visible=True, axis="y")
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value / 1000:g} s" if value >= 1000 else f"{value:g} ms"
+
+
+def _events(axes: Axes, record: RunRecord, end_ns: int) -> None:
+    axes.set_ylim(0, 1)
+    axes.set_yticks([])
+    axes.spines[["bottom", "left"]].set_visible(False)
+    axes.tick_params(axis="x", length=0)
+    axes.set_ylabel("leader", rotation=0, ha="right", va="center", labelpad=8)
+    shown = leaders(record.events)
+    # Two labels nearer than this would overlap; then the earlier one gives way, its tick stays.
+    room_s = end_ns / 1e9 * 0.11
+    for number, event in enumerate(shown):
+        at_s = event.at_ns / 1e9
+        axes.plot([at_s, at_s], [0.05, 0.95], color=style.LEADER, linewidth=1.2)
+        following = shown[number + 1].at_ns / 1e9 if number + 1 < len(shown) else float("inf")
+        if following - at_s >= room_s:
+            text = event.member or "nobody"
+            if event.term is not None:
+                text += f" ({event.term})"
+            late = at_s > end_ns / 1e9 - room_s
+            axes.text(
+                at_s + (-0.004 if late else 0.004) * end_ns / 1e9, 0.5, text, va="center",
+                ha="right" if late else "left", fontsize=8,
+            )  # fmt: skip
+    if not shown:
+        axes.text(0.0, 0.5, " none known", va="center", fontsize=8, color=style.MUTED)
+
+
+def leaders(events: Sequence[Event]) -> list[Event]:
+    """Changes of leader or primary only; repetitions left out."""
+    changes: list[Event] = []
+    for event in sorted(events, key=lambda one: one.at_ns):
+        if event.kind != "leader":
+            continue
+        if not changes or (changes[-1].member, changes[-1].term) != (event.member, event.term):
+            changes.append(event)
+    return changes
