@@ -20,13 +20,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that was free a moment ago, below the range of outgoing connections.
+    """A port that was free a moment ago, below the range of outgoing connections; never the same twice.
 
     In that range, while the server is down, an outgoing connection could sit on its port, and who dials it
     could even be connected to itself.
     """
-    return choose_ports(1, shuffled_ports(random.Random()), port_is_free)[0]
+    port = choose_ports(
+        1, shuffled_ports(random.Random()), lambda port: port not in _given and port_is_free(port)
+    )[0]
+    _given.add(port)
+    return port
 
 
 class Child:
