@@ -41,8 +41,14 @@ def _hunt_named(task: tuple[str, int]) -> Row:
     return hunt(MUTATIONS[name], limit)
 
 
-def render(rows: list[Row]) -> str:
-    lines = ["| bug | hazard | what it does | seeds needed | found as |", "|---|---|---|---:|---|"]
+def render(rows: list[Row], limit: int) -> str:
+    found = sum(row.seeds is not None for row in rows)
+    lines = [
+        f"{found} of {len(rows)} bugs found; the search for each ended after {limit:,} seeds at the latest.",
+        "",
+        "| bug | hazard | what it does | seeds needed | found as |",
+        "|---|---|---|---:|---|",
+    ]
     for row in rows:
         mutation = row.mutation
         seeds = "not found" if row.seeds is None else str(row.seeds)
@@ -68,7 +74,7 @@ def main() -> int:
     if options.write:
         before, _, rest = PAGE.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{BEGIN}\n{render(rows)}\n{END}{after}")
+        PAGE.write_text(f"{before}{BEGIN}\n{render(rows, options.limit)}\n{END}{after}")
     return 1 if any(row.seeds is None for row in rows) else 0
 
 
