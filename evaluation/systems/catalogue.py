@@ -26,4 +26,9 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "single": lazily("single", "Single"),
     "cluster": lazily("cluster", "Cluster"),
     "cluster-5": lazily("cluster", "Cluster", nodes=5),
+    "naive-lww": lazily("naive.system", "Naive", strategy="lww"),
+    "naive-vector-clock": lazily("naive.system", "Naive", strategy="vector-clock"),
+    "naive-crdt": lazily("naive.system", "Naive", strategy="crdt"),
+    "naive-manual": lazily("naive.system", "Naive", strategy="manual"),
+    "shared-dir": lazily("shared_dir", "SharedDir"),
 }
