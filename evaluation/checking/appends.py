@@ -1,0 +1,69 @@
+"""Lists with one writer that reads, adds an item and writes back: what it acknowledged must stay.
+
+The writer's items are in every list in the order in which it added them. A list that shows a later item must
+show every acknowledged earlier one. One thing excuses a gap: the write of an item whose outcome is unknown
+may arrive late and put back the list as it was when that item was added.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evaluation.checking.findings import Tally, ms, shown
+from evaluation.checking.versions import returned
+from evaluation.history import Action, Operation, Outcome, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_STRONG = frozenset({"linearizable", "default"})
+
+
+def check(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> Tally:
+    """Counts items: an item is missing once, in however many lists.
+
+    Any list convicts by what it shows; strong and final reads also by what had been acknowledged before.
+    """
+    tally = Tally("lost-updates")
+    for (workload, key), operations in keys.items():
+        if workload != "append":
+            continue
+        appends = sorted(
+            (op for op in operations if op.action is Action.APPEND and op.outcome is not Outcome.REFUSED),
+            key=lambda op: op.invoked_ns,
+        )
+        place = {op.value: at for at, op in enumerate(appends)}
+        read_any = False
+        gone: set[Any] = set()
+        for read in operations:
+            if read.action is not Action.GET or read.outcome is not Outcome.OK:
+                continue
+            read_any = True
+            items: list[Any] = read.value or []
+            places = [place[item] for item in items if item in place]
+            if places != sorted(places):
+                tally.blame(
+                    f"{key}: items in another order at {ms(read.invoked_ns)}: {shown(items)}", [read.id]
+                )
+                continue
+            there = set(places)
+            excuse = next((at for at in places if appends[at].outcome is Outcome.UNKNOWN), len(appends))
+            strict = read.level in _STRONG or read.phase is Phase.FINAL
+            last = places[-1] if places else -1
+            for at, append in enumerate(appends):
+                if at > excuse:
+                    break
+                if at in there or append.outcome is not Outcome.OK or append.value in gone:
+                    continue
+                if at < last or (strict and returned(append) < read.invoked_ns):
+                    gone.add(append.value)
+                    witnesses = [append.id, read.id, appends[last].id if at < last else None]
+                    tally.blame(
+                        f"{key}: {shown(append.value)} was appended (acknowledged at "
+                        f"{ms(append.returned_ns)}) and is not in the list read at "
+                        f"{ms(read.invoked_ns)} through {read.entry}",
+                        witnesses,
+                    )
+        if read_any:
+            tally.checked += sum(append.outcome is Outcome.OK for append in appends)
+    return tally

@@ -1,0 +1,44 @@
+"""Values of documents that nobody wrote, or whose write was refused: no level excuses them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evaluation.checking import sets
+from evaluation.checking.findings import Tally, ms, shown
+from evaluation.checking.models import REGISTERS
+from evaluation.checking.versions import READS, Versions
+from evaluation.history import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evaluation.history import Operation
+
+
+def check(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> tuple[Tally, Tally]:
+    """duplicated and phantom."""
+    duplicated, phantom = Tally("duplicated"), Tally("phantom")
+    for (workload, key), operations in keys.items():
+        if workload in ("set", "append"):
+            sets.check_items(key, operations, duplicated, phantom)
+        if workload not in REGISTERS:
+            continue
+        versions = Versions(operations)
+        blamed: set[object] = set()
+        for read in operations:
+            if read.action not in READS or read.outcome is not Outcome.OK:
+                continue
+            phantom.checked += 1
+            values = read.value if workload == "batch" else [read.value]
+            for value in dict.fromkeys(values or ()):
+                if value is None or value in blamed:
+                    continue
+                write = versions.write_of.get(value) or versions.refused.get(value)
+                if reason := sets.why_phantom(write, read):
+                    blamed.add(value)
+                    phantom.blame(
+                        f"{key}: {shown(value)} was read at {ms(read.invoked_ns)}, {reason}",
+                        [read.id, write.id if write else None],
+                    )
+    return duplicated, phantom
