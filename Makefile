@@ -55,6 +55,19 @@ bench: $(VENV)/.installed-dev ## measure the cluster beside one `chroma run`, an
 raft-bench: $(VENV)/.installed-dev $(CACHE)/bin/server ## measure the log: commits beside plain pysyncobj's, and failover
 	@$(BIN)/python -m evaluation.raft_bench $(ARGS)
 
+# Runs that are finished in OUT are not done again: another OUT, or an empty one, starts anew.
+OUT ?= evaluation-runs
+MINUTES ?= 15
+
+.PHONY: chaos
+chaos: $(VENV)/.installed-dev $(CACHE)/bin/server ## systems under faults for MINUTES (15), judged, with a report, in OUT (evaluation-runs)
+	@code=0; $(BIN)/chroma-cluster evaluate --out $(OUT) --minutes $(MINUTES) $(ARGS) || code=$$?; \
+	$(BIN)/chroma-cluster report $(OUT); exit $$code
+
+.PHONY: chaos-tests
+chaos-tests: $(VENV)/.installed-dev $(CACHE)/bin/server ## our promises under every fault, and every conviction, as tests (over an hour)
+	@$(BIN)/python -m pytest -m chaos tests/chaos $(ARGS)
+
 .PHONY: upstream
 upstream: $(VENV)/.installed-dev ## the tests in chromadb's own wheel, against this cluster and `chroma run`
 	@$(BIN)/python tests/upstream/run.py $(ARGS)
@@ -82,8 +95,7 @@ clean: ## remove everything that the other verbs made, but never a cluster's dat
 .PHONY: help
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nmake chaos comes with the chaos suite; there is none yet.\n'
+		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Environment: a stamp a stage, each as new as the files that it was made from.
 

@@ -39,7 +39,7 @@ class Counter:
         follow = self._next.pop(session.name, None)
         if follow is not None:
             return follow
-        if not self._value or (session.number % 3 == 0 and rng.random() < 0.6):
+        if not self._value or (session.number % 5 in (0, 2) and rng.random() < 0.6):
             return self._count(session)
         key = rng.choice(list(self._value)[-8:])
         if key in self._copied and rng.random() < 0.5:
