@@ -78,8 +78,8 @@ async def _all(options: argparse.Namespace) -> dict[str, Any]:
                 changes = batch * min(20, max(3, 300 // batch))
                 console.print(f"[dim]throughput: {documents} documents, batches of {batch}[/dim]")
                 folder = out / "throughput" / f"{documents}-{batch}"
-                one = await throughput.measure(server.endpoint, folder, documents, batch, changes)
-                result["throughput"].append(asdict(one))
+                measured = await throughput.measure(server.endpoint, folder, documents, batch, changes)
+                result["throughput"].append(asdict(measured))
     finally:
         server.stop()
     result["load_average"].append(round(os.getloadavg()[0], 2))

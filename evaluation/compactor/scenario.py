@@ -167,7 +167,7 @@ class Compactor:
     def child(self, worker: str) -> Child:
         return self._workers[worker]
 
-    async def wait(self, what: str, condition: Callable[[], bool]) -> None:
+    async def wait(self, what: str, condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
         async def ask() -> bool:
             return await asyncio.to_thread(condition)
 
@@ -175,7 +175,7 @@ class Compactor:
             return "\n".join(f"{name}: {child.log_tail(5)}" for name, child in self._workers.items())
 
         try:
-            await wait_until(what, ask, DEADLINE_S, pause_s=0.02, context=logs)
+            await wait_until(what, ask, deadline_s, pause_s=0.02, context=logs)
         except TimeoutError as error:
             raise SystemFailure(str(error)) from error
 
@@ -203,14 +203,14 @@ class Compactor:
         self._record(Action.GET_ALL, "snapshot", ids, phase, invoked_ns)
         return ids
 
-    async def compacted(self, *, by: str | None = None) -> None:
+    async def compacted(self, *, by: str | None = None, deadline_s: float = DEADLINE_S) -> None:
         """Until the queue is empty and (where named) that worker has reported it done."""
         seen = len(self._done(by))
 
         def empty() -> bool:
             return not self.bucket.names(QUEUE) and (by is None or len(self._done(by)) > seen)
 
-        await self.wait("the queue to be empty", empty)
+        await self.wait("the queue to be empty", empty, deadline_s)
 
     def _done(self, by: str | None) -> list[dict[str, Any]]:
         return [step for step in self.named("done") if by in (None, step["worker"])]

@@ -46,8 +46,8 @@ async def measure(endpoint: str, folder: Path, documents_before: int, batch: int
     await asyncio.to_thread(compactor.add, changes, Phase.WARMUP, DIMENSION)
     try:
         await compactor.start(("worker-1",), lease_ms=600_000)
-        await compactor.compacted()
         cycles = math.ceil(changes / batch)
+        await compactor.compacted(deadline_s=60 + 30 * cycles)
         await compactor.wait("the last report", lambda: len(compactor.named("done")) >= cycles)
     finally:
         await asyncio.to_thread(compactor.stop)

@@ -1,0 +1,1 @@
+"""Parts of `evaluation.cost`: texts and vectors, loads, resources, and the commands an operator needs."""
