@@ -18,9 +18,10 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.checker import judge
 from evaluation.compactor import throughput
 from evaluation.compactor.document import FORM, summary
-from evaluation.compactor.loss import expected, judge
+from evaluation.compactor.loss import expected, lost
 from evaluation.compactor.model import Variant
 from evaluation.compactor.scenario import FAULTS, LEASE_MS, run
 from evaluation.compactor.storage import StorageServer
@@ -110,9 +111,12 @@ async def measured_run(endpoint: str, variant: Variant, fault: str, seed: int, o
             error = str(failure)
     else:
         return {**facts, "error": error}
-    judgement = judge(list(read_history(folder / "history.jsonl")))
+    operations = list(read_history(folder / "history.jsonl"))
+    judgement = judge(record, operations)
     (folder / "verdict.json").write_bytes(orjson.dumps(judgement.to_json(), option=orjson.OPT_INDENT_2))
-    finding = judgement.of("lost")
+    finding, counted = judgement.of("lost"), lost(operations)
+    if (finding.verdict, finding.count) != (counted.verdict, counted.count):
+        return {**facts, "error": f"the checker says {finding}, counting says {counted}"}
     wanted = expected(variant, fault)
     return {
         **facts,
@@ -125,7 +129,7 @@ async def measured_run(endpoint: str, variant: Variant, fault: str, seed: int, o
         "verdict": finding.verdict.value,
         "expected": wanted.value,
         "as_expected": finding.verdict is wanted,
-        "detail": finding.detail,
+        "detail": counted.detail,
         **record.measured,
     }
 

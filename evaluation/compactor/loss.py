@@ -1,4 +1,4 @@
-"""What was acknowledged and is missing at the end, from the history alone; and what each variant promises."""
+"""Lost changes, counted apart from the checker as a second opinion; and what theory expects. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.compactor.model import Variant
 from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.verdict import Finding, Judgement, Verdict
+from evaluation.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +35,6 @@ def lost(operations: Sequence[Operation]) -> Finding:
         detail=f"{first.value} was acknowledged and is missing at the end{again}",
         example=(first.id, *seen, final[-1].id),
     )
-
-
-def judge(operations: Sequence[Operation]) -> Judgement:
-    """Only what this scenario is about."""
-    return Judgement((lost(operations),))
 
 
 def expected(variant: Variant, fault: str) -> Verdict:
