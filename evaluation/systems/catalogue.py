@@ -31,4 +31,8 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "naive-crdt": lazily("naive.system", "Naive", strategy="crdt"),
     "naive-manual": lazily("naive.system", "Naive", strategy="manual"),
     "shared-dir": lazily("shared_dir", "SharedDir"),
+    "postgres-async": lazily("postgres.system", "Postgres", profile="postgres-async"),
+    "postgres-async-unfenced": lazily("postgres.system", "Postgres", profile="postgres-async-unfenced"),
+    "postgres-quorum": lazily("postgres.system", "Postgres", profile="postgres-quorum"),
+    "postgres-all": lazily("postgres.system", "Postgres", profile="postgres-all"),
 }

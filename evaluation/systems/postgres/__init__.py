@@ -1,0 +1,26 @@
+"""Postgres with pgvector behind Chroma's HTTP API: a primary, two streaming replicas, PgBouncer, failover.
+
+filters, values, records, catalogue   Chroma's requests as SQL (the first two are pure)
+connection, writing                   connections, and what a failed write may be taken for
+routing                               which server takes writes and reads
+handlers, api                         the HTTP server of one node
+servers, bouncer                      the programs: Postgres and PgBouncer
+election, supervisor                  who is promoted (pure), and the process that does it
+profiles, system                      the whole as a system under test
+direct                                the same operations by SQL alone
+
+Known differences from Chroma's own server
+- A body that is not in Chroma's form is refused with 422 and words of our own.
+- Searches (`/search`), forks, attached functions and `/reset` are not there (501).
+- The cosine distance from a vector of zeros is not a number here, and such vectors are not in the index.
+- `$regex` is Postgres's: the classes and anchors of Rust's are translated, a negated class does not match a
+  line's end. What Postgres cannot read is refused with 501.
+- `where` on `chroma:document` and `chroma:uri` does not find documents and URIs.
+- Distances may differ in the last bits of a 32-bit float: the sums are made in another order.
+- Vectors of more than 2,000 dimensions are compared one by one: pgvector does not index them.
+- A text that holds a zero character is refused with 400: Postgres does not store it.
+- The metadata value -0.0 comes back as 0.0.
+- A collection's `hnsw` settings are kept and shown; of them, only `space` has an effect.
+
+Isolation is READ COMMITTED. All records of one request are written by one transaction.
+"""

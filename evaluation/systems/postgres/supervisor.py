@@ -1,0 +1,363 @@
+"""Who is primary, and failover: `python -m evaluation.systems.postgres.supervisor --config FILE`.
+
+It asks all servers a few times a second, through the same links as everybody. When the primary has not
+answered for `patience_s`:
+
+1. it stops giving out the primary's name, and waits until no API server holds its word any more (fenced);
+2. it compares how far the replicas have received the log, and stops here if too few answer for the profile;
+3. on the most advanced one: `synchronous_standby_names` is emptied, then `pg_promote`;
+4. the other replica is pointed at the new primary;
+5. the profile's `synchronous_standby_names` are set on the new primary, and only then its name is given out.
+
+Fenced also means that an old primary that is seen again is made read-only and its sessions are ended; to be
+rewound is up to its operator (`system.restart`, `system.settle`). While it cannot be reached, nothing can be
+done to it: what keeps clients from it is that the API servers' word from here has run out.
+
+It is alone: two of them would need a vote. Who was made primary last is in a file, for its next life. While
+it is away nothing fails over, and where it fences, no write is acknowledged either: nobody gives its word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import orjson
+from aiohttp import web
+
+from evaluation.systems.postgres.connection import Pool
+from evaluation.systems.postgres.election import Candidate, choose, lease_over, parse_lsn
+from evaluation.systems.postgres.profiles import PROFILES
+from evaluation.systems.postgres.servers import Source, slot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evaluation.systems.postgres.profiles import Profile
+
+log = logging.getLogger(__name__)
+
+_CHECK_PAUSE_S: Final = 0.15
+_CHECK_TIMEOUT_S: Final = 0.5
+_COMMAND_TIMEOUT_S: Final = 3.0
+_PROMOTE_TIMEOUT_S: Final = 15.0
+_FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+_LOOK: Final = """
+SELECT pg_is_in_recovery() AS replica,
+    CASE WHEN pg_is_in_recovery() THEN 0
+        ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END AS timeline,
+    CASE WHEN pg_is_in_recovery() THEN GREATEST(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+        ELSE pg_current_wal_lsn() END::text AS position,
+    current_setting('primary_conninfo') AS follows,
+    current_setting('synchronous_standby_names') AS names,
+    current_setting('default_transaction_read_only') AS read_only
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`servers`: member -> where the supervisor reaches it. `sources`: "replica primary" -> where the one
+    reaches the other."""
+
+    profile: str
+    listen: str
+    primary: str
+    """The first one."""
+    state: str
+    """A file for who was made primary last."""
+    servers: dict[str, str]
+    sources: dict[str, str]
+    lease_s: float = 0.7
+    patience_s: float = 1.0
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
+
+    @staticmethod
+    def load(path: Path) -> Settings:
+        return Settings(**orjson.loads(path.read_bytes()))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one server says of itself."""
+
+    member: str
+    replica: bool
+    timeline: int
+    position: int
+    follows: str
+    names: str
+    read_only: bool
+
+
+class Supervisor:
+    """Its state is what `word` tells: the primary (None while there is none) and the term."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._profile: Profile = PROFILES[settings.profile]
+        self._pools = {name: Pool(address, "postgres") for name, address in settings.servers.items()}
+        self._given: dict[str, float] = {}
+        """API server -> when it last was told a primary's name."""
+        self.primary: str | None = None
+        self.last_primary = settings.primary
+        self.term = 0
+        self._state = Path(settings.state)
+        if self._state.exists():
+            known: dict[str, Any] = orjson.loads(self._state.read_bytes())
+            self.last_primary, self.term = known["primary"], known["term"]
+        self._stale: set[str] = set()
+        self._healthy_at = time.monotonic()
+        self.events: list[dict[str, Any]] = []
+
+    # ---------------------------------------------------------------------------- what it says
+
+    def word(self, api: str | None) -> dict[str, Any]:
+        """For an API server; what it is told counts from when it is told."""
+        if api is not None:
+            if self.primary is None:
+                self._given.pop(api, None)
+            else:
+                self._given[api] = time.monotonic()
+        readable = [member for member in self._pools if member not in self._stale]
+        return {
+            "primary": self.primary,
+            "last_primary": self.last_primary,
+            "term": self.term,
+            "readable": readable,
+            "events": self.events,
+        }
+
+    def _note(self, text: str) -> None:
+        log.info("%s", text)
+        self.events.append({"at_ns": time.monotonic_ns(), "text": text})
+
+    # ------------------------------------------------------------------------------- what it does
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            seen = await self._look_at_all()
+            await self._judge(seen)
+            await self._tend(seen)
+            await asyncio.sleep(_CHECK_PAUSE_S)
+
+    async def close(self) -> None:
+        for pool in self._pools.values():
+            await pool.close()
+
+    async def _look_at_all(self) -> Mapping[str, Seen]:
+        found = await asyncio.gather(*(self._look(member) for member in self._pools))
+        return {one.member: one for one in found if one is not None}
+
+    async def _look(self, member: str) -> Seen | None:
+        with contextlib.suppress(*_FAILURES):
+            async with self._pools[member].use(_CHECK_TIMEOUT_S) as connection:
+                row = await connection.row(_LOOK)
+                if row is not None:
+                    return Seen(
+                        member,
+                        bool(row["replica"]),
+                        int(row["timeline"]),
+                        parse_lsn(row["position"]),
+                        str(row["follows"]),
+                        str(row["names"]),
+                        row["read_only"] == "on",
+                    )
+        return None
+
+    async def _judge(self, seen: Mapping[str, Seen]) -> None:
+        now = time.monotonic()
+        current = seen.get(self.last_primary)
+        if current is not None and not current.replica:
+            self._healthy_at = now
+            self._remember(current.member, max(self.term, current.timeline))
+            if self.primary is None and (current.names == self._names(current.member) or not self._fenced):
+                self.primary = current.member
+                self._note(f"{self.primary} is primary, timeline {self.term}")
+            return
+        if now - self._healthy_at >= self._settings.patience_s:
+            await self._fail_over()
+
+    def _remember(self, primary: str, term: int) -> None:
+        if (primary, term) != (self.last_primary, self.term):
+            self.last_primary, self.term = primary, term
+            new = self._state.with_suffix(".new")
+            new.write_bytes(orjson.dumps({"primary": primary, "term": term}))
+            new.replace(self._state)
+
+    @property
+    def _fenced(self) -> bool:
+        return self._profile.fenced
+
+    def _names(self, primary: str) -> str:
+        return self._profile.standby_names(primary, tuple(self._pools))
+
+    async def _fail_over(self) -> None:
+        old = self.last_primary
+        if self.primary is not None:
+            self._note(f"{old} does not answer")
+            self.primary = None
+        if self._fenced:
+            given = self._given.copy()
+            while not lease_over(list(given.values()), time.monotonic(), self._settings.lease_s):
+                await asyncio.sleep(0.02)
+                given = {api: at for api, at in given.items() if api in self._given}
+        found = await self._look_at_all()
+        if not found.get(old, _ABSENT).replica:
+            return  # it is back
+        candidates = [
+            Candidate(one.member, one.position)
+            for one in found.values()
+            if one.replica and one.member != old and one.follows == self._conninfo(one.member, old)
+        ]
+        chosen = choose(candidates, len(self._pools) - 1, self._profile.acknowledging)
+        if chosen is None:
+            return
+        self._note(f"promoting {chosen}, seen: {sorted((one.member, one.received) for one in candidates)}")
+        try:
+            await self._promote(chosen)
+        except _FAILURES as error:
+            self._note(f"promoting {chosen} failed: {error!r}")
+            return
+        self._remember(chosen, self.term + 1)
+        for other in candidates:
+            if other.member != chosen:
+                await self._point(other.member, chosen)
+        try:
+            await self._set_names(chosen)
+        except _FAILURES as error:
+            self._note(f"{chosen} was promoted, but cannot be set up: {error!r}")
+        self._stale.add(old)
+        self._healthy_at = time.monotonic()
+        # Its name is given out when it is seen with the names set: at the next look.
+
+    async def _promote(self, member: str) -> None:
+        async with self._pools[member].use(_PROMOTE_TIMEOUT_S + 2) as connection:
+            # First: a server that was cloned or rewound from a primary may wait for replicas it has not.
+            await connection.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+            await connection.execute("ALTER SYSTEM SET default_transaction_read_only = off")
+            await connection.execute("SELECT pg_reload_conf()")
+            if not await connection.value("SELECT pg_promote(true, $1)", int(_PROMOTE_TIMEOUT_S)):
+                raise TimeoutError(f"{member} was not promoted within {_PROMOTE_TIMEOUT_S} s")
+            for other in self._pools:
+                if other != member:
+                    await _make_slot(connection, other)
+
+    async def _set_names(self, member: str) -> None:
+        names = self._names(member)
+        async with self._pools[member].use(_COMMAND_TIMEOUT_S) as connection:
+            await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+            await connection.execute("ALTER SYSTEM SET synchronous_commit = 'remote_apply'")
+            await connection.execute("SELECT pg_reload_conf()")
+        # That it has taken effect is seen at the next look, before which the name is not given out.
+
+    async def _point(self, member: str, primary: str) -> None:
+        """Let a replica follow this primary."""
+        conninfo = self._conninfo(member, primary)
+        try:
+            async with self._pools[member].use(_COMMAND_TIMEOUT_S) as connection:
+                await connection.execute(f"ALTER SYSTEM SET primary_conninfo = '{conninfo}'")
+                await connection.execute(f"ALTER SYSTEM SET primary_slot_name = '{slot(member)}'")
+                await connection.execute("SELECT pg_reload_conf()")
+            self._note(f"{member} follows {primary}")
+        except _FAILURES as error:
+            self._note(f"{member} cannot be pointed at {primary}: {error!r}")
+
+    def _conninfo(self, member: str, primary: str) -> str:
+        return Source(self._settings.sources[f"{member} {primary}"], member).conninfo()
+
+    async def _tend(self, seen: Mapping[str, Seen]) -> None:
+        """What a failover could not do for servers that were out of reach then."""
+        primary = self.last_primary
+        if primary not in seen or seen[primary].replica:
+            return
+        if seen[primary].names != self._names(primary):
+            with contextlib.suppress(*_FAILURES):
+                await self._set_names(primary)
+        for one in seen.values():
+            if one.member == primary:
+                continue
+            if one.replica:
+                if self._conninfo(one.member, primary) != one.follows:
+                    await self._point(one.member, primary)
+                self._stale.discard(one.member)
+            elif self._fenced:
+                self._stale.add(one.member)
+                if not one.read_only:
+                    await self._fence(one.member)
+
+    async def _fence(self, member: str) -> None:
+        """Make an old primary read-only, and end the sessions that it has."""
+        try:
+            async with self._pools[member].use(_COMMAND_TIMEOUT_S) as connection:
+                await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+                await connection.execute("SELECT pg_reload_conf()")
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                )
+            self._note(f"{member} is an old primary: fenced")
+        except _FAILURES as error:
+            self._note(f"{member} is an old primary and cannot be fenced: {error!r}")
+
+
+_ABSENT: Final = Seen("", True, 0, 0, "", "", False)
+
+
+async def _make_slot(connection: Any, member: str) -> None:
+    await connection.execute(
+        "SELECT pg_create_physical_replication_slot($1::text) "
+        "WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1::text)",
+        slot(member),
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT."""
+    supervisor = Supervisor(settings)
+
+    async def state(request: web.Request) -> web.Response:
+        found = orjson.dumps(supervisor.word(request.query.get("api")))
+        return web.Response(body=found, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/state", state)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    host, _, port = settings.listen.rpartition(":")
+    await web.TCPSite(runner, host, int(port), shutdown_timeout=1.0).start()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    running = asyncio.ensure_future(supervisor.run())
+    stopping = asyncio.ensure_future(stop.wait())
+    done, _ = await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if running in done:
+        running.result()
+    running.cancel()
+    await runner.cleanup()
+    await supervisor.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="JSON with the fields of `Settings`")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    asyncio.run(serve(Settings.load(arguments.config)))
+
+
+if __name__ == "__main__":
+    main()
