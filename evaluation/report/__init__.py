@@ -6,10 +6,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from evaluation.report.page import render
-from evaluation.report.runs import load
-from evaluation.report.summary import summary
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -23,6 +19,11 @@ def build(folder: Path, out: Path, progress: Callable[[str], None] = lambda _: N
     Raises:
         FileNotFoundError: there is no such folder. Nothing was written.
     """
+    # The judge imports from this package too, and must not wait for matplotlib.
+    from evaluation.report.page import render
+    from evaluation.report.runs import load
+    from evaluation.report.summary import summary
+
     evaluation = load(folder)
     page = render(evaluation, progress)
     out.parent.mkdir(parents=True, exist_ok=True)

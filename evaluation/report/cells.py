@@ -70,7 +70,20 @@ class Cell:
 
     @property
     def stale(self) -> int | None:
-        return added(one.stale for one in self.measures)
+        """Reads at any level; None if no read was placed."""
+        return added(sum(one.stale.values()) for one in self.measures if one.stale)
+
+    @property
+    def stale_only(self) -> str:
+        """The one level of several at which there was staleness, if it was one."""
+        levels = self.stale_by_level
+        stale = [level for level, count in levels.items() if count]
+        return stale[0] if len(levels) > 1 and len(stale) == 1 else ""
+
+    @property
+    def stale_by_level(self) -> dict[str, int]:
+        levels = dict.fromkeys(level for one in self.measures for level in one.stale)
+        return {level: sum(one.stale.get(level, 0) for one in self.measures) for level in levels}
 
     def median(self, of: Callable[[Measures], float | None]) -> float | None:
         """Over the seeds; None where nothing was measured."""

@@ -12,14 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from evaluation.report import style
-from evaluation.report.numbers import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
-    from evaluation.report.measures import Curve
+    from evaluation.report.measures import Curve, Measures
 
 
 @dataclass(frozen=True)
@@ -27,85 +26,99 @@ class Line:
     """One line of the figure: the runs of one system at one read level, added up."""
 
     label: str
-    points: tuple[tuple[float, int, int], ...]
-
-    @property
-    def reads(self) -> int:
-        return max((reads for _, _, reads in self.points), default=0)
-
-    @property
-    def missed(self) -> int:
-        return max((missed for _, missed, _ in self.points), default=0)
+    points: tuple[tuple[float, int, int, int, int], ...]
+    """As `Curve.points`."""
+    reads: int
+    stale: int
 
 
-def merged(label: str, curves: Iterable[Curve]) -> Line:
+def merged(label: str, curves: Iterable[Curve], reads: int, stale: int) -> Line:
     """Counts are added point by point, so that a run with many reads weighs more than one with few."""
-    counted: dict[float, tuple[int, int]] = {}
+    counted: dict[float, list[int]] = {}
     for curve in curves:
-        for at_ms, missed, reads in curve.points:
-            before = counted.get(at_ms, (0, 0))
-            counted[at_ms] = (before[0] + missed, before[1] + reads)
-    return Line(label, tuple((at, *counted[at]) for at in sorted(counted)))
+        for at_ms, *counts in curve.points:
+            before = counted.setdefault(at_ms, [0, 0, 0, 0])
+            for number, count in enumerate(counts):
+                before[number] += count
+    points = tuple((at, a, b, c, d) for at in sorted(counted) for a, b, c, d in [counted[at]])
+    return Line(label, points, reads, stale)
+
+
+#: Where t = 0 stands on a logarithmic axis.
+ZERO_MS = 0.5
 
 
 def draw(lines: Sequence[Line]) -> Figure | None:
-    """Lines that are zero everywhere are named beside the axes: drawn, they would hide one another."""
-    stale = [line for line in lines if line.missed]
-    clean = [line for line in lines if line.reads and not line.missed]
-    if not stale and not clean:
+    """Lines that are zero everywhere are named in the legend: drawn, they would hide one another."""
+    lines = [line for line in lines if line.reads]
+    stale = [line for line in lines if any(missed for _, _, missed, _, _ in line.points)]
+    if not lines:
         return None
-    figure = Figure(figsize=(9.2, 3.6), layout="constrained")
-    axes = figure.subplots()
-    floor = 1e-4
-    ends = [0.1, 10.0]
-    for number, line in enumerate(stale):
-        times = np.array([max(at, 0.1) for at, _, reads in line.points if reads])
-        missed = np.array([missed / reads for _, missed, reads in line.points if reads])
-        shown = np.where(missed > 0, missed, np.nan)
-        floor = min(floor, 10 ** np.floor(np.log10(np.nanmin(shown))))
-        ends += [float(times[~np.isnan(shown)].max())]
+    figure = Figure(figsize=(9.2, 3.3 + 0.2 * ((len(lines) + 1) // 2)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, sharex=True)
+    _panel(left, stale, 1, "began t after the acknowledgement (up to the next mark)")
+    _panel(right, stale, 3, "began t or more after the acknowledgement")
+    left.set_ylabel("share of reads that show something older")
+    for line in lines:
+        if line not in stale:
+            left.plot([], [], " ", label=f"{line.label}: none of {line.reads:,} reads")
+    figure.supxlabel("t, between a write's acknowledgement and the begin of a read of its key", fontsize=8.5)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=2.8)
+    return figure
+
+
+def _panel(axes: Axes, lines: Sequence[Line], column: int, title: str) -> None:
+    lowest, latest = 1e-2, 1000.0
+    for number, line in enumerate(lines):
+        shown = [
+            (max(point[0], ZERO_MS), point[column + 1] / point[column])
+            for point in line.points
+            if point[column] and point[column + 1]
+        ]
+        if not shown:
+            continue
+        lowest = min(lowest, *(share for _, share in shown))
+        latest = max(latest, *(at for at, _ in shown))
         axes.plot(
-            times, shown, linestyle=style.DASHES[number % len(style.DASHES)], linewidth=1.7,
-            marker="o", markersize=2.8, color=style.LINES[number % len(style.LINES)], 
-            label=f"{line.label} ({line.reads:,} reads)",
+            [at for at, _ in shown], [share for _, share in shown],
+            linestyle=style.DASHES[number % len(style.DASHES)], linewidth=1.6, marker="o", markersize=3,
+            color=style.LINES[number % len(style.LINES)],
+            label=f"{line.label}: {line.stale:,} of {line.reads:,} reads stale",
         )  # fmt: skip
+    if not lines:
+        axes.text(
+            0.5, 0.5, "no read missed an acknowledged write", transform=axes.transAxes, ha="center",
+            color=style.MUTED,
+        )  # fmt: skip
+    axes.set_title(title, fontsize=8.5, fontweight="normal")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_ylim(floor, 1.3)
-    axes.set_xlim(0.09, max(ends) * 1.6)
-    axes.xaxis.set_major_formatter(FuncFormatter(_time))
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, 10 ** np.floor(np.log10(lowest))), max(1.4, high))
+    axes.set_xlim(ZERO_MS * 0.8, max(axes.get_xlim()[1], latest * 1.5))
+    axes.set_xticks([ZERO_MS, 1, 10, 100, 1_000, 10_000], ["0", "1 ms", "10 ms", "100 ms", "1 s", "10 s"])
     axes.yaxis.set_major_formatter(FuncFormatter(_share))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(visible=True, which="major")
-    axes.set_xlabel("t: how long before the read began the write had been acknowledged (at least)")
-    axes.set_ylabel("reads that missed it")
-    _legend(figure, axes, bool(stale), clean)
-    return figure
-
-
-def _time(value_ms: float, _: int | None) -> str:
-    return duration(value_ms)
 
 
 def _share(value: float, _: int | None) -> str:
     return f"{value * 100:g} %"
 
 
-def _legend(figure: Figure, axes: Axes, any_stale: bool, clean: Sequence[Line]) -> None:
-    for line in clean:
-        axes.plot([], [], linestyle="none", label=f"{line.label}: none of {line.reads:,} reads")
-    if not any_stale:
-        axes.text(0.5, 0.5, "no read missed an acknowledged write", transform=axes.transAxes, ha="center")
-    figure.legend(loc="outside right upper", handlelength=2.6)
-
-
-def lines_of(curves: Mapping[tuple[str, str], Sequence[Curve]]) -> list[Line]:
-    """(system, level) -> curves of its runs; the level is named where a system has several."""
+def lines_of(found: Mapping[tuple[str, str], Sequence[Measures]]) -> list[Line]:
+    """(system, level) -> measures of its runs; the level is named where a system has several."""
     levels: dict[str, set[str]] = {}
-    for system, level in curves:
+    for system, level in found:
         levels.setdefault(system, set()).add(level)
     return [
-        merged(system if len(levels[system]) == 1 else f"{system}, {level}", found)
-        for (system, level), found in curves.items()
+        merged(
+            system if len(levels[system]) == 1 else f"{system}, {level}",
+            [one.curves[level] for one in several],
+            sum(one.reads.get(level, 0) for one in several),
+            sum(one.stale.get(level, 0) for one in several),
+        )
+        for (system, level), several in found.items()
     ]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evaluation.report.cells import Cell, cell_of
-from evaluation.report.names import in_order
+from evaluation.report.measures import PHASES
+from evaluation.report.names import fault_words, in_order
 from evaluation.report.numbers import duration, percent, whole
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def matrix_of(evaluation: Evaluation) -> Matrix:
     """Also what matrix.json asked for and nobody ran: a missing run must be seen."""
     asked = evaluation.matrix
     systems = in_order([*(run.system for run in evaluation.runs), *_names(asked.get("systems"))])
-    faults = sorted({*(run.fault for run in evaluation.runs), *_names(asked.get("faults"))}, key=_fault_order)
+    found = {*(run.fault for run in evaluation.runs), *_names(asked.get("faults"))}
+    order = list(fault_words())
+    faults = sorted(found, key=lambda name: (order.index(name) if name in order else -1, name))
     cells = {
         (system, fault): cell_of(system, fault, evaluation.of(system, fault))
         for system in systems
@@ -48,11 +51,6 @@ def _names(value: object) -> list[str]:
         return []
     items: list[object] = value  # pyright: ignore[reportUnknownVariableType]
     return [item for item in items if isinstance(item, str)]
-
-
-def _fault_order(name: str) -> tuple[bool, str]:
-    """The run without a fault first: it is what the others are compared with."""
-    return (name not in ("none", "no-fault"), name)
 
 
 @dataclass(frozen=True)
@@ -79,17 +77,19 @@ def _shade_ms(value: float | None, worst_ms: float) -> float:
     return -1.0 if value is None else min(1.0, max(value, 0.0) / worst_ms)
 
 
-def _side(name: str, side: str) -> Callable[[Measures], float | None]:
+def _of_side(field: str, side: str, kind: str) -> Callable[[Measures], float | None]:
     def value(measures: Measures) -> float | None:
-        by_side: dict[str, float] = getattr(measures, name)
-        return by_side.get(side, by_side.get("all") if side == "majority" else None)
+        found = measures.side(side)
+        by_kind: dict[str, float] = getattr(found, field) if found else {}
+        return by_kind.get(kind)
 
     return value
 
 
-def _latency(kind: str, field: str) -> Callable[[Measures], float | None]:
+def _latency(phase: str, kind: str, field: str) -> Callable[[Measures], float | None]:
     def value(measures: Measures) -> float | None:
-        return getattr(measures.latency[kind], field) if kind in measures.latency else None
+        found = measures.latency.get(phase, {}).get(kind)
+        return getattr(found, field) if found else None
 
     return value
 
@@ -100,19 +100,15 @@ def _counted(metric: str, title: str, count: Callable[[Cell], int | None], note:
     )
 
 
-def _available(side: str) -> Metric:
-    of = _side("availability", side)
+def _available(kind: str, side: str) -> Metric:
+    of = _of_side("available", side, kind)
     return Metric(
-        f"available-{side}",
-        f"Availability, {side}",
+        f"{kind}s-{side}",
+        f"{kind.title()}s available, {side}",
         lambda cell: percent(cell.median(of)),
         lambda cell: _shade_available(cell.median(of)),
-        "fraction of the fault's 100 ms windows with an acknowledged request; "
-        + (
-            "all entries where the fault has no sides"
-            if side == "majority"
-            else "where the fault has a minority"
-        ),
+        f"fraction of the fault's 100 ms windows with a successful {kind}; "
+        + ("all clients where the fault has no sides" if side == "majority" else "where there is a minority"),
     )
 
 
@@ -144,31 +140,38 @@ METRICS: Sequence[Metric] = (
     _counted(
         "duplicated", "Duplicated", lambda cell: cell.count("duplicated"), "writes that are there twice"
     ),
-    _available("majority"),
-    _available("minority"),
+    *(_available(kind, side) for kind in ("write", "read") for side in ("majority", "minority")),
     _lasting(
         "after-fault",
-        "First success in the fault",
-        _side("after_fault_ms", "majority"),
+        "First write in the fault",
+        _of_side("after_fault_ms", "majority", "write"),
         10_000,
-        "from the fault's begin, majority side; median over seeds",
+        "from the fault's begin, majority's clients; `never`: not before it ended",
     ),
     _lasting(
         "after-heal",
-        "First success after healing",
-        _side("after_heal_ms", "majority"),
+        "First write after healing",
+        _of_side("after_heal_ms", "total", "write"),
         10_000,
-        "from the fault's end, majority side; median over seeds",
+        "from the fault's end, all clients together",
+    ),
+    _lasting(
+        "after-heal-minority",
+        "The same, minority",
+        _of_side("after_heal_ms", "minority", "write"),
+        10_000,
+        "from the fault's end, the minority's clients",
     ),
     *(
         _lasting(
-            f"{kind}-{quantile}",
-            f"{kind.title()} {quantile}",
-            _latency(kind, f"{quantile}_ms"),
+            f"{kind}-{quantile}-{phase}",
+            f"{kind.title()} {quantile} {'before' if phase == 'warmup' else 'in fault'}",
+            _latency(phase, kind, quantile),
             1_000,
-            f"latency of acknowledged {kind}s, whole run; median over seeds",
+            f"latency of successful {kind}s {PHASES[phase]}",
         )
         for kind in ("write", "read")
+        for phase in ("warmup", "fault")
         for quantile in ("p50", "p99")
     ),
 )

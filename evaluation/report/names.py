@@ -30,6 +30,13 @@ def in_order(systems: Iterable[str]) -> list[str]:
     return sorted(set(systems), key=lambda name: (order.index(name) if name in SYSTEMS else len(order), name))
 
 
+def fault_words() -> dict[str, str]:
+    """Fault -> what it does, in the order in which faults are shown."""
+    from evaluation.faults import FAULTS
+
+    return {name: fault.summary for name, fault in FAULTS.items()}
+
+
 #: Definitions shown with the figures: term -> what exactly was counted.
 METRICS: dict[str, str] = {
     "operation": (
@@ -59,8 +66,9 @@ METRICS: dict[str, str] = {
     ),
     "latency": ("from sending a request to its answer, at the client, acknowledged requests only."),
     "staleness curve": (
-        "the probability that a read which began at least t after a write's acknowledgement does not "
-        "show it, nor a newer one. 0 from the left edge on: no read was stale."
+        "over all pairs of an acknowledged write and a later read of the same key: the share of reads "
+        "that show something older than the write, by the time t between the acknowledgement and the "
+        "read's begin. Right: of all reads that began t or more after it (t-visibility, upside down)."
     ),
     "promise": (
         "what the system itself claims (for example: an acknowledged write survives; reads are "

@@ -32,3 +32,13 @@ def duration(ms: float | None) -> str:
     if ms >= 995:
         return f"{ms / 1000:.1f} s"
     return f"{ms:.0f} ms" if ms >= 9.95 else f"{ms:.1f} ms"
+
+
+def size(bytes_: float | None) -> str:
+    if bytes_ is None:
+        return MISSING
+    for unit in ("B", "KiB", "MiB"):
+        if abs(bytes_) < 1024:
+            return f"{bytes_:.0f} {unit}" if unit == "B" or abs(bytes_) >= 9.95 else f"{bytes_:.1f} {unit}"
+        bytes_ /= 1024
+    return f"{bytes_:.1f} GiB"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from evaluation.report import curves, style, timeline
+from evaluation.report import curves, storage, style, timeline
 from evaluation.report.costs import cost_tables
 from evaluation.report.counterexamples import CounterExample, clearest, examples_of
 from evaluation.report.matrices import METRICS, Matrix, matrix_of
-from evaluation.report.measures import Curve, Measures, read_measures
+from evaluation.report.measures import PHASES, Measures, read_measures
 from evaluation.report.names import METRICS as DEFINITIONS
-from evaluation.report.names import SYSTEMS
+from evaluation.report.names import SYSTEMS, fault_words
 from evaluation.report.numbers import duration, percent, whole
 from evaluation.report.standing import Standing, promised, standing_of
 from evaluation.verdict import PROPERTIES
@@ -113,13 +113,14 @@ def overview_of(matrix: Matrix, system: str) -> Overview:
     )
 
 
-def curves_by_system(views: Sequence[RunView], matrix: Matrix) -> dict[tuple[str, str], list[Curve]]:
-    found: dict[tuple[str, str], list[Curve]] = {}
+def stale_by_system(views: Sequence[RunView], matrix: Matrix) -> dict[tuple[str, str], list[Measures]]:
+    """(system, read level) -> measures of all runs with a curve of that level."""
+    found: dict[tuple[str, str], list[Measures]] = {}
     for system in matrix.systems:
         for view in views:
             if view.run.system == system and not view.run.error:
-                for level, curve in view.measures.curves.items():
-                    found.setdefault((system, level), []).append(curve)
+                for level in view.measures.curves:
+                    found.setdefault((system, level), []).append(view.measures)
     return found
 
 
@@ -130,8 +131,10 @@ def render(evaluation: Evaluation, progress: Callable[[str], None] = lambda _: N
         progress(f"{number} of {len(evaluation.runs)}: {run.system} / {run.fault} / {run.seed}")
         views.append(view_of(run))
     with style.styled():
-        figure = curves.draw(curves.lines_of(curves_by_system(views, matrix)))
+        figure = curves.draw(curves.lines_of(stale_by_system(views, matrix)))
         staleness = Markup(style.to_svg(figure)) if figure else ""
+        figure = storage.draw(storage.telling(evaluation.compactor))
+        holdings = Markup(style.to_svg(figure)) if figure else ""
     environment = Environment(
         loader=PackageLoader("evaluation.report", "templates"),
         autoescape=True,
@@ -157,6 +160,8 @@ def render(evaluation: Evaluation, progress: Callable[[str], None] = lambda _: N
         systems=SYSTEMS,
         definitions=DEFINITIONS,
         costs=cost_tables(evaluation.cost),
-        compactor=cost_tables(evaluation.compactor),
-        Standing=Standing,
+        compactor=storage.tables(evaluation.compactor),
+        holdings=holdings,
+        phases=PHASES,
+        fault_words=fault_words(),
     )

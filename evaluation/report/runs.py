@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
 from evaluation.history import Operation, read_history
-from evaluation.report.standing import Standing, run_standing
+from evaluation.matrix import Conclusion, Result, conclude
+from evaluation.report.standing import Standing
 from evaluation.run_folder import RunRecord
-from evaluation.verdict import Judgement
+from evaluation.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_STANDINGS = {
+    Result.BROKEN: Standing.BROKEN,
+    Result.UNCONVICTED: Standing.UNCONVICTED,
+    Result.ERROR: Standing.ERROR,
+    Result.UNKNOWN: Standing.UNKNOWN,
+    Result.CONVICTED: Standing.ANOMALY,
+    Result.ANOMALY: Standing.ANOMALY,
+    Result.OK: Standing.OK,
+}
 
 
 @dataclass
@@ -42,9 +54,22 @@ class Run:
     def promises(self) -> dict[str, Any]:
         return self.record.promises if self.record else {}
 
+    @cached_property
+    def conclusion(self) -> Conclusion:
+        """The same that `evaluate` and `judge` print."""
+        if self.problem or self.record is None:
+            return Conclusion(Result.ERROR, (self.error,))
+        return conclude(self.record, self.judgement)
+
     @property
     def standing(self) -> Standing:
-        return run_standing(self.judgement, self.error, self.promises)
+        """The conclusion, but a run in which nothing at all was checked is never ok."""
+        if not self.error and (
+            self.judgement is None
+            or all(finding.verdict is Verdict.NOT_CHECKED for finding in self.judgement.findings)
+        ):
+            return Standing.NOT_CHECKED
+        return _STANDINGS[self.conclusion.result]
 
     @cached_property
     def operations(self) -> list[Operation]:
@@ -81,19 +106,26 @@ def load(folder: Path) -> Evaluation:
     found = sorted(
         {path.parent for name in ("run.json", "history.jsonl") for path in folder.glob(f"*/*/*/{name}")}
     )
+    # The compactor is a scenario of its own, with its own section.
+    found = [path for path in found if not path.parent.parent.name.startswith("compactor-")]
     evaluation = Evaluation(folder, [_load_run(path) for path in found])
     for name in ("matrix", "cost", "compactor"):
-        path = folder / f"{name}.json"
-        if not path.exists():
-            continue
-        try:
-            value = orjson.loads(path.read_bytes())
-            if not isinstance(value, dict):
-                raise ValueError("not an object")
-            setattr(evaluation, name, value)
-        except ValueError as error:
-            evaluation.problems.append(f"{path.name}: {error}")
+        # Beside the runs, or in a folder of its own below them.
+        for path in (folder / f"{name}.json", folder / name / f"{name}.json"):
+            if path.exists():
+                try:
+                    setattr(evaluation, name, _object(path))
+                except ValueError as error:
+                    evaluation.problems.append(f"{path.relative_to(folder)}: {error}")
+                break
     return evaluation
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = orjson.loads(path.read_bytes())
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return cast("dict[str, Any]", value)
 
 
 def _load_run(folder: Path) -> Run:

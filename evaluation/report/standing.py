@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from evaluation.verdict import Finding, Judgement, Verdict
+from evaluation.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,9 +15,10 @@ class Standing(StrEnum):
     """From worst to best; the worst one present is the standing of a whole."""
 
     BROKEN = "promise broken"
+    UNCONVICTED = "not convicted"
+    UNKNOWN = "unknown"
     ANOMALY = "anomaly"
     """A violation of something that the system never promised."""
-    UNKNOWN = "unknown"
     ERROR = "error"
     OK = "ok"
     NOT_CHECKED = "not checked"
@@ -39,8 +40,9 @@ class Standing(StrEnum):
 
 _SYMBOLS = {
     Standing.BROKEN: "✖",
-    Standing.ANOMALY: "▲",
+    Standing.UNCONVICTED: "∅",
     Standing.UNKNOWN: "?",
+    Standing.ANOMALY: "▲",
     Standing.ERROR: "!",
     Standing.OK: "✔",
     Standing.NOT_CHECKED: "\N{EN DASH}",
@@ -49,10 +51,13 @@ _SYMBOLS = {
 
 _MEANINGS = {
     Standing.BROKEN: "the history contradicts something that the system promises",
+    Standing.UNCONVICTED: (
+        "a weak system showed nothing where it must: the fault did not bite, which proves nothing"
+    ),
     Standing.ANOMALY: "the history shows a defect, in something that the system does not promise",
     Standing.UNKNOWN: "the checker's budget was spent before it found an answer: not a pass",
     Standing.ERROR: "the set-up or a health check failed: says nothing about the system",
-    Standing.OK: "what was checked holds; every promise that this run can test was checked",
+    Standing.OK: "everything that was checked holds; what was not checked is marked so",
     Standing.NOT_CHECKED: "nothing in the history could have shown a violation: not a pass",
     Standing.ABSENT: "no run in this folder",
 }
@@ -104,12 +109,3 @@ _ORDER = list(Standing)
 def worst(standings: Iterable[Standing]) -> Standing:
     """Of several; `not checked` only if there is nothing else, `not run` of none."""
     return min(standings, key=_ORDER.index, default=Standing.ABSENT)
-
-
-def run_standing(judgement: Judgement | None, error: str, promises: Mapping[str, Any]) -> Standing:
-    """Of one run. An error outweighs all findings: they may stem from the broken set-up."""
-    if error:
-        return Standing.ERROR
-    if judgement is None:
-        return Standing.NOT_CHECKED
-    return worst(standing_of(finding, promises) for finding in judgement.findings)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
+from evaluation.checking.split_brain import reigns
 from evaluation.report import style
 from evaluation.report.bins import binned
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+    from evaluation.checking.split_brain import Reign
     from evaluation.history import Operation
     from evaluation.report.bins import Bins
-    from evaluation.run_folder import Event, RunRecord
+    from evaluation.run_folder import RunRecord
 
 WINDOW_NS = 100_000_000
 _SIDES = {"majority": 0, "all": 1, "minority": 2}
@@ -36,7 +38,9 @@ def draw(record: RunRecord, operations: Sequence[Operation]) -> Figure | None:
     sides = {str(entry.get("name")): str(entry.get("side", "all")) for entry in record.entries}
     # Final reads may use entries that carried no traffic: a lane of nothing says nothing.
     entries = sorted(counted, key=lambda name: (name != "lb", _SIDES.get(sides.get(name, "all"), 1), name))
-    heights = [0.5, *[1.0] * len(entries), 0.9]
+    found = reigns(record.events)
+    rows = max(1, len({reign.member for reign in found}))
+    heights = [0.12 + 0.33 * rows, *[1.0] * len(entries), 0.9]
     figure = Figure(figsize=(9.2, 0.75 + 0.62 * sum(heights)), layout=ConstrainedLayoutEngine(h_pad=0.02))
     axes: list[Axes] = list(
         figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -45,7 +49,7 @@ def draw(record: RunRecord, operations: Sequence[Operation]) -> Figure | None:
         style.shade(one, record.fault_begin_ns / 1e9, record.fault_end_ns / 1e9, style.FAULT)
         if record.quiet_ns:
             style.shade(one, record.quiet_ns / 1e9, end_ns / 1e9, style.FINAL)
-    _events(axes[0], record, end_ns)
+    _reigns(axes[0], found, end_ns)
     top = max(max(_added(bins.writes, bins.reads), default=1) for bins in counted.values()) or 1
     bottom = max(max(_added(bins.refused, bins.unknown), default=0) for bins in counted.values())
     for one, name in zip(axes[1:-1], entries, strict=True):
@@ -63,13 +67,14 @@ def draw(record: RunRecord, operations: Sequence[Operation]) -> Figure | None:
             Patch(color=style.READS, label="reads answered"),
             Patch(color=style.REFUSED, label="refused (no effect)"),
             Patch(color=style.UNKNOWN, label="outcome unknown"),
+            Patch(color=style.LEADER, label="leads"),
             Patch(color=style.FAULT, label="fault"),
             Patch(color=style.FINAL, label="final reads"),
         ],
         loc="outside upper left",
-        ncols=6,
+        ncols=7,
         handlelength=1.1,
-        columnspacing=1.4,
+        columnspacing=1.2,
     )
     return figure
 
@@ -119,38 +124,23 @@ def _milliseconds(value: float) -> str:
     return f"{value / 1000:g} s" if value >= 1000 else f"{value:g} ms"
 
 
-def _events(axes: Axes, record: RunRecord, end_ns: int) -> None:
-    axes.set_ylim(0, 1)
-    axes.set_yticks([])
+def _reigns(axes: Axes, found: Sequence[Reign], end_ns: int) -> None:
+    """Who said of itself that it led, a row a member: bars one above the other are two leaders at once."""
+    members = sorted({reign.member for reign in found})
+    axes.set_ylim(len(members) or 1, 0)
+    axes.set_yticks([row + 0.5 for row in range(len(members))], members)
     axes.spines[["bottom", "left"]].set_visible(False)
-    axes.tick_params(axis="x", length=0)
-    axes.set_ylabel("leader", rotation=0, ha="right", va="center", labelpad=8)
-    shown = leaders(record.events)
-    # Two labels nearer than this would overlap; then the earlier one gives way, its tick stays.
-    room_s = end_ns / 1e9 * 0.11
-    for number, event in enumerate(shown):
-        at_s = event.at_ns / 1e9
-        axes.plot([at_s, at_s], [0.05, 0.95], color=style.LEADER, linewidth=1.2)
-        following = shown[number + 1].at_ns / 1e9 if number + 1 < len(shown) else float("inf")
-        if following - at_s >= room_s:
-            text = event.member or "nobody"
-            if event.term is not None:
-                text += f" ({event.term})"
-            late = at_s > end_ns / 1e9 - room_s
+    axes.tick_params(axis="both", length=0)
+    if not found:
+        axes.text(0.0, 0.5, " no leader known", va="center", fontsize=8, color=style.MUTED)
+        return
+    for reign in found:
+        begin_s, end_s = reign.begin_ns / 1e9, min(reign.end_ns, end_ns) / 1e9
+        row = members.index(reign.member)
+        axes.barh(row + 0.5, end_s - begin_s, left=begin_s, height=0.62, color=style.LEADER, linewidth=0)
+        # Inside its bar, where that is long enough for the words.
+        if reign.term is not None and (end_s - begin_s) * 1e9 > end_ns * 0.06:
             axes.text(
-                at_s + (-0.004 if late else 0.004) * end_ns / 1e9, 0.5, text, va="center",
-                ha="right" if late else "left", fontsize=8,
+                begin_s + end_ns / 1e9 * 0.005, row + 0.52, f"term {reign.term}", va="center", fontsize=7,
+                color="white",
             )  # fmt: skip
-    if not shown:
-        axes.text(0.0, 0.5, " none known", va="center", fontsize=8, color=style.MUTED)
-
-
-def leaders(events: Sequence[Event]) -> list[Event]:
-    """Changes of leader or primary only; repetitions left out."""
-    changes: list[Event] = []
-    for event in sorted(events, key=lambda one: one.at_ns):
-        if event.kind != "leader":
-            continue
-        if not changes or (changes[-1].member, changes[-1].term) != (event.member, event.term):
-            changes.append(event)
-    return changes
