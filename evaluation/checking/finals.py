@@ -46,8 +46,14 @@ class Ending:
             self._writes = [_as_document(call) for call in self._writes if not _read_only(call)]
 
     def explained(self, read: Operation, value: Any, optional: frozenset[Action] = frozenset()) -> Verdict:
-        """ok if the state is possible when acknowledged writes of `optional` kinds need not have happened."""
-        writes = [replace(call, returned=NEVER) if call.action in optional else call for call in self._writes]
+        """ok if the state is possible when acknowledged writes of `optional` kinds need not have happened.
+
+        The write of the state itself stays where it was, or it could always be the last.
+        """
+        writes = [
+            replace(call, returned=NEVER) if call.action in optional and call.value != value else call
+            for call in self._writes
+        ]
         last = Call(read.id, Action.GET, value, read.invoked_ns, read.returned_ns or NEVER)
         return check([*writes, last], REGISTER, self._budget.rounds[-1], self._budget.states).verdict
 

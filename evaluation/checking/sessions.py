@@ -167,7 +167,8 @@ def _monotonic_writes(
     versions: Mapping[Key, Versions],
     member_of_entry: Mapping[str, str | None],
 ) -> Finding:
-    """By reads of one session at one member: it has the later write of a writer, but not the earlier one.
+    """By reads of one session at one member, which shows the later write of a writer and then not the earlier
+    one: of another document what the earlier write replaced, of the same document the earlier write itself.
 
     At one member, because two reads at two members say nothing of the order in which one of them applied.
     """
@@ -189,10 +190,22 @@ def _monotonic_writes(
             key = _key(operation)
             known = versions[key]
             settled = known.settled(value)
+            source = known.write_of.get(value) if value not in known.repeated else None
             for writer in of_member[member]:
                 which = (writer, key)
                 later = have[member, writer].before(operation.invoked_ns)
-                if which not in written or have[member, writer].witness is None:
+                witness = have[member, writer].witness
+                if which not in written or witness is None:
+                    continue
+                if _key(witness) == key and source is not None and source.session == writer:
+                    tally.checked += 1
+                    if settled < later:
+                        second = known.write_of[seen(witness)]
+                        tally.blame(
+                            f"{member} showed {shown(second.value)} of {second.key}, which {writer} wrote "
+                            f"after {shown(value)}, and then {shown(value)}",
+                            [source.id, second.id, witness.id, operation.id],
+                        )
                     continue
                 at = bisect_left(begins[which], later) - 1
                 while at >= 0 and (written[which][at].returned_ns or 0) >= later:
@@ -200,16 +213,15 @@ def _monotonic_writes(
                 if at < 0:
                     continue
                 tally.checked += 1
-                earlier, witness = written[which][at], have[member, writer].witness
-                if settled < earlier.invoked_ns and witness is not None:
+                earlier = written[which][at]
+                if settled < earlier.invoked_ns:
                     second = versions[_key(witness)].write_of[seen(witness)]
                     tally.blame(
                         f"{member} showed {shown(second.value)} of {second.key}, which {writer} wrote after "
                         f"{shown(earlier.value)} to {earlier.key}, and then {shown(value)} of {earlier.key}",
                         [earlier.id, second.id, witness.id, operation.id],
                     )
-            source = known.write_of.get(value)
-            if source is not None and value not in known.repeated and operation.returned_ns is not None:
+            if source is not None and operation.returned_ns is not None:
                 of_member[member].add(source.session)
                 have[member, source.session].note(operation.returned_ns, source.invoked_ns, operation)
     return tally.finding()
