@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.courses import COURSES
 from tests.simulation.mutation_table import hunt
 from tests.simulation.mutations import MUTATIONS
 
 SLOW = {"commit-old-term-by-count", "no-stickiness", "token-from-marker"}
 """Bugs that need a rare course of events; `make soak` looks for them."""
-BEYOND_REACH = {"acks-carry-no-term"}
-"""No run has shown it yet; docs/simulation.md says why, and which test does."""
 
 
-@pytest.mark.parametrize("name", sorted(MUTATIONS.keys() - SLOW - BEYOND_REACH))
+@pytest.mark.parametrize("name", sorted(MUTATIONS.keys() - SLOW - COURSES.keys()))
 def test_the_bug_is_found(name: str) -> None:
     row = hunt(MUTATIONS[name], limit=250)
     assert row.seeds is not None, f"250 seeds did not find {name}"
@@ -25,3 +24,9 @@ def test_the_bug_is_found(name: str) -> None:
 def test_the_rare_bug_is_found(name: str) -> None:
     row = hunt(MUTATIONS[name], limit=5000)
     assert row.seeds is not None, f"5000 seeds did not find {name}"
+
+
+@pytest.mark.parametrize("name", sorted(COURSES))
+def test_the_course_shows_the_bug_and_nothing_without_it(name: str) -> None:
+    assert COURSES[name](None) is None
+    assert COURSES[name](name) is not None
