@@ -125,13 +125,15 @@ class Partition:
                 struck.undo.append(_enable(context, proxy))
                 await context.proxies.enable(proxy, False)
             return
-        for stream in streams:
-            number = next(_number)
-            if self.kind is Kind.JAMMED:
-                toxic = Toxic(f"cut-{number}", "bandwidth", stream.stream, {"rate": 0})
-            else:
-                toxic = Toxic(f"cut-{number}", "timeout", stream.stream, {"timeout": 0})
-            await add(context, struck, stream.proxy, toxic)
+        kind, attribute = ("bandwidth", "rate") if self.kind is Kind.JAMMED else ("timeout", "timeout")
+        await add(
+            context,
+            struck,
+            [
+                (each.proxy, Toxic(f"cut-{next(_number)}", kind, each.stream, {attribute: 0}))
+                for each in streams
+            ],
+        )
 
     async def _prove(self, context: Context, cut: Sequence[Link], whole: Sequence[Link]) -> None:
         if context.lenient:
@@ -211,10 +213,15 @@ class Degrade:
         before = await probes.alive(context.proxies, chosen, 2.0)
         context.note(f"{self.name}: {', '.join(link.proxy for link in chosen)}")
         try:
-            for link in chosen:
-                for (kind, attributes), stream in itertools.product(self.toxics, self.streams):
-                    toxic = Toxic(f"{kind}-{next(_number)}", kind, stream, attributes, self.toxicity)
-                    await add(context, struck, link.proxy, toxic)
+            wanted = itertools.product(chosen, self.toxics, self.streams)
+            await add(
+                context,
+                struck,
+                [
+                    (link.proxy, Toxic(f"{kind}-{next(_number)}", kind, stream, attributes, self.toxicity))
+                    for link, (kind, attributes), stream in wanted
+                ],
+            )
             if not context.lenient:
                 await self._prove(context, [link for link in chosen if link.proxy in before])
         except BaseException:
@@ -246,14 +253,26 @@ class Degrade:
             raise SystemFailure(f"{self.name} does not bite on {', '.join(sorted(wrong))}")
 
 
-async def add(context: Context, struck: Struck, proxy: str, toxic: Toxic) -> None:
-    """Add a toxic, and remember to take it away."""
-    await context.proxies.add(proxy, toxic)
+async def add(context: Context, struck: Struck, toxics: Sequence[tuple[str, Toxic]]) -> None:
+    """Add toxics to proxies, all at once, and remember to take them away."""
+    there: list[tuple[str, str]] = []
+
+    async def one(proxy: str, toxic: Toxic) -> None:
+        await context.proxies.add(proxy, toxic)
+        there.append((proxy, toxic.name))
 
     async def undo() -> None:
-        await context.proxies.remove(proxy, toxic.name)
+        await _all(*(context.proxies.remove(proxy, name) for proxy, name in there))
 
     struck.undo.append(undo)
+    await _all(*(one(proxy, toxic) for proxy, toxic in toxics))
+
+
+async def _all(*doings: Awaitable[None]) -> None:
+    """All of them to their ends, then the first error."""
+    for result in await asyncio.gather(*doings, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _enable(context: Context, proxy: str) -> Callable[[], Awaitable[None]]:

@@ -61,7 +61,8 @@ async def follower(system: System, rng: random.Random) -> str:
 
 def sides(system: System, struck: tuple[str, ...]) -> dict[str, str]:
     """When these are dead or frozen: they and who stands beside them are the minority."""
-    cuts = links.between([struck, tuple(name for name in everybody(system) if name not in struck)])
+    rest = tuple(name for name in everybody(system) if name not in struck)
+    cuts = links.between([*((name,) for name in struck), rest])
     found = links.sides(everybody(system), system.members, cuts, system.beside)
     members = set(struck) & set(system.members)
     return found if members else dict.fromkeys(found, "all")
