@@ -79,6 +79,7 @@ class Gateway:
         app = web.Application(client_max_size=1 << 30, middlewares=[self._errors])
         app.router.add_get("/sync/status", self._status)
         app.router.add_get("/sync/digest", self._digest)
+        app.router.add_get("/sync/conflicts", self._conflicts)
         app.router.add_post("/sync/fetch", self._fetch)
         app.router.add_post("/sync/merge", self._merge)
         app.router.add_post("/sync/replace", self._replace)
@@ -227,6 +228,16 @@ class Gateway:
                     "records": await self._store.digests(local),
                 }
         return _answer({"collections": found, "catalogue": self._tombs.collections()})
+
+    async def _conflicts(self, _: web.Request) -> web.Response:
+        """{collection: {document: versions kept}}, of documents with more than one."""
+        found: dict[str, dict[str, int]] = {}
+        for local in list((await self._store.refresh()).values()):
+            for id, state in (await self._store.digests(local)).items():
+                beside = self._strategy.conflicts(self._strategy.from_json(orjson.loads(state), None))
+                if beside:
+                    found.setdefault(local.name, {})[id] = beside + 1
+        return _answer(found)
 
     async def _fetch(self, request: web.Request) -> web.Response:
         """{collection, ids} -> {id: {state, shown}}"""

@@ -176,17 +176,27 @@ class Naive:
         return self._folder / "data" / member
 
     async def counters(self) -> dict[str, int]:
-        """What the agent counted: rounds, documents copied, conflicts kept as siblings in its last round,
-        conflicts waiting for the operator."""
+        """Rounds of the agent, documents it copied, conflicts that wait for the operator, and documents of
+        which members keep more than one version."""
         status = await self._agent("GET", "/status", 5.0)
         if status is None:
             return {}
+        kept = {
+            (name, id)
+            for member in self.members
+            for name, documents in (await self._conflicts(member)).items()
+            for id in documents
+        }
         return {
             "rounds": status["number"],
             "copied": status["copied_in_all"],
-            "conflicts": status["conflicts"],
             "waiting": status["waiting"],
+            "conflicts": len(kept),
         }
+
+    async def siblings(self, collection: str) -> dict[str, int]:
+        """Document -> versions kept at the first member, where there is more than one."""
+        return (await self._conflicts(self.members[0])).get(collection, {})
 
     # ------------------------------------------------------------------ what an operator, or a fault, does
 
@@ -277,6 +287,11 @@ class Naive:
         assert self._session is not None
         url = f"http://127.0.0.1:{self._members[member].gateway_port}/sync/status"
         return await http.get_json(self._session, url, timeout_s)
+
+    async def _conflicts(self, member: str) -> Mapping[str, dict[str, int]]:
+        assert self._session is not None
+        url = f"http://127.0.0.1:{self._members[member].gateway_port}/sync/conflicts"
+        return await http.get_json(self._session, url, 10.0) or {}
 
     async def _observe(self, member: str) -> Observation:
         answer = await self._status(member, 0.5)
