@@ -13,6 +13,7 @@ import orjson
 
 from evaluation import checker, matrix, scenario
 from evaluation.history import read_history
+from evaluation.journals import FILE, load_evidence
 from evaluation.matrix import Cell, Conclusion, Result
 from evaluation.run_folder import RunRecord
 from evaluation.traffic.mix import NAMES
@@ -108,7 +109,7 @@ def judge(folder: Path) -> Judgement | None:
         (folder / "verdict.json").unlink(missing_ok=True)
         return None
     operations = list(read_history(folder / "history.jsonl"))
-    judgement = checker.judge(record, operations, None)
+    judgement = checker.judge(record, operations, load_evidence(folder / FILE))
     temporary = folder / "verdict.json.new"
     temporary.write_bytes(orjson.dumps(judgement.to_json(), option=orjson.OPT_INDENT_2))
     temporary.replace(folder / "verdict.json")

@@ -3,6 +3,7 @@
 OUT/matrix.json                    what was asked for: systems, faults, seeds, command, versions
 OUT/<system>/<fault>/<seed>/run.json        `RunRecord`
                             history.jsonl   `evaluation.history.Operation`, one a line
+                            log.json        committed entries of each member, where there is a log
                             verdict.json    `evaluation.checker.Judgement.to_json()`; written again by `judge`
                             logs/           ends of the processes' logs, kept when something was wrong
 """

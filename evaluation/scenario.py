@@ -13,6 +13,7 @@ import datetime
 import platform
 import random
 import shutil
+import sqlite3
 import tempfile
 import time
 import traceback
@@ -22,9 +23,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.checking.log import LogEvidence
 from evaluation.faulting.interface import Context
 from evaluation.footprint import footprint
 from evaluation.history import Action, Operation, Outcome, Phase, write_history
+from evaluation.journals import FILE, Journaled, read_journal, save_evidence
 from evaluation.observing import Observer
 from evaluation.processes import wait_until
 from evaluation.run_folder import Event, RunRecord
@@ -171,21 +174,23 @@ async def run_on(
     part = _Run(stage, plan, FAULTS[plan.fault], record, progress)
     try:
         await part.everything()
-    except (RunError, SystemFailure, TimeoutError, OSError) as error:
+    except (RunError, SystemFailure, TimeoutError, OSError, sqlite3.Error) as error:
         record.error = f"{part.doing}: {error}"
     except Exception:
         record.error = f"{part.doing}: {traceback.format_exc(limit=8)}"
     finally:
         await part.end()
-    await asyncio.to_thread(_save, record, part.recorder.operations, stage.folder, folder)
+    await asyncio.to_thread(_save, part, folder)
     return record
 
 
-def _save(record: RunRecord, operations: Sequence[Operation], data: Path, folder: Path) -> None:
+def _save(part: _Run, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_history(folder / "history.jsonl", operations)
-    keep_logs(data, folder / "logs")
-    record.save(folder)
+    write_history(folder / "history.jsonl", part.recorder.operations)
+    if part.evidence is not None:
+        save_evidence(part.evidence, folder / FILE)
+    keep_logs(part.stage.folder, folder / "logs")
+    part.record.save(folder)
 
 
 class _Run:
@@ -214,6 +219,7 @@ class _Run:
         # Names of collections and request ids must not meet those of another run on the same system.
         self._prefix = f"x{stage.runs}-"
         self._leveled = tuple(self.system.levels) != ("default",)
+        self.evidence: LogEvidence | None = None
         self._struck: Struck | None = None
         self._context: Context | None = None
         self._healing_ns = 0
@@ -244,6 +250,7 @@ class _Run:
         await self._for(timing.after_s)
         await self._probes.stop()
         assert self._clients is not None
+        self._do("clients stop")
         await self._clients.stop()
         self._do("settle")
         await self.system.settle()
@@ -252,6 +259,8 @@ class _Run:
         self._do("health after")
         self.record.measured["health_after"] = await self._health(20.0) or ""
         self.record.measured |= await asyncio.to_thread(footprint, self.system)
+        if isinstance(self.system, Journaled):
+            self.evidence = await asyncio.to_thread(self._read_journals, self.system)
         await self._observer.stop()
 
     async def end(self) -> None:
@@ -273,6 +282,9 @@ class _Run:
         record.measured["operations"] = dict(sorted(counts.items()))
 
     # ------------------------------------------------------------------ parts
+
+    def _read_journals(self, system: Journaled) -> LogEvidence:
+        return LogEvidence({member: read_journal(system.journal(member)) for member in self.system.members})
 
     async def _healthy_before(self) -> None:
         wrong = await self._health(30.0)
