@@ -28,8 +28,11 @@ class Journaled(Protocol):
     def journal(self, member: str) -> Path: ...
 
 
-def read_journal(path: Path) -> list[LogEntry]:
+def read_journal(path: Path, applied: int = 0) -> list[LogEntry]:
     """What is committed in one node's journal, which may be in use; the front may be compacted away.
+
+    `applied`: what the node says it has applied. It writes down how far it knows of commits only with the
+    next entry.
 
     Raises:
         ValueError: a committed entry is damaged.
@@ -38,7 +41,7 @@ def read_journal(path: Path) -> list[LogEntry]:
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         connection.execute("BEGIN")
         (body,) = connection.execute("SELECT body FROM meta").fetchone()
-        committed = Meta.decode(bytes(body)).commit_index
+        committed = max(applied, Meta.decode(bytes(body)).commit_index)
         rows = connection.execute(
             "SELECT idx, term, crc, payload FROM entries WHERE idx <= ? ORDER BY idx", (committed,)
         ).fetchall()

@@ -260,7 +260,8 @@ class _Run:
         self.record.measured["health_after"] = await self._health(20.0) or ""
         self.record.measured |= await asyncio.to_thread(footprint, self.system)
         if isinstance(self.system, Journaled):
-            self.evidence = await asyncio.to_thread(self._read_journals, self.system)
+            applied = {seen.member: seen.applied or 0 for seen in await self.system.observe()}
+            self.evidence = await asyncio.to_thread(self._read_journals, self.system, applied)
         await self._observer.stop()
 
     async def end(self) -> None:
@@ -283,8 +284,10 @@ class _Run:
 
     # ------------------------------------------------------------------ parts
 
-    def _read_journals(self, system: Journaled) -> LogEvidence:
-        return LogEvidence({member: read_journal(system.journal(member)) for member in self.system.members})
+    def _read_journals(self, system: Journaled, applied: Mapping[str, int]) -> LogEvidence:
+        return LogEvidence(
+            {member: read_journal(system.journal(member), index) for member, index in applied.items()}
+        )
 
     async def _healthy_before(self) -> None:
         wrong = await self._health(30.0)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from evaluation.traffic.recorder import Recorder
 
 
+_PAUSE_AFTER_FAILURE_S = 0.4
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How many clients, and how fast in all."""
@@ -117,6 +120,7 @@ class Clients:
             self._mix.answered(session, decision, done.outcome, answer.value)
             if done.is_write and done.outcome is Outcome.UNKNOWN:
                 process = self._recorder.new_process()
-            elif done.outcome is not Outcome.OK:
-                # Who was refused at once would ask again at once: that is load, not traffic.
-                due = max(due, time.monotonic() + 0.05)
+            if done.outcome is not Outcome.OK:
+                # Who fails at once would ask again at once: that is load, not traffic, and each unknown
+                # write makes the history harder to judge.
+                due = max(due, time.monotonic() + _PAUSE_AFTER_FAILURE_S)
