@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 Handler: TypeAlias = "Callable[[Request], Awaitable[Answer]]"
 
 _API: Final = "X-Chroma-Api"
+#: What Chroma sends with an error where nothing is traced.
+_NO_TRACE: Final = "0" * 32
 _MAX_BODY_BYTES: Final = 40 * 1024 * 1024
 _TENANTS: Final = "/api/v2/tenants"
 _DATABASES: Final = f"{_TENANTS}/{{tenant}}/databases"
@@ -107,7 +109,15 @@ def create_app(api: Api, name: str) -> web.Application:
     app = web.Application(client_max_size=_MAX_BODY_BYTES + 1)
     for method, path, handler in routes(api):
         app.router.add_route(method, path, _served(handler, name))
+    app.router.add_route("*", "/{path:.*}", _nothing)
     return app
+
+
+async def _nothing(raw: web.Request) -> web.StreamResponse:
+    """Neither body nor type, as Chroma answers what it has no route for."""
+    response = web.Response(status=404, headers={"chroma-trace-id": _NO_TRACE})
+    del raw
+    return response
 
 
 def _served(handler: Handler, name: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -132,7 +142,7 @@ def _served(handler: Handler, name: str) -> Callable[[web.Request], Awaitable[we
         if request.node is not None:
             headers[NODE] = request.node
         if answer.status >= 400:
-            headers["chroma-trace-id"] = "0" * 32
+            headers["chroma-trace-id"] = _NO_TRACE
         return web.Response(
             body=answer.body, status=answer.status, content_type="application/json", headers=headers
         )

@@ -23,7 +23,7 @@ def needed(replicas: int, acknowledging: int) -> int:
     `acknowledging`: how many replicas must have a write before it is acknowledged. With none, any one will
     do, and what it lacks is lost.
     """
-    return max(1, replicas - acknowledging + 1)
+    return replicas - acknowledging + 1 if acknowledging else 1
 
 
 def choose(candidates: Sequence[Candidate], replicas: int, acknowledging: int) -> str | None:

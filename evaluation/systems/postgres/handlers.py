@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import asyncpg
+import numpy as np
 
 from cluster.api.decode import (
     Records,
@@ -39,6 +40,8 @@ from evaluation.systems.postgres.values import Unstorable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from cluster.commands import WriteKind
     from evaluation.systems.postgres.catalogue import Collection, Judge
@@ -97,7 +100,7 @@ class Api:
             self.pools[primary.member],
             work,
             deadline_s=self.deadline_s,
-            still_primary=lambda: self.route.primary() == primary,
+            still_primary=lambda: self.route.holds(primary),
         )
 
     async def _prepare(self, request: Request, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -291,8 +294,10 @@ class Api:
             raise Undecodable  # nothing here makes vectors from texts
 
         async def read(connection: Connection, collection: Collection) -> bytes:
-            for row in rows:
-                _check_dimension(collection.dimension, row.shape[0])
+            _check_queries(rows, collection.dimension)
+            if collection.dimension is None:
+                found = records.nothing_near([[] for _ in rows], wanted.include)
+                return encode_neighbours(found, wanted.include)
             parameters = Parameters(None)
             where = await self._condition(wanted.where, wanted.where_document, parameters)
             found = await records.find_neighbours(
@@ -509,6 +514,15 @@ def _check_form(given: Records, dimension: int | None) -> None:
 def _check_dimension(known: int | None, given: int | None) -> None:
     if None not in (known, given) and known != given:
         raise invalid(f"Collection expecting embedding with dimension of {known}, got {given}")
+
+
+def _check_queries(rows: Sequence[NDArray[np.float32]], dimension: int | None) -> None:
+    if len({row.shape[0] for row in rows}) > 1:
+        raise invalid("Inconsistent dimensions in provided embeddings")
+    for row in rows:
+        _check_dimension(dimension, row.shape[0])
+        if not np.isfinite(row).all():
+            raise invalid("Postgres does not compare vectors with NaN or infinity in them.")
 
 
 def _check_records(given: Records) -> None:

@@ -32,7 +32,11 @@ SPACES: Final = {
     "cosine": ("vector_cosine_ops", "<=>", "embedding <=> $1"),
     "ip": ("vector_ip_ops", "<#>", "1 + (embedding <#> $1)"),
 }
-_METADATA: Final = "NULLIF(jsonb_strip_nulls(metadata), '{}')::text AS metadata"
+#: Chroma shows no metadata as null, but as an empty object where there is a URI.
+_METADATA: Final = (
+    "CASE WHEN uri IS NULL THEN NULLIF(jsonb_strip_nulls(metadata), '{}') "
+    "ELSE COALESCE(jsonb_strip_nulls(metadata), '{}') END::text AS metadata"
+)
 _GIVEN: Final = (
     "unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::vector[]) "
     "WITH ORDINALITY AS u(id, document, uri, metadata, embedding, place)"
@@ -202,6 +206,12 @@ async def find_neighbours(
         [_metadatas(one) for one in found] if "metadatas" in include else None,
         columns("distance", "distances"),
     )
+
+
+def nothing_near(each: list[list[Any]], include: Sequence[str]) -> Neighbours:
+    """The answer of a collection that never had a record: an empty list for each vector."""
+    names = ("embeddings", "documents", "uris", "metadatas", "distances")
+    return Neighbours(each, *(each if name in include else None for name in names))
 
 
 async def count_records(connection: Connection, collection_id: str) -> int:

@@ -49,6 +49,10 @@ class Route(Protocol):
         """Who takes writes now, if that is known."""
         ...
 
+    def holds(self, primary: Primary) -> bool:
+        """Whether what it has committed just now may be acknowledged."""
+        ...
+
     def readable(self) -> Sequence[str] | None:
         """Which members may be read; None: any."""
         ...
@@ -89,6 +93,9 @@ class Supervised:
             return None
         return Primary(word.primary, word.term)
 
+    def holds(self, primary: Primary) -> bool:
+        return self.primary() == primary
+
     def readable(self) -> Sequence[str] | None:
         # Reads go on without the supervisor: they promise nothing about time.
         return None if self._word is None else self._word.readable
@@ -115,6 +122,10 @@ class Discovering:
 
     def primary(self) -> Primary | None:
         return self._primary
+
+    def holds(self, primary: Primary) -> bool:
+        del primary
+        return True  # a driver takes the server's word for it
 
     def readable(self) -> Sequence[str] | None:
         return None

@@ -118,6 +118,12 @@ class Source:
     address: str
     member: str
 
+    def is_in(self, conninfo: str) -> bool:
+        """Whether these connection parameters lead there, however they are written."""
+        host, _, port = self.address.rpartition(":")
+        words = conninfo.replace("'", "").split()
+        return f"host={host}" in words and f"port={port}" in words
+
     def conninfo(self) -> str:
         host, _, port = self.address.rpartition(":")
         return f"host={host} port={port} user=postgres dbname=postgres application_name={self.member}"
@@ -144,6 +150,10 @@ class Server:
         """Whether it would start as a primary."""
         return not (self.data / "standby.signal").exists()
 
+    @property
+    def has_data(self) -> bool:
+        return (self.data / "PG_VERSION").exists()
+
     async def initialize(self) -> None:
         """An empty data directory."""
         self._make_folder()
@@ -156,12 +166,13 @@ class Server:
         with (self.data / "pg_hba.conf").open("a") as file:
             file.write("host replication all 127.0.0.1/32 trust\n")
 
-    async def clone(self, source: Source) -> None:
-        """A copy of the server at `source` that will follow it."""
+    async def clone(self, source: Source, *, create_slot: bool = True) -> None:
+        """A copy of the server at `source` that will follow it; what was in the folder is removed."""
+        await asyncio.to_thread(shutil.rmtree, self.data, True)
         self._make_folder()
         await self._tool(
             "pg_basebackup", "-D", str(self.data), "-d", source.conninfo(), "-R", "-X", "stream",
-            "-c", "fast", "-S", slot(self.member), "-C", "--no-sync",
+            "-c", "fast", "-S", slot(self.member), "--no-sync", *(["-C"] if create_slot else []),
         )  # fmt: skip
 
     async def rewind(self, source: Source) -> None:
@@ -225,7 +236,7 @@ class Server:
         return "" if self.child is None else self.child.log_tail(15)
 
     def _make_folder(self) -> None:
-        self.data.mkdir(mode=0o700)
+        self.data.mkdir(mode=0o700, exist_ok=True)
         if self._uid is not None:
             os.chown(self.data, self._uid, self._uid)
 

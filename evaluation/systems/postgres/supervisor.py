@@ -117,6 +117,7 @@ class Supervisor:
             known: dict[str, Any] = orjson.loads(self._state.read_bytes())
             self.last_primary, self.term = known["primary"], known["term"]
         self._stale: set[str] = set()
+        self._chosen: str | None = None
         self._healthy_at = time.monotonic()
         self.events: list[dict[str, Any]] = []
 
@@ -179,7 +180,7 @@ class Supervisor:
     async def _judge(self, seen: Mapping[str, Seen]) -> None:
         now = time.monotonic()
         current = seen.get(self.last_primary)
-        if current is not None and not current.replica:
+        if current is not None and not current.replica and self._chosen is None:
             self._healthy_at = now
             self._remember(current.member, max(self.term, current.timeline))
             if self.primary is None and (current.names == self._names(current.member) or not self._fenced):
@@ -214,22 +215,27 @@ class Supervisor:
                 await asyncio.sleep(0.02)
                 given = {api: at for api, at in given.items() if api in self._given}
         found = await self._look_at_all()
-        if not found.get(old, _ABSENT).replica:
+        if not found.get(old, _ABSENT).replica and self._chosen is None:
             return  # it is back
         candidates = [
             Candidate(one.member, one.position)
             for one in found.values()
-            if one.replica and one.member != old and one.follows == self._conninfo(one.member, old)
+            if one.replica and one.member != old and self._source(one.member, old).is_in(one.follows)
         ]
-        chosen = choose(candidates, len(self._pools) - 1, self._profile.acknowledging)
+        chosen = self._chosen
+        if chosen is None:
+            chosen = choose(candidates, len(self._pools) - 1, self._profile.acknowledging)
         if chosen is None:
             return
+        # Once asked to become primary, it may do so at any time: from here on there is only this way.
+        self._chosen = chosen
         self._note(f"promoting {chosen}, seen: {sorted((one.member, one.received) for one in candidates)}")
         try:
             await self._promote(chosen)
         except _FAILURES as error:
             self._note(f"promoting {chosen} failed: {error!r}")
             return
+        self._chosen = None
         self._remember(chosen, self.term + 1)
         for other in candidates:
             if other.member != chosen:
@@ -248,7 +254,8 @@ class Supervisor:
             await connection.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
             await connection.execute("ALTER SYSTEM SET default_transaction_read_only = off")
             await connection.execute("SELECT pg_reload_conf()")
-            if not await connection.value("SELECT pg_promote(true, $1)", int(_PROMOTE_TIMEOUT_S)):
+            replica = await connection.value("SELECT pg_is_in_recovery()")
+            if replica and not await connection.value("SELECT pg_promote(true, $1)", int(_PROMOTE_TIMEOUT_S)):
                 raise TimeoutError(f"{member} was not promoted within {_PROMOTE_TIMEOUT_S} s")
             for other in self._pools:
                 if other != member:
@@ -264,7 +271,7 @@ class Supervisor:
 
     async def _point(self, member: str, primary: str) -> None:
         """Let a replica follow this primary."""
-        conninfo = self._conninfo(member, primary)
+        conninfo = self._source(member, primary).conninfo()
         try:
             async with self._pools[member].use(_COMMAND_TIMEOUT_S) as connection:
                 await connection.execute(f"ALTER SYSTEM SET primary_conninfo = '{conninfo}'")
@@ -274,8 +281,8 @@ class Supervisor:
         except _FAILURES as error:
             self._note(f"{member} cannot be pointed at {primary}: {error!r}")
 
-    def _conninfo(self, member: str, primary: str) -> str:
-        return Source(self._settings.sources[f"{member} {primary}"], member).conninfo()
+    def _source(self, member: str, primary: str) -> Source:
+        return Source(self._settings.sources[f"{member} {primary}"], member)
 
     async def _tend(self, seen: Mapping[str, Seen]) -> None:
         """What a failover could not do for servers that were out of reach then."""
@@ -289,7 +296,7 @@ class Supervisor:
             if one.member == primary:
                 continue
             if one.replica:
-                if self._conninfo(one.member, primary) != one.follows:
+                if not self._source(one.member, primary).is_in(one.follows):
                     await self._point(one.member, primary)
                 self._stale.discard(one.member)
             elif self._fenced:

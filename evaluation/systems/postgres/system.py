@@ -41,7 +41,9 @@ SUPERVISOR: Final = "supervisor"
 EF_SEARCH: Final = 100
 """As Chroma's."""
 _DEADLINE_S: Final = 90.0
-_LEASE_S: Final = 0.7
+_FOLLOW_S: Final = 6.0
+"""Longer than a silent link's timeout and the next attempt together."""
+_LEASE_S: Final = 1.0
 _FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 _LOOK: Final = """
@@ -69,6 +71,19 @@ def _links() -> Iterator[Link]:
             if other != member:
                 yield Link(f"sql.pgbouncer-{number}.{other}", f"pgbouncer-{number}", other, "sql")
                 yield Link(f"repl.{member}.{other}", member, other, "replication")
+
+
+async def prepare(address: str, ef_search: int = EF_SEARCH) -> None:
+    """Give a new Postgres server the tables and settings of a vector database."""
+    connection = await connect(address, vectors=False)
+    for statement in catalogue.SCHEMA.split(";\n"):
+        if statement.strip():
+            await connection.execute(statement)
+    # The settings of an extension are known only where it is loaded.
+    await connection.execute("LOAD 'vector'")
+    for setting, value in (("hnsw.ef_search", ef_search), ("hnsw.iterative_scan", "strict_order")):
+        await connection.execute(f"ALTER DATABASE postgres SET {setting} = '{value}'")
+    await connection.close()
 
 
 class Postgres:
@@ -136,14 +151,7 @@ class Postgres:
         first = self._servers[MEMBERS[0]]
         await first.initialize()
         await first.start()
-        connection = await connect(first.address, vectors=False)
-        for statement in catalogue.SCHEMA.split(";\n"):
-            if statement.strip():
-                await connection.execute(statement)
-        for setting, value in (("hnsw.ef_search", EF_SEARCH), ("hnsw.iterative_scan", "strict_order")):
-            # The settings of an extension are known only where it is loaded.
-            await connection.execute("LOAD 'vector'")
-            await connection.execute(f"ALTER DATABASE postgres SET {setting} = '{value}'")
+        await prepare(first.address)
         for member in MEMBERS[1:]:
             server = self._servers[member]
             await server.clone(Source(self._at[f"repl.{member}.{first.member}"], member))
@@ -151,6 +159,7 @@ class Postgres:
         await self._wait("both replicas to follow", lambda: self._follow(first.member))
         # Only now: with replicas named that are not there, the clones would have hung.
         names = self._profile.standby_names(first.member)
+        connection = await connect(first.address, vectors=False)
         await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
         await connection.execute("ALTER SYSTEM SET synchronous_commit = 'remote_apply'")
         await connection.execute("SELECT pg_reload_conf()")
@@ -198,13 +207,42 @@ class Postgres:
         server.kill()
         state = await self._state()
         primary = None if state is None else str(state["last_primary"])
-        if server.was_primary and primary not in (None, server.member):
+        if not server.has_data:
+            if primary == server.member:
+                await self._wait("another primary to copy from", lambda: self._another(server.member))
+            await self._copy(server)
+        elif server.was_primary and primary not in (None, server.member):
             await self._rewind(server, str(primary))
         else:
             await server.start()
 
+    async def _another(self, member: str) -> bool:
+        return await self.leader() not in (None, member)
+
+    async def _copy(self, server: Server) -> None:
+        """Instead of what it had."""
+        primary = await self.leader()
+        if primary is None:
+            raise SystemFailure(f"There is no primary to copy to {server.member}.")
+        await self._make_slot(server, primary)
+        await server.clone(self._source(server, primary), create_slot=False)
+        await server.start()
+
+    def _source(self, server: Server, primary: str) -> Source:
+        return Source(self._at[f"repl.{server.member}.{primary}"], server.member)
+
     async def _rewind(self, server: Server, primary: str) -> None:
         await server.stop()
+        await self._make_slot(server, primary)
+        try:
+            await server.rewind(self._source(server, primary))
+        except SystemFailure:
+            # What it had in common with the primary is not in its log any more.
+            await self._copy(server)
+        else:
+            await server.start()
+
+    async def _make_slot(self, server: Server, primary: str) -> None:
         connection = await connect(self._servers[primary].address, vectors=False)
         try:
             # Until its next checkpoint a new primary's control file names the old timeline.
@@ -216,8 +254,6 @@ class Postgres:
             )
         finally:
             await connection.close()
-        await server.rewind(Source(self._at[f"repl.{server.member}.{primary}"], server.member))
-        await server.start()
 
     async def settle(self) -> None:
         """The operator's part: whatever does not follow the primary is rewound; then all caught up."""
@@ -226,11 +262,7 @@ class Postgres:
             primary = await self.leader()
             if primary is None or server.member == primary:
                 continue
-            try:
-                await wait_until(
-                    f"{server.member} to follow", lambda one=server: self._follows(one.member), 3.0
-                )
-            except TimeoutError:
+            if server.was_primary or not await self._comes_to_follow(server.member):
                 await self._rewind(server, primary)
         await self._wait("all as after the start", self._is_healthy)
 
@@ -409,6 +441,13 @@ class Postgres:
     async def _follows(self, member: str) -> bool:
         query = "SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"
         return await self._ask(member, lambda connection: connection.value(query)) is not None
+
+    async def _comes_to_follow(self, member: str) -> bool:
+        try:
+            await wait_until(f"{member} to follow", lambda: self._follows(member), _FOLLOW_S)
+        except TimeoutError:
+            return False
+        return True
 
     async def _has_primary(self) -> bool:
         return await self.leader() is not None

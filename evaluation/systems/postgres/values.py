@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: From here on a float is printed with an exponent, and jsonb would take it for an integer.
 _WHOLE_FROM: Final = 1e16
 _ZERO: Final = "\x00"
+#: Chroma keeps documents and URIs under such keys, and shows none of them.
+_OWN: Final = "chroma:"
 
 
 class Unstorable(ValueError):
@@ -31,7 +33,8 @@ def metadata_text(metadata: Mapping[str, Any] | None) -> str | None:
     """
     if metadata is None:
         return None
-    text = orjson.dumps({key: _explicit(value) for key, value in metadata.items()}).decode()
+    shown = {key: _explicit(value) for key, value in metadata.items() if not key.startswith(_OWN)}
+    text = orjson.dumps(shown).decode()
     if "\\u0000" in text:
         for key, value in metadata.items():
             check_text(key, *(_texts(value)))
