@@ -26,7 +26,7 @@ from evaluation.systems.environment import clean
 from evaluation.systems.interface import Entry, Link, Observation, Promises, SystemFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from evaluation.toxiproxy import Proxies
 
@@ -166,6 +166,44 @@ class SharedDir:
         """One message for each kind of error, as Chroma said it; call `counters` first."""
         return {kind: text for worker in self._workers.values() for kind, text in worker.samples.items()}
 
+    # ------------------------------------------------------------------ what shows the sharing
+
+    async def contend(self, seconds: float, clients: int = 4) -> dict[str, int]:
+        """At every worker so many clients change the settings of one collection; the errors by kind.
+
+        Chroma 1.5.9 waits 1,000 s for SQLite's lock, so plain writes become slow, not wrong. But this request
+        reads and then writes in one transaction: two processes that have both read cannot both go on, and
+        SQLite fails one of them at once with "database is locked" (code 5). Never within one process.
+        """
+        before = Counter(await self.counters())
+        body = {"name": "contended", "get_or_create": True}
+        _, raw = await self._ask(self.members[0], "POST", "/collections", body)
+        end = time.monotonic() + seconds
+
+        async def change(member: str, number: int) -> None:
+            turn = number
+            while time.monotonic() < end:
+                turn += clients
+                body = {"new_configuration": {"hnsw": {"ef_search": 50 + turn % 100}}}
+                await self._ask(member, "PUT", f"/collections/{raw['id']}", body)
+
+        await asyncio.gather(
+            *(change(member, number) for member in self.members for number in range(clients))
+        )
+        return dict(Counter(await self.counters()) - before)
+
+    async def unfound(self, collection: str, sample: Sequence[float]) -> dict[str, int]:
+        """Worker -> documents that it counts in the collection, and that a query for all of them, nearest to
+        `sample` first, does not find there. A single process finds all."""
+        missing: dict[str, int] = {}
+        for member in self.members:
+            _, raw = await self._ask(member, "GET", f"/collections/{collection}")
+            _, count = await self._ask(member, "GET", f"/collections/{raw['id']}/count")
+            body = {"query_embeddings": [list(sample)], "n_results": max(1, count), "include": []}
+            _, found = await self._ask(member, "POST", f"/collections/{raw['id']}/query", body)
+            missing[member] = count - len(found["ids"][0])
+        return missing
+
     # ------------------------------------------------------------------ what an operator, or a fault, does
 
     async def replace_directory(self) -> None:
@@ -203,6 +241,13 @@ class SharedDir:
                     worker.crashes += 1
                     self._run_worker(member)
             await asyncio.sleep(_LOOK_S)
+
+    async def _ask(self, member: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        assert self._session is not None
+        url = f"http://127.0.0.1:{self._workers[member].port}{http.DATABASE}{path}"
+        timeout = aiohttp.ClientTimeout(total=60)
+        async with self._session.request(method, url, json=body, timeout=timeout) as response:
+            return response.status, await response.json()
 
     async def _counted(self, member: str, timeout_s: float) -> bool:
         """Ask the worker for its counters; whether it answered."""

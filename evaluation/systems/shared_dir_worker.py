@@ -85,6 +85,7 @@ class Worker:
         router.add_post(f"{DATABASE}/collections", self._served(lambda _, body: self._create(body)))
         router.add_get(f"{DATABASE}/collections/{{name}}", self._served(self._look_up))
         router.add_delete(f"{DATABASE}/collections/{{name}}", self._served(self._drop))
+        router.add_put(f"{DATABASE}/collections/{{id}}", self._served(self._modify))
         router.add_get(f"{DATABASE}/collections/{{id}}/count", self._served(self._count))
         for verb, status, call in (
             ("add", 201, self._add),
@@ -150,13 +151,14 @@ class Worker:
         return [_raw(one) for one in self._client.list_collections()]
 
     def _create(self, body: Any) -> Any:
-        make = self._client.get_or_create_collection if body.get("get_or_create") else None
+        client = self._client
+        make = client.get_or_create_collection if body.get("get_or_create") else client.create_collection
         arguments: dict[str, Any] = {"metadata": body.get("metadata"), "embedding_function": None}
         if body.get("configuration") is not None:
             arguments["configuration"] = {
                 key: value for key, value in body["configuration"].items() if value is not None
             }
-        collection = (make or self._client.create_collection)(body["name"], **arguments)
+        collection = make(body["name"], **arguments)
         self._collections[str(collection.id)] = collection
         return _raw(collection)
 
@@ -165,6 +167,11 @@ class Worker:
 
     def _drop(self, path: dict[str, str], _: Any) -> Any:
         self._client.delete_collection(path["name"])
+        return {}
+
+    def _modify(self, path: dict[str, str], body: Any) -> Any:
+        changes = {name.removeprefix("new_"): value for name, value in body.items() if value is not None}
+        self._collection(path).modify(**changes)
         return {}
 
     def _count(self, path: dict[str, str], _: Any) -> Any:
