@@ -148,7 +148,7 @@ def _linearizable(
         elif result.verdict is Verdict.VIOLATION:
             wrong_keys.append(name)
     wrong_keys.sort(key=lambda name: len(histories[name][1]))
-    examples = [(name, _smallest(*histories[name])) for name in wrong_keys[:_EXAMPLES]]
+    examples = [(name, minimize(histories[name][1], histories[name][0])) for name in wrong_keys[:_EXAMPLES]]
     examples.sort(key=lambda item: len(item[1]))
     for name, calls in examples:
         words = "; ".join(_words(call) for call in calls[:5]) + ("; ..." if len(calls) > 5 else "")
@@ -162,10 +162,6 @@ def _linearizable(
 
 def _writes(call: Call) -> bool:
     return call.action.is_write
-
-
-def _smallest(model: Model, calls: Sequence[Call]) -> list[Call]:
-    return minimize(calls, model)
 
 
 def _words(call: Call) -> str:

@@ -2,8 +2,8 @@
 
 After the faults are healed and all is quiet, every document is read through every entry. A document's last
 state is explained if some order of its writes, in real time, ends in it. If not, the writes are asked again
-with some acknowledged ones allowed not to have happened: if that must be a delete, the document is
-resurrected; if it must be another write, that write is lost.
+without some of the acknowledged ones that began after the write of that state: if it is explained without
+the deletes, the document is resurrected; if without the others, they are lost; or else both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from evaluation.history import Action, Operation, Outcome, Phase
 from evaluation.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from evaluation.checking.linearizability import Budget
 
@@ -45,33 +45,28 @@ class Ending:
         if operations and operations[0].workload == "catalogue":
             self._writes = [_as_document(call) for call in self._writes if not _read_only(call)]
 
-    def explained(self, read: Operation, value: Any, optional: frozenset[Action] = frozenset()) -> Verdict:
-        """ok if the state is possible when acknowledged writes of `optional` kinds need not have happened.
-
-        The write of the state itself stays where it was, or it could always be the last.
-        """
-        writes = [
-            replace(call, returned=NEVER) if call.action in optional and call.value != value else call
-            for call in self._writes
-        ]
+    def explained(self, read: Operation, value: Any, without: Collection[int] = ()) -> Verdict:
+        """ok if some order of the writes, perhaps `without` some, ends in this state."""
+        writes = [call for call in self._writes if call.id not in without]
         last = Call(read.id, Action.GET, value, read.invoked_ns, read.returned_ns or NEVER)
         return check([*writes, last], REGISTER, self._budget.rounds[-1], self._budget.states).verdict
 
     def blame(self, read: Operation, value: Any) -> tuple[bool, bool]:
         """Of a state that is not explained: are acknowledged writes lost; is the document resurrected?"""
-        deletes = frozenset({Action.DELETE})
-        if value is not None and self.explained(read, value, deletes) is Verdict.OK:
+        gone = self.missing(value)
+        deletes = {call.id for call in self._writes if call.id in gone and call.action is Action.DELETE}
+        if value is not None and deletes and self.explained(read, value, deletes) is Verdict.OK:
             return False, True
-        if self.explained(read, value, _PUTS) is Verdict.OK:
+        if self.explained(read, value, gone - deletes) is Verdict.OK:
             return True, False
-        both = self.explained(read, value, _PUTS | deletes) is Verdict.OK
+        both = self.explained(read, value, gone) is Verdict.OK
         return both, both and value is not None
 
-    def missing(self, value: Any) -> list[int]:
-        """Acknowledged writes that began after the write of the state that is there: all of them are gone."""
+    def missing(self, value: Any) -> set[int]:
+        """Acknowledged writes that began after the write of the state that is there: none of them shows."""
         sources = [call.returned for call in self._writes if value is not None and call.value == value]
         since = max(sources, default=-NEVER)
-        return [call.id for call in self._writes if not call.open and call.invoked > since]
+        return {call.id for call in self._writes if not call.open and call.invoked > since}
 
 
 def _read_only(call: Call) -> bool:
@@ -126,7 +121,7 @@ def check_documents(
         value = min(last_of, key=lambda state: len(ending.missing(state)))
         read, missing = last_of[value], ending.missing(value)
         is_lost, is_back = ending.blame(read, value)
-        acknowledged = [op for op in operations if op.id in set(missing)]
+        acknowledged = [op for op in operations if op.id in missing]
         newest = max(acknowledged, key=returned, default=None)
         source = next((op for op in operations if op.is_write and value and op.value == value), None)
         witnesses = [read.id, newest.id if newest else None, source.id if source else None]

@@ -1,16 +1,19 @@
 """The smallest part of a history that still contradicts itself, for people to look at.
 
-Only steps that cannot make a good history bad: later events are cut off; a read goes; a write goes with all
-reads that may have seen it, as long as no add or update depends on what was there. For a catalogue, earlier
-events are cut off where the rest contradicts itself whatever the state was.
+Only steps that cannot make a good history bad:
+
+- later events are cut off, and what had not returned by then is open;
+- a read goes; a write goes with all reads that may have seen it, unless an add or update may depend on it;
+- adds and updates count as upserts if somebody read what they wrote, and else as nothing;
+- earlier events are cut off where the rest contradicts itself whatever the state was then.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from evaluation.checking.linearizability import check
+from evaluation.checking.linearizability import check, search
 from evaluation.checking.models import CATALOGUE, CONDITIONAL, NEVER, Call, Model
 from evaluation.history import Action
 from evaluation.verdict import Verdict
@@ -19,30 +22,62 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _READS = frozenset({Action.GET, Action.GET_WHERE, Action.EXISTS})
+#: So few operations can be understood as they are.
+_SMALL = 4
+#: A state that no operation names.
+_OTHER = object()
 
 
 def minimize(
-    calls: Sequence[Call], model: Model, max_checks: int = 1_000, max_steps: int = 30_000
+    calls: Sequence[Call], model: Model, max_work: int = 400_000, max_steps: int = 30_000
 ) -> list[Call]:
-    """A part of `calls` (which must be in violation) from which nothing more can be taken away this way."""
-    left = max_checks
+    """A part of `calls` (which must be in violation) from which nothing more can be taken away this way.
+
+    `max_work`: operations looked at, over all attempts. Of a catalogue it may be a violation whatever was
+    there before, rather than from nothing.
+    """
+    left = max_work
 
     def bad(part: Sequence[Call]) -> bool:
         nonlocal left
-        left -= 1
+        left -= len(part)
         return left >= 0 and check(part, model, max_steps, max_steps).verdict is Verdict.VIOLATION
 
-    kept = _shortest_prefix(sorted(calls, key=lambda call: call.invoked), bad)
-    if model is CATALOGUE:
-        models = [replace(CATALOGUE, initial=there) for there in (False, True)]
+    def bad_from_any_state(part: Sequence[Call]) -> bool:
+        nonlocal left
+        states: list[Any] = [False, True]
+        if model is not CATALOGUE:
+            written = {call.value for call in part if call.action not in _READS}
+            seen = {call.value for call in part if call.action in _READS} - written - {None}
+            states = [None, _OTHER, *seen]
+        left -= len(states) * len(part)
+        return left >= 0 and all(
+            search(part, replace(model, initial=state), max_steps, max_steps).verdict is Verdict.VIOLATION
+            for state in states
+        )
 
-        def bad_anyhow(part: Sequence[Call]) -> bool:
-            return all(check(part, one, max_steps, max_steps).verdict is Verdict.VIOLATION for one in models)
+    kept = sorted(calls, key=lambda call: call.invoked)
+    plain = _without_conditions(kept)
+    if len(plain) < len(kept) and bad(plain):
+        kept = plain
+    kept = _shortest_prefix(kept, bad)
+    small = _smallest(kept, bad)
+    if len(small) > _SMALL:
+        part = _latest_start(small, bad_from_any_state)
+        if part is not None:
+            part = _smallest(part, bad_from_any_state)
+            read = {call.value for call in part if call.action in _READS and model is not CATALOGUE}
+            ids = {call.id for call in part}
+            # With the writes of all that is read it speaks for itself.
+            part += [call for call in small if call.id not in ids and _wrote(call, read)]
+            small = _smallest(sorted(part, key=lambda call: call.invoked), bad)
+    ids = {call.id for call in small}
+    return [call for call in calls if call.id in ids]
 
-        kept, anyhow = _latest_start(kept, bad_anyhow)
-        if anyhow:
-            bad = bad_anyhow
-    size = max(1, len(kept) // 2)
+
+def _smallest(calls: list[Call], bad: Callable[[Sequence[Call]], bool]) -> list[Call]:
+    """Takes away larger parts first."""
+    kept, size = calls, max(1, len(calls) // 2)
     while True:
         smaller = _take_away(kept, size, bad)
         if len(smaller) == len(kept) and size == 1:
@@ -50,8 +85,20 @@ def minimize(
         kept, size = smaller, max(1, size // 2)
 
 
+def _without_conditions(calls: list[Call]) -> list[Call]:
+    """What was read was written, whatever it depended on; what was not read need not have been."""
+    if not any(call.action in CONDITIONAL for call in calls):
+        return calls
+    seen = {call.value for call in calls if call.action in _READS}
+    return [
+        replace(call, action=Action.UPSERT) if call.action in CONDITIONAL else call
+        for call in calls
+        if call.action not in CONDITIONAL or call.value in seen
+    ]
+
+
 def _shortest_prefix(calls: list[Call], bad: Callable[[Sequence[Call]], bool]) -> list[Call]:
-    """Up to the first moment by which it is a violation; what had not returned by then is open."""
+    """Up to the first moment by which it is a violation."""
     ends = sorted({call.returned for call in calls if not call.open})
 
     def until(time: float) -> list[Call]:
@@ -73,14 +120,26 @@ def _shortest_prefix(calls: list[Call], bad: Callable[[Sequence[Call]], bool]) -
     return cut if bad(cut) else calls
 
 
-def _latest_start(calls: list[Call], bad: Callable[[Sequence[Call]], bool]) -> tuple[list[Call], bool]:
-    for start in sorted({call.invoked for call in calls}, reverse=True):
-        if any(call.invoked < start <= call.returned < NEVER for call in calls):
-            continue
-        part = [call for call in calls if call.invoked >= start or call.open]
-        if bad(part):
-            return part, True
-    return calls, False
+def _latest_start(calls: list[Call], bad: Callable[[Sequence[Call]], bool]) -> list[Call] | None:
+    """From the last moment from which it is a violation; what had begun before may have happened before."""
+    starts = sorted({call.invoked for call in calls})
+
+    def since(time: float) -> list[Call]:
+        return [
+            call if call.invoked >= time else replace(call, returned=NEVER, answered=False)
+            for call in calls
+            if call.invoked >= time or (call.returned >= time and call.action not in _READS)
+        ]
+
+    low, high = 0, len(starts) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if bad(since(starts[middle])):
+            low = middle
+        else:
+            high = middle - 1
+    part = since(starts[low])
+    return part if bad(part) else None
 
 
 def _take_away(calls: list[Call], size: int, bad: Callable[[Sequence[Call]], bool]) -> list[Call]:
@@ -91,15 +150,15 @@ def _take_away(calls: list[Call], size: int, bad: Callable[[Sequence[Call]], boo
         at -= size
         gone: set[int] = set()
         for call in chunk:
-            gone |= _unit(call, kept)
+            gone |= unit(call, kept)
         part = [call for call in kept if call.id not in gone]
         if len(part) < len(kept) and bad(part):
             kept = part
     return kept
 
 
-def _unit(call: Call, calls: Sequence[Call]) -> set[int]:
-    """What must go with this call; nothing, if it must stay."""
+def unit(call: Call, calls: Sequence[Call]) -> set[int]:
+    """Ids of what must go together with this call; empty, if it must stay."""
     if call.action in _READS:
         return {call.id}
     if call.action in (Action.CREATE, Action.DROP):
@@ -116,6 +175,10 @@ def _unit(call: Call, calls: Sequence[Call]) -> set[int]:
             return set()
         saw = {other.id for other in calls if _saw(other, call.value)}
     return saw | {call.id}
+
+
+def _wrote(call: Call, values: set[Any]) -> bool:
+    return call.action not in _READS and call.action is not Action.DELETE and call.value in values
 
 
 def _saw(call: Call, value: object) -> bool:
