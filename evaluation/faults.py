@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from evaluation.faulting import network, processes
+from evaluation.faulting import clock, disk, network, packets, processes
+from evaluation.faulting.compound import Compound
 from evaluation.faulting.interface import Context, Fault, Struck
 
 if TYPE_CHECKING:
@@ -15,5 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FAULTS", "Context", "Fault", "Struck"]
 
+_PLAIN: Final[tuple[Fault, ...]] = (
+    *network.faults(),
+    *packets.faults(),
+    *processes.faults(),
+    *disk.faults(),
+    *clock.faults(),
+)
+
 #: name -> fault; the names are columns of the report.
-FAULTS: Final[Mapping[str, Fault]] = {fault.name: fault for fault in (*network.faults(), *processes.faults())}
+FAULTS: Final[Mapping[str, Fault]] = {fault.name: fault for fault in (*_PLAIN, Compound(_PLAIN))}

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
+from evaluation.checking.log import LogEvidence
 from evaluation.processes import Child, free_port, wait_until
-from evaluation.systems import http
+from evaluation.systems import http, journals
 from evaluation.systems.environment import clean
 from evaluation.systems.interface import Entry, Link, Observation, Promises, SystemFailure
 
@@ -193,19 +194,34 @@ class Cluster:
     def disk(self, member: str) -> Path:
         return self._folder / "data" / member
 
+    async def log_evidence(self) -> LogEvidence:
+        """What the members' journals hold as committed, whether they run or not."""
+        committed: dict[str, int | None] = dict.fromkeys(self.members)
+        if self._session is not None:
+            for member in self.members:
+                status = await self._status(member)
+                committed[member] = None if status is None else int(status["commit_index"])
+        entries = {
+            member: await asyncio.to_thread(
+                journals.committed_entries, self.disk(member) / journals.FILE, committed[member]
+            )
+            for member in self.members
+        }
+        return LogEvidence(entries)
+
     # ------------------------------------------------------------------ what only some faults ask for
 
     async def slow_fsync(self, member: str, slow: bool) -> None:
-        """Each write to the member's journal takes `FSYNC_PAUSE_MS` longer, from now on, or no longer."""
+        """Each write to the member's journal takes 0.4 s longer, from now on, or no longer."""
         flag = self._slow_flag(member)
         if slow:
             flag.touch()
         else:
             flag.unlink(missing_ok=True)
 
-    def journal(self, member: str) -> Path:
-        """The file in which a byte can be flipped while the member is stopped."""
-        return self.disk(member) / "raft.sqlite"
+    async def damage(self, member: str) -> str:
+        """Flip one byte of an entry in the stopped member's journal; says where."""
+        return await asyncio.to_thread(journals.flip_byte, self.disk(member) / journals.FILE)
 
     async def refusal(self, member: str) -> str:
         """Start a stopped member whose data is damaged; the reason that it gives when it ends by itself.
@@ -228,7 +244,7 @@ class Cluster:
 
     async def environment(self, member: str, variables: Mapping[str, str] | None) -> None:
         """Restart the member with further environment variables; None: with none."""
-        self._child(member).stop()
+        await asyncio.to_thread(self._child(member).stop)
         self._nodes[member].environment = None if variables is None else dict(variables)
         await self.restart(member)
         await self._wait("all nodes healthy and caught up", self._is_healthy)
