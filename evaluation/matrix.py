@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from evaluation.history import Outcome, Phase
 from evaluation.report.standing import promised
 from evaluation.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from evaluation.history import Operation
     from evaluation.run_folder import RunRecord
 
 #: Within this every entry takes writes again after the heal, on a system that promises to be available.
@@ -38,22 +40,72 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Conviction:
-    """Under these faults this system must violate one of these properties, or the fault did not bite."""
+    """Under these faults this system must violate one of these properties, or show one of these errors of
+    its own, or the fault did not bite."""
 
     system: str
     faults: tuple[str, ...]
     any_of: tuple[str, ...]
     because: str
+    errors: tuple[str, ...] = ()
+    """Kinds of errors that the system counts itself (`RunRecord.measured["system_errors"]`)."""
 
 
-LOSS = ("lost", "lost-updates")
+LOSS = ("lost", "lost-updates", "resurrected")
+STALE = ("linearizable", "read-your-writes", "monotonic-reads", "monotonic-writes", "writes-follow-reads")
+PARTITIONS = ("minority-isolated", "majority-lost")
+CUT_OFF = ("leader-isolated", "leader-blackhole", "leader-refused")
 
 #: What the weak systems are known for.
-CONVICTIONS: tuple[Conviction, ...] = ()
-
+CONVICTIONS: tuple[Conviction, ...] = (
+    Conviction("naive-lww", PARTITIONS, LOSS, "both sides wrote, and the last write wins"),
+    Conviction("naive-crdt", PARTITIONS, LOSS, "both sides wrote, and of two values one register keeps one"),
+    Conviction("naive-vector-clock", PARTITIONS, (*LOSS, *STALE), "both sides wrote, and siblings are kept"),
+    Conviction(
+        "naive-manual", PARTITIONS, (*LOSS, *STALE, "diverged"), "both sides wrote, and conflicts wait"
+    ),
+    Conviction("naive-lww", ("latency-50",), STALE, "reads go to members that are brought up to date late"),
+    Conviction("postgres-async", CUT_OFF, LOSS, "the old primary acknowledged what no replica had"),
+    Conviction(
+        "postgres-async-unfenced",
+        CUT_OFF,
+        ("split-brain", *LOSS),
+        "nobody keeps the old primary from writing",
+    ),
+    Conviction("postgres-async", ("latency-50",), STALE, "replicas lag, and reads go to them"),
+    Conviction(
+        "postgres-quorum", ("latency-50",), STALE, "one replica of two may lag (ANY 1), and reads go to it"
+    ),
+    Conviction(
+        "shared-dir",
+        ("kill-follower", "pause-follower", "kill-all", "restart-storm"),
+        STALE,
+        "one process's writes get into the way of another's",
+        errors=("locked", "readonly"),
+    ),
+)
 
 #: What a short run must have: our promises under the sharpest faults, and each weak system convicted.
-ESSENCE: tuple[tuple[str, str], ...] = ()
+ESSENCE: tuple[tuple[str, str], ...] = (
+    ("cluster", "leader-isolated"),
+    ("naive-lww", "minority-isolated"),
+    ("postgres-async", "leader-isolated"),
+    ("cluster", "kill-leader"),
+    ("postgres-quorum", "latency-50"),
+    ("shared-dir", "kill-follower"),
+    ("cluster", "pause-leader"),
+    ("postgres-async-unfenced", "leader-isolated"),
+    ("cluster", "bridge"),
+    ("cluster", "one-way-out"),
+    ("cluster", "kill-all"),
+    ("single", "kill-all"),
+    ("postgres-quorum", "leader-isolated"),
+    ("postgres-all", "leader-isolated"),
+    ("naive-crdt", "minority-isolated"),
+    ("naive-vector-clock", "minority-isolated"),
+    ("naive-manual", "minority-isolated"),
+    ("cluster", "kill-balancer"),
+)
 
 #: Run only when they are asked for by name.
 OPTIONAL = frozenset({"cluster-5", "postgres-patroni"})
@@ -121,7 +173,7 @@ def conclude(record: RunRecord, judgement: Judgement | None) -> Conclusion:
     missing = [
         f"no violation of {' or '.join(each.any_of)}, although {each.because}"
         for each in convictions_of(record.system, record.fault)
-        if not violated.keys() & set(each.any_of)
+        if not violated.keys() & set(each.any_of) and not (each.errors and own_errors(record, each.errors))
     ]
     if missing:
         return Conclusion(Result.UNCONVICTED, tuple(missing))
@@ -132,10 +184,18 @@ def conclude(record: RunRecord, judgement: Judgement | None) -> Conclusion:
     ]
     if undecided:
         return Conclusion(Result.UNKNOWN, (f"undecided: {', '.join(undecided)}",))
-    shown = tuple(f"{name}: {finding.count}" for name, finding in violated.items())
+    shown = tuple(f"{name}: {finding.count}" for name, finding in violated.items()) + own_errors(record)
     if convictions_of(record.system, record.fault):
         return Conclusion(Result.CONVICTED, shown)
     return Conclusion(Result.ANOMALY if shown else Result.OK, shown)
+
+
+def own_errors(record: RunRecord, kinds: Sequence[str] = ()) -> tuple[str, ...]:
+    """Errors that the system counted itself, of these kinds or of all."""
+    counts: Mapping[str, int] = record.measured.get("system_errors", {})
+    return tuple(
+        f"{kind}: {count}" for kind, count in counts.items() if count and (not kinds or kind in kinds)
+    )
 
 
 def unrecovered(record: RunRecord) -> list[str]:
@@ -153,6 +213,27 @@ def unrecovered(record: RunRecord) -> list[str]:
     if health:
         found.append(f"recovery: not healthy in the end: {health}")
     return found
+
+
+def late_refusals(
+    record: RunRecord, operations: Iterable[Operation], bound_ms: float
+) -> tuple[dict[str, float | None], list[Operation]]:
+    """How entries of the minority behave once the cut is complete: entry -> ms until it first refused a write
+    (None: never), and the writes that it took although they began after the bound."""
+    cut_ns = int(record.measured.get("fault_applied_ns", record.fault_begin_ns))
+    parted = {entry["name"] for entry in record.entries if entry["side"] == "minority"}
+    first: dict[str, float | None] = dict.fromkeys(sorted(parted))
+    taken: list[Operation] = []
+    for operation in operations:
+        if not (operation.is_write and operation.entry in parted and operation.phase is Phase.FAULT):
+            continue
+        if operation.outcome is Outcome.OK and operation.invoked_ns > cut_ns + bound_ms * 1e6:
+            taken.append(operation)
+        if operation.outcome is Outcome.REFUSED and operation.returned_ns is not None:
+            after_ms = max(0.0, (operation.returned_ns - cut_ns) / 1e6)
+            known = first[operation.entry]
+            first[operation.entry] = after_ms if known is None else min(known, after_ms)
+    return first, taken
 
 
 def worst(results: Iterable[Result]) -> Result:

@@ -21,7 +21,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from evaluation.checking.log import LogEvidence
 from evaluation.faulting.interface import Context
@@ -92,6 +92,18 @@ class Plan:
 
 def silent(_: str) -> None:
     """A progress that nobody looks at."""
+
+
+_CONTENTION_S = 3.0
+
+
+@runtime_checkable
+class Contended(Protocol):
+    """A system whose members get into each other's way, and that counts the errors that come of it."""
+
+    async def counters(self) -> dict[str, int]: ...
+
+    async def contend(self, seconds: float, clients: int = 4) -> dict[str, int]: ...
 
 
 class RunError(Exception):
@@ -256,6 +268,10 @@ class _Run:
         await self.system.settle()
         self._do("final reads")
         await self._final()
+        if isinstance(self.system, Contended):
+            self._do("contention")
+            await self.system.contend(_CONTENTION_S)
+            self.record.measured["system_errors"] = await self.system.counters()
         self._do("health after")
         self.record.measured["health_after"] = await self._health(20.0) or ""
         self.record.measured |= await asyncio.to_thread(footprint, self.system)

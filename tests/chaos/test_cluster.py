@@ -1,0 +1,73 @@
+"""What the cluster promises, under every fault that can strike it.
+
+A few faults belong to the default suite, all others are marked `chaos`. All use one cluster, one after the
+other: each run begins and ends with a health check, has collections of its own, and is judged alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from evaluation import matrix
+from evaluation.faults import FAULTS
+from evaluation.matrix import Result
+from evaluation.systems.cluster import ELECTION_TIMEOUT_MS, Cluster
+from evaluation.verdict import Verdict
+from tests.chaos.theatre import Theatre
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+DEFAULT = ("leader-isolated", "kill-leader", "pause-leader", "bridge", "one-way-out")
+#: What every run's traffic is wide enough to show.
+CHECKED = (
+    "linearizable",
+    "read-your-writes",
+    "monotonic-reads",
+    "monotonic-writes",
+    "lost",
+    "duplicated",
+    "phantom",
+    "resurrected",
+    "lost-updates",
+    "fractured",
+    "diverged",
+    "split-brain",
+    "log",
+)
+#: Cuts that leave a minority which must notice it by itself.
+CUT_OFF = ("leader-isolated", "leader-blackhole", "leader-refused", "minority-isolated")
+
+
+@pytest.fixture(scope="module")
+def theatre() -> Iterator[Theatre]:
+    theatre = Theatre("cluster")
+    yield theatre
+    theatre.close()
+
+
+def _faults() -> list[object]:
+    fitting = [name for name, fault in FAULTS.items() if fault.applies_to(Cluster())]
+    assert set(DEFAULT) <= set(fitting), "a fault of the default suite is gone: correct this test"
+    rest = [name for name in fitting if name not in DEFAULT]
+    return [*DEFAULT, *(pytest.param(name, marks=pytest.mark.chaos) for name in rest)]
+
+
+@pytest.mark.parametrize("fault", _faults())
+def test_the_cluster_keeps_its_promises(fault: str, theatre: Theatre, tmp_path: Path) -> None:
+    judged = theatre.play(fault, tmp_path)
+    assert judged.conclusion.result is Result.OK, judged.story()
+    unchecked = {name: verdict for name, verdict in judged.verdicts().items() if verdict is not Verdict.OK}
+    assert not unchecked.keys() & set(CHECKED), (unchecked, judged.story())
+    if fault in CUT_OFF:
+        bound_ms = 2 * ELECTION_TIMEOUT_MS
+        first, taken = matrix.late_refusals(judged.record, judged.operations, bound_ms)
+        assert first, judged.story()
+        late = {entry: after for entry, after in first.items() if after is None or after > bound_ms}
+        assert not late, (late, judged.story())
+        assert not taken, (taken[:3], judged.story())
