@@ -42,3 +42,16 @@ def size(bytes_: float | None) -> str:
             return f"{bytes_:.0f} {unit}" if unit == "B" or abs(bytes_) >= 9.95 else f"{bytes_:.1f} {unit}"
         bytes_ /= 1024
     return f"{bytes_:.1f} GiB"
+
+
+def significant(value: float | None) -> str:
+    """Three digits are more than such measurements hold."""
+    if value is None:
+        return MISSING
+    if abs(value) >= 1000:
+        return f"{round(value, -1):,.0f}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+
+
+def ratio(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f} x"

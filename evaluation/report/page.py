@@ -54,8 +54,8 @@ class RunView:
         return "data:image/png;base64," + base64.b64encode(self.timeline_png).decode()
 
 
-def view_of(run: Run) -> RunView:
-    """Reads the run's history, and forgets it again."""
+def view_of(run: Run, *, draw: bool = True) -> RunView:
+    """Reads the run's history, and forgets it again. Without `draw`: no timeline."""
     view = RunView(run)
     if run.judgement is not None:
         view.measures = read_measures(run.judgement.measures)
@@ -65,7 +65,7 @@ def view_of(run: Run) -> RunView:
         view.problem = f"the history cannot be read: {error}"
         operations = []
     view.outcomes = dict(Counter(operation.outcome.value for operation in operations))
-    if run.record is not None and operations:
+    if draw and run.record is not None and operations:
         with style.styled():
             figure = timeline.draw(run.record, operations)
             view.timeline_png = style.to_png(figure) if figure else b""

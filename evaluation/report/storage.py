@@ -57,6 +57,7 @@ def tables(raw: dict[str, Any]) -> list[Table]:
                 for row in raw.get("summary", ())
             ],
             "; ".join(f"{name}: {what}" for name, what in VARIANTS.items()) + ".",
+            frozenset({2, 3, 4, 5, 8}),
         )
     ]
     if raw.get("throughput"):
@@ -82,7 +83,8 @@ def tables(raw: dict[str, Any]) -> list[Table]:
                     )
                     for row in raw["throughput"]
                 ],
-                "Every cycle moves the whole snapshot down and up, so its price is shared by the changes in it.",
+                "Every cycle moves the whole snapshot down and up; the changes in it share that price.",
+                frozenset(range(6)),
             )
         )
     return found

@@ -89,7 +89,7 @@ def to_png(figure: Figure, dpi: int = 150) -> bytes:
     raw, packed = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="png", dpi=dpi)
     with Image.open(raw) as image:
-        image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(packed, "png", optimize=True)
+        image.convert("RGB").quantize(160, dither=Image.Dither.NONE).save(packed, "png", optimize=True)
     return packed.getvalue()
 
 

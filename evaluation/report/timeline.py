@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from evaluation.checking.split_brain import reigns
+from evaluation.history import Phase
 from evaluation.report import style
 from evaluation.report.bins import binned
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from evaluation.run_folder import RunRecord
 
 WINDOW_NS = 100_000_000
+#: Between an axis and the words that name it stand the numbers of its ticks.
+LABELS_IN = 0.56
 _SIDES = {"majority": 0, "all": 1, "minority": 2}
 
 
@@ -34,17 +36,17 @@ def draw(record: RunRecord, operations: Sequence[Operation]) -> Figure | None:
     if not operations:
         return None
     end_ns = max(record.end_ns, record.quiet_ns, max(one.returned_ns or one.invoked_ns for one in operations))
-    counted = binned(operations, WINDOW_NS, end_ns)
+    # Final reads are many at once: they would set the scale for all that matters.
+    counted = binned((one for one in operations if one.phase is not Phase.FINAL), WINDOW_NS, end_ns)
+    if not counted:
+        return None
     sides = {str(entry.get("name")): str(entry.get("side", "all")) for entry in record.entries}
-    # Final reads may use entries that carried no traffic: a lane of nothing says nothing.
     entries = sorted(counted, key=lambda name: (name != "lb", _SIDES.get(sides.get(name, "all"), 1), name))
     found = reigns(record.events)
     rows = max(1, len({reign.member for reign in found}))
     heights = [0.12 + 0.33 * rows, *[1.0] * len(entries), 0.9]
-    figure = Figure(figsize=(9.2, 0.75 + 0.62 * sum(heights)), layout=ConstrainedLayoutEngine(h_pad=0.02))
-    axes: list[Axes] = list(
-        figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    )
+    labels = [*entries, *(reign.member for reign in found), *sides.values(), "slowest"]
+    figure, axes = _panels(heights, max(len(label) for label in labels))
     for one in axes:
         style.shade(one, record.fault_begin_ns / 1e9, record.fault_end_ns / 1e9, style.FAULT)
         if record.quiet_ns:
@@ -55,9 +57,7 @@ def draw(record: RunRecord, operations: Sequence[Operation]) -> Figure | None:
     for one, name in zip(axes[1:-1], entries, strict=True):
         _entry(one, counted[name], top, bottom)
         side = sides.get(name, "all")
-        one.set_ylabel(
-            name + (f"\n({side})" if side != "all" else ""), rotation=0, ha="right", va="center", labelpad=8
-        )
+        one.set_ylabel(name + (f"\n({side})" if side != "all" else ""), rotation=0, ha="right", va="center")
     _latency(axes[-1], counted)
     axes[-1].set_xlabel("seconds since the run began")
     axes[-1].set_xlim(0, end_ns / 1e9)
@@ -71,12 +71,35 @@ def draw(record: RunRecord, operations: Sequence[Operation]) -> Figure | None:
             Patch(color=style.FAULT, label="fault"),
             Patch(color=style.FINAL, label="final reads"),
         ],
-        loc="outside upper left",
+        loc="upper left",
+        borderaxespad=0.2,
         ncols=7,
         handlelength=1.1,
         columnspacing=1.2,
     )
     return figure
+
+
+def _panels(heights: list[float], characters: int) -> tuple[Figure, list[Axes]]:
+    """One above the other, placed by plain arithmetic: a layout that measures texts takes longer than all
+    the drawing, and there are hundreds of timelines."""
+    top, bottom, gap, left = 0.33, 0.42, 0.08, LABELS_IN + 0.1 + 0.074 * characters
+    tall = [0.58 * height for height in heights]
+    height = top + bottom + sum(tall) + gap * (len(tall) - 1)
+    width = 9.2
+    figure = Figure(figsize=(width, height))
+    axes: list[Axes] = []
+    at = height - top
+    for each in tall:
+        at -= each
+        place = (left / width, at / height, (width - left - 0.12) / width, each / height)
+        axes.append(figure.add_axes(place, sharex=axes[0] if axes else None))
+        at -= gap
+    for one in axes[:-1]:
+        one.tick_params(axis="x", labelbottom=False)
+    for one in axes[1:]:
+        one.yaxis.set_label_coords(-LABELS_IN / (width - left - 0.12), 0.5)
+    return figure, axes
 
 
 def _added(one: list[int], other: list[int]) -> list[int]:
@@ -98,7 +121,7 @@ def _entry(axes: Axes, bins: Bins, top: int, bottom: int) -> None:
             axes.stairs(high, seconds, baseline=low, fill=True, color=colour, linewidth=0)
     axes.axhline(0, color=style.MUTED, linewidth=0.6)
     axes.set_ylim(-max(bottom, top * 0.18) * 1.08, top * 1.08)
-    axes.set_yticks([-bottom, 0, top] if bottom >= top * 0.18 else [0, top])
+    axes.set_yticks([-bottom, 0, top] if bottom >= top * 0.35 else [0, top])
     axes.set_yticklabels([str(abs(int(tick))) for tick in axes.get_yticks()])
     axes.tick_params(axis="x", length=0)
     axes.spines["bottom"].set_visible(False)
@@ -116,7 +139,7 @@ def _latency(axes: Axes, counted: dict[str, Bins]) -> None:
     ticks = 10.0 ** np.arange(round(np.log10(low)), round(np.log10(high)) + 1)
     axes.set_yticks(ticks, [_milliseconds(tick) for tick in ticks], minor=False)
     axes.minorticks_off()
-    axes.set_ylabel("slowest\nanswer", rotation=0, ha="right", va="center", labelpad=8)
+    axes.set_ylabel("slowest\nanswer", rotation=0, ha="right", va="center")
     axes.grid(visible=True, axis="y")
 
 

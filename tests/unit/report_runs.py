@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import random
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -163,7 +164,7 @@ def traffic(*, seed: int, both_sides_accept: bool, lose: int = 0) -> list[Operat
                     node=entry if both_sides_accept and entry != "lb" else leader,
                 )
             )
-            heapq.heappush(turns, (now + took + rng.randrange(1, 20_000_000), process))
+            heapq.heappush(turns, (now + took + rng.randrange(1, 80_000_000), process))
     for number, key in enumerate(sorted(state)):
         value = before_loss[key] if key in lost else state[key]
         at = QUIET + number * 5_000_000
@@ -182,18 +183,20 @@ def _numbered(operation: Operation, number: int) -> Operation:
     return replace(operation, id=number)
 
 
-def judged(record: RunRecord, operations: list[Operation]) -> Simulated:
-    return Simulated(record, operations, judge(record, operations))
+@cache
+def _judged(both_sides_accept: bool, lose: int, seed: int, system: str) -> tuple[list[Operation], Judgement]:
+    operations = traffic(seed=seed, both_sides_accept=both_sides_accept, lose=lose)
+    return operations, judge(record(system), operations)
 
 
-def good_run(seed: int = 1, fault: str = "leader-isolated") -> Simulated:
+def good_run(seed: int = 1, fault: str = "leader-isolated", system: str = "cluster") -> Simulated:
     """Nothing planted: the minority refuses, the majority goes on after an election."""
-    return judged(record(seed=seed, fault=fault), traffic(seed=seed, both_sides_accept=False))
+    return Simulated(record(system, fault, seed), *_judged(False, 0, seed, system))
 
 
 def losing_run(system: str = "naive-lww", seed: int = 1, fault: str = "leader-isolated") -> Simulated:
-    """Up to three acknowledged writes are missing at the end."""
-    return judged(record(system, fault, seed), traffic(seed=seed, both_sides_accept=True, lose=3))
+    """Three acknowledged writes are missing at the end."""
+    return Simulated(record(system, fault, seed), *_judged(True, 3, seed, system))
 
 
 def error_run(system: str = "naive-lww", fault: str = "disk-full", seed: int = 1) -> Simulated:
