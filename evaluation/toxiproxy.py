@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 #: Removing a toxic may take long: the server waits 5 s for each connection that holds bytes for nobody.
 DEADLINE_S: Final = 60.0
 _HOST: Final = "127.0.0.1"
-_OPEN_KB_S: Final = 1_000_000
-_DRAIN_S: Final = 0.05
+_DRAIN_S: Final = 0.2
 
 
 class _Turns:
@@ -222,7 +221,7 @@ class ToxiproxyServer:
 
     async def remove(self, name: str, toxic: str) -> None:
         proxy = self._proxy(name)
-        if (found := (await self.toxics(name)).get(toxic)) is not None and found.kind == "bandwidth":
+        if (found := (await self.toxics(name)).get(toxic)) is not None and found.kind == "latency":
             await self._open(name, toxic)
         await self._change(f"remove {toxic} from {name}", lambda _: proxy.destroy_toxic(toxic))
         if toxic in await self.toxics(name):
@@ -289,15 +288,16 @@ class ToxiproxyServer:
         return ""
 
     async def _open(self, name: str, toxic: str) -> None:
-        """Let what a jam holds flow before it is removed.
+        """Let what a latency holds flow before it is removed.
 
         While it removes a toxic the server holds the proxy's lock and waits 5 s for each chunk whose receiver
         is gone; it notices that and forgets the connection only when it gets the lock.
         """
         assert self._session is not None
         path = f"/proxies/{name}/toxics/{toxic}"
+        body = {"attributes": {"latency": 0, "jitter": 0}}
         try:
-            async with self._session.post(path, json={"attributes": {"rate": _OPEN_KB_S}}) as response:
+            async with self._session.post(path, json=body) as response:
                 await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise SystemFailure(f"Toxiproxy does not answer POST {path}: {error!r}") from error
