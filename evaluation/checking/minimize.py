@@ -33,7 +33,7 @@ def minimize(
 ) -> list[Call]:
     """A part of `calls` (which must be in violation) from which nothing more can be taken away this way.
 
-    `max_work`: operations looked at, over all attempts. Of a catalogue it may be a violation whatever was
+    `max_work`: operations looked at, in each of two rounds. Of a catalogue it may be a violation whatever was
     there before, rather than from nothing.
     """
     left = max_work
@@ -63,6 +63,7 @@ def minimize(
     kept = _shortest_prefix(kept, bad)
     small = _smallest(kept, bad)
     if len(small) > _SMALL:
+        left = max_work
         part = _latest_start(small, bad_from_any_state)
         if part is not None:
             part = _smallest(part, bad_from_any_state)
@@ -122,24 +123,16 @@ def _shortest_prefix(calls: list[Call], bad: Callable[[Sequence[Call]], bool]) -
 
 def _latest_start(calls: list[Call], bad: Callable[[Sequence[Call]], bool]) -> list[Call] | None:
     """From the last moment from which it is a violation; what had begun before may have happened before."""
-    starts = sorted({call.invoked for call in calls})
-
-    def since(time: float) -> list[Call]:
-        return [
-            call if call.invoked >= time else replace(call, returned=NEVER, answered=False)
+    # One by one: a later start may need an earlier one's straddling call less open than it is here.
+    for start in sorted({call.invoked for call in calls}, reverse=True):
+        part = [
+            call if call.invoked >= start else replace(call, returned=NEVER, answered=False)
             for call in calls
-            if call.invoked >= time or (call.returned >= time and call.action not in _READS)
+            if call.invoked >= start or (call.returned >= start and call.action not in _READS)
         ]
-
-    low, high = 0, len(starts) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if bad(since(starts[middle])):
-            low = middle
-        else:
-            high = middle - 1
-    part = since(starts[low])
-    return part if bad(part) else None
+        if bad(part):
+            return part
+    return None
 
 
 def _take_away(calls: list[Call], size: int, bad: Callable[[Sequence[Call]], bool]) -> list[Call]:
