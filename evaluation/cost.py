@@ -13,15 +13,16 @@ within a round. Links are direct unless `--proxies` is given: then all of them g
     systems[]     system, rounds (that were measured), error ("" if none), start_s, fill_per_second
                   (documents, 500 a request), recall_at_10 (of held-out texts, against exact search; null:
                   not measured), memory_mib {participant: PSS} and memory_mib_total (after the loads),
-                  processes {participant: count} and processes_total, threads, disk_mib {member: allocated}
+                  processes {participant: count} and processes_total, disk_mib {member: allocated}
                   and disk_mib_total (after the filling), loads[], operations
     loads[]       load, mode (read level or ack mode; "default" where there are none), clients,
                   documents_per_request, per_second (documents for writes, requests for reads; median of
                   rounds), p50_ms, p99_ms (of requests), rounds[] (per_second of each), ratio (to `single` in
                   the same load; null if it was not measured), errors {what: count}, load_average[]
     operations    failover and backup, each: commands[] (what a person types; empty: nothing), outage (what
-                  clients notice), loses (what is lost), needs (what else must be there), checked (how it was
-                  found out)
+                  clients notice), loses (what may be lost), needs (what else must be there), drill (really
+                  done once, at the end of the last round, while one client wrote: see
+                  `evaluation.costs.drills`; null where it was not done)
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation import load
-from evaluation.costs import figures, resources, texts
+from evaluation.costs import drills, figures, texts
 from evaluation.costs.direct_links import DirectLinks
 from evaluation.costs.figures import LoadFigures, RoundFigures
 from evaluation.costs.loads import CLIENT, NEIGHBOURS, TITLES, Load, fill_bodies, loads, query_body, requests
-from evaluation.costs.operations import OPERATIONS
+from evaluation.costs.operations import operations_of
+from evaluation.footprint import footprint
 from evaluation.systems.catalogue import SYSTEMS
 from evaluation.systems.interface import SystemFailure
 from evaluation.toxiproxy import ToxiproxyServer
@@ -162,13 +164,13 @@ def measure(
         for name in order:
             say(f"round {number + 1}: {name}")
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                one = runner.run(_round(name, corpus, exact, seconds, proxies, say))
+                one = runner.run(_round(name, corpus, exact, seconds, proxies, number + 1 == rounds, say))
             if one.error:
                 say(f"{name}: {one.error}")
             done[name].append(one)
             result["systems"] = figures.systems({key: each for key, each in done.items() if each})
             for row in result["systems"]:
-                row["operations"] = OPERATIONS.get(row["system"].removesuffix("-5"))
+                row["operations"] = with_drills(row["system"], done[row["system"]])
             result["load_average"] = [result["load_average"][0], _load_average()]
             save(result)
     return result
@@ -180,13 +182,14 @@ async def _round(
     exact: list[list[str]],
     seconds: float,
     proxies: bool,
+    drill: bool,
     say: Callable[[str], None],
 ) -> RoundFigures:
     """Start, fill, measure and stop one system; what went wrong is in `error`."""
     one = RoundFigures()
     folder = Path(tempfile.mkdtemp(prefix="chroma-cost-"))
-    system = SYSTEMS[name]()
     try:
+        system = SYSTEMS[name]()
         async with _links(proxies, folder) as links:
             try:
                 began = time.monotonic()
@@ -195,13 +198,25 @@ async def _round(
                 await system.start(data, links)
                 one.start_s = time.monotonic() - began
                 await _measure(system, one, corpus, exact, seconds, say)
+                if drill:
+                    say(f"{name}: backup and failover")
+                    await _drill(system, links, one, folder)
             finally:
                 await system.stop()
-    except (SystemFailure, TimeoutError, RuntimeError, OSError, aiohttp.ClientError) as error:
+    except Exception as error:  # whatever is wrong with one system, the others are to be measured
         one.error = f"{type(error).__name__}: {error}"
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     return one
+
+
+def with_drills(name: str, rounds: Sequence[RoundFigures]) -> dict[str, Any]:
+    """What is known about the system's operations, with what the last drill has shown."""
+    drilled = next((one.drills for one in reversed(rounds) if one.drills), RoundFigures().drills)
+    failed = drilled.get("error")
+    return {
+        kind: {**facts, "drill": drilled.get(kind, failed)} for kind, facts in operations_of(name).items()
+    }
 
 
 @contextlib.asynccontextmanager
@@ -225,39 +240,55 @@ async def _measure(
     seconds: float,
     say: Callable[[str], None],
 ) -> None:
-    url = f"{system.entries[0].url}{load.COLLECTIONS}"
+    front = system.entries[0].url
+    url = f"{front}{load.COLLECTIONS}"
     timeout = aiohttp.ClientTimeout(total=60)
+    planned = loads(system.levels)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
-        filled = await load.create_collection(session, system.entries[0].url, "filled")
+        filled = await load.create_collection(session, front, "filled")
+        # Each writing load has a collection of its own, so that none finds what another has left.
+        fresh = [
+            await load.create_collection(session, front, f"writes-{number}") if each.writes else ""
+            for number, each in enumerate(planned)
+        ]
+        # Some systems tell the other members of a new collection only at their next round.
+        await system.settle()
         began = time.monotonic()
         for body in fill_bodies(corpus):
             await _post(session, f"{url}/{filled}/add", body)
         one.fill_per_second = len(corpus.documents) / (time.monotonic() - began)
         await system.settle()
-        after_fill = await asyncio.to_thread(resources.take, system)
+        taken = await asyncio.to_thread(footprint, system)
+        one.disk_mib = {name: round(size / 2**20, 1) for name, size in taken["disk_bytes"].items()}
         found: list[list[str]] = []
         for number in range(len(corpus.queries)):
             answer = await _post(session, f"{url}/{filled}/query", query_body(corpus, number))
             found.append(answer["ids"][0])
         one.recall = figures.recall(found, exact)
-        for number, each in enumerate(loads(system.levels)):
-            fresh = ""
-            if each.name.startswith(("write", "batch")):
-                fresh = await load.create_collection(session, system.entries[0].url, f"writes-{number}")
-            one.loads.append(await _one_load(each, corpus, url, filled, fresh, seconds))
+        for each, to in zip(planned, fresh, strict=True):
+            one.loads.append(await _one_load(each, corpus, url, filled, to, seconds))
             last = one.loads[-1]
             say(
                 f"{system.name} {last.load} {last.mode}: {last.per_second:.0f}/s, "
                 f"p50 {last.p50_ms:.1f} ms, p99 {last.p99_ms:.1f} ms {last.errors or ''}"
             )
         await system.settle()
-        now = await asyncio.to_thread(resources.take, system)
-        one.resources = resources.Resources(
-            memory_mib=now.memory_mib,
-            processes=now.processes,
-            threads=now.threads,
-            disk_mib=after_fill.disk_mib,
-        )
+        taken = await asyncio.to_thread(footprint, system)
+        one.memory_mib, one.processes = taken["memory_mib"], taken["processes"]
+
+
+async def _drill(system: System, links: Proxies, one: RoundFigures, folder: Path) -> None:
+    """Last, because it kills. What goes wrong in it is its result; the measured figures stay."""
+    front = system.entries[0].url
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+        try:
+            made = await load.create_collection(session, front, drills.COLLECTION)
+            await system.settle()
+            url = f"{front}{load.COLLECTIONS}/{made}"
+            one.drills["backup"] = await drills.backup(system, links, session, url, folder / "backup")
+            one.drills["failover"] = await drills.failover(system, session, url)
+        except Exception as error:  # as above
+            one.drills["error"] = {"error": f"{type(error).__name__}: {error}"}
 
 
 async def _one_load(

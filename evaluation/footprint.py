@@ -14,26 +14,39 @@ if TYPE_CHECKING:
 
 
 def footprint(system: System) -> dict[str, Any]:
-    """Of each member and every other process of the system."""
+    """Of each member and every other process of the system; what two of them share counts once."""
     memory: dict[str, float] = {}
     processes: dict[str, int] = {}
-    participants = [*system.members, *(name for name in system.beside if name not in system.members)]
-    for extra in ("balancer", "agent", "supervisor"):
-        if extra not in participants:
-            participants.append(extra)
-    for participant in participants:
-        try:
-            pids = system.pids(participant)
-        except KeyError:  # this system has no such process
-            continue
+    counted: set[int] = set()
+    for participant in participants(system):
+        pids = set(system.pids(participant)) - counted
+        counted |= pids
         if pids:
             processes[participant] = len(pids)
             memory[participant] = round(sum(_memory_mib(pid) for pid in pids), 1)
-    return {
-        "memory_mib": memory,
-        "processes": processes,
-        "disk_bytes": {member: disk_bytes(system.disk(member)) for member in system.members},
-    }
+    sizes: dict[str, int] = {}
+    seen: set[Path] = set()
+    for member in system.members:
+        folder = system.disk(member).resolve()
+        if folder not in seen:  # the workers of `shared-dir` have one folder together
+            seen.add(folder)
+            sizes[member] = disk_bytes(folder)
+    return {"memory_mib": memory, "processes": processes, "disk_bytes": sizes}
+
+
+def participants(system: System) -> list[str]:
+    """Members first, then whoever else of the system has processes."""
+    named = [*system.members]
+    for link in system.links:
+        named += [link.dialer, link.acceptor]
+    named += [*system.beside, "balancer", "agent", "supervisor"]
+    found: list[str] = []
+    for name in dict.fromkeys(named):
+        # Clients take part too, but are no processes of the system, which therefore does not know them.
+        with contextlib.suppress(KeyError):
+            if system.pids(name):
+                found.append(name)
+    return found
 
 
 def disk_bytes(folder: Path) -> int:

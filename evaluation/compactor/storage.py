@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from obstore.store import S3Store
 from evaluation.processes import Child, free_port, wait_until
 
 BUCKET = "compactor"
+_AT_A_TIME = 8
 PYTHON = Path(__file__).parents[2] / ".cache" / "s3" / "bin" / "python"
 SERVER = Path(__file__).with_name("s3_server.py")
 
@@ -91,9 +93,15 @@ class Bucket:
             found.extend(str(meta["path"]) for meta in page)
         return sorted(found)
 
+    def get_all(self, keys: list[str]) -> dict[str, Stored]:
+        """Those that are there, a few requests at a time."""
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            found = zip(keys, pool.map(self.get, keys), strict=True)
+            return {key: stored for key, stored in found if stored is not None}
+
     def delete(self, keys: list[str]) -> None:
-        for key in keys:
-            obstore.delete(self._store, key)
+        """All of them in one request (S3's DeleteObjects); those that are gone already are no error."""
+        obstore.delete(self._store, keys)
 
 
 class StorageServer:

@@ -94,12 +94,8 @@ class Worker:
         return True
 
     def _changes(self) -> dict[str, Change]:
-        taken: dict[str, Change] = {}
-        for key in self._bucket.names(QUEUE)[: self._batch]:
-            stored = self._bucket.get(key)
-            if stored is not None:
-                taken[key] = Change.decode(stored.body)
-        return taken
+        found = self._bucket.get_all(self._bucket.names(QUEUE)[: self._batch])
+        return {key: Change.decode(stored.body) for key, stored in found.items()}
 
     def _move(self, new: Pointer, etag: str | None) -> None:
         if self._variant is not Variant.FENCED:

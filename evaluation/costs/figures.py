@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from evaluation.costs.resources import Resources
 
 #: What every ratio is relative to.
 REFERENCE = "single"
@@ -38,8 +36,11 @@ class RoundFigures:
     start_s: float = 0.0
     fill_per_second: float = 0.0
     recall: float | None = None
-    resources: Resources | None = None
+    memory_mib: dict[str, float] = field(default_factory=dict[str, float])
+    processes: dict[str, int] = field(default_factory=dict[str, int])
+    disk_mib: dict[str, float] = field(default_factory=dict[str, float])
     loads: list[LoadFigures] = field(default_factory=list[LoadFigures])
+    drills: dict[str, dict[str, Any] | None] = field(default_factory=dict[str, "dict[str, Any] | None"])
     error: str = ""
 
 
@@ -60,16 +61,17 @@ def _system(name: str, mine: list[RoundFigures], reference: list[RoundFigures]) 
     row: dict[str, Any] = {"system": name, "rounds": len(valid), "error": errors[0] if errors else ""}
     if not valid:
         return row
-    resources = valid[-1].resources
     recalls = [one.recall for one in valid if one.recall is not None]
     row["start_s"] = round(statistics.median(one.start_s for one in valid), 2)
     row["fill_per_second"] = round(statistics.median(one.fill_per_second for one in valid), 1)
     row["recall_at_10"] = round(statistics.median(recalls), 4) if recalls else None
-    if resources is not None:
-        row |= {key: value for key, value in asdict(resources).items()}
-        row["memory_mib_total"] = round(sum(resources.memory_mib.values()), 1)
-        row["disk_mib_total"] = round(sum(resources.disk_mib.values()), 1)
-        row["processes_total"] = sum(resources.processes.values())
+    last = valid[-1]
+    row["memory_mib"] = last.memory_mib
+    row["memory_mib_total"] = round(sum(last.memory_mib.values()), 1)
+    row["processes"] = last.processes
+    row["processes_total"] = sum(last.processes.values())
+    row["disk_mib"] = last.disk_mib
+    row["disk_mib_total"] = round(sum(last.disk_mib.values()), 1)
     row["loads"] = [
         _load(key, mine, reference)
         for key in dict.fromkeys(_key(one) for each in valid for one in each.loads)

@@ -44,6 +44,10 @@ class Load:
     documents_per_request: int
     mode: Mode
 
+    @property
+    def writes(self) -> bool:
+        return self.name.startswith(("write", "batch"))
+
 
 def loads(levels: tuple[str, ...]) -> list[Load]:
     """All loads in all modes of a system with these read levels, reads first: they change nothing."""

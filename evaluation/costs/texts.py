@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,30 +69,35 @@ def exact_neighbours(
     return np.argsort(distances, axis=1, kind="stable")[:, :count]
 
 
-def load(documents: int, cache: Path) -> Texts:
-    """So many documents, and `HELD_OUT` queries. Embedded once, then kept in `cache`.
+def load(documents: int, folder: Path) -> Texts:
+    """So many documents, and `HELD_OUT` queries. Embedded once, then kept in `folder`.
 
     Raises:
         ValueError: there are not so many texts.
     """
-    sources = corpus.unique([*corpus.library(), *corpus.topics()])
-    texts = distinct(piece for source in sources for piece in pieces(source.words))
+    texts = _texts()
     wanted = documents + HELD_OUT
     if wanted > len(texts):
         raise ValueError(f"{documents} documents were asked for; there are {len(texts) - HELD_OUT} texts")
     texts = texts[:wanted]
-    rows = widen(_embedded(texts, cache), DIMENSION)
+    rows = widen(_embedded(texts, folder), DIMENSION)
     return Texts(texts[:documents], rows[:documents], rows[documents:])
 
 
-def _embedded(texts: list[str], cache: Path) -> NDArray[np.float32]:
+@cache
+def _texts() -> list[str]:
+    sources = corpus.unique([*corpus.library(), *corpus.topics()])
+    return distinct(piece for source in sources for piece in pieces(source.words))
+
+
+def _embedded(texts: list[str], folder: Path) -> NDArray[np.float32]:
     digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).hexdigest()
-    path = cache / f"texts-{digest}.npy"
+    path = folder / f"texts-{digest}.npy"
     if path.exists():
         return np.load(path)
     embedder = Embedder()
     embedded = embedder.embed(embedder.default, texts)
     rows: NDArray[np.float32] = np.stack([np.frombuffer(vector, "<f4") for vector in embedded.vectors])
-    cache.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     np.save(path, rows)
     return rows
