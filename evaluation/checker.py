@@ -9,7 +9,8 @@ reads count in `operations` and in `latency_ms["final"]` only.
                      "by_side": {SIDE: {OUTCOME: n}} (of operations that began while the fault lasted),
                      "by_entry", "by_workload", "by_kind" (write, read), "by_action": {name: {OUTCOME: n}},
                      "errors": [["status text", n], ...] the ten most frequent}
-    availability    {"window_ms": 100, "end_ms", "fault_begin_ms", "fault_end_ms",
+    availability    {"window_ms": 100, "end_ms", "fault_begin_ms", "fault_bites_ms" (all of it is in place;
+                     "during" and the first success after the fault count from here), "fault_end_ms",
                      "sides": {SIDE: {KIND: {"ok": [n, ...], "failed": [n, ...] completions by window from 0,
                                              "before", "during", "after": share of windows with a success}}}}
     first_success_after_fault_ms, first_success_after_heal_ms

@@ -25,6 +25,12 @@ def sides_of(record: RunRecord) -> dict[str, str]:
     return {entry["name"]: entry.get("side") or "all" for entry in record.entries}
 
 
+def bites_ns(record: RunRecord) -> int:
+    """When the fault was in place: cutting many links and probing each cut takes up to seconds, in which
+    clients have successes that say nothing about the fault."""
+    return int(record.measured.get("fault_applied_ns") or record.fault_begin_ns)
+
+
 def measure(record: RunRecord, operations: Sequence[Operation]) -> dict[str, Any]:
     """All measures of this module, by the names that `evaluation.checker` documents."""
     traffic = [operation for operation in operations if operation.phase is not Phase.FINAL]
@@ -45,7 +51,7 @@ def measure(record: RunRecord, operations: Sequence[Operation]) -> dict[str, Any
     for side in names:
         mine = {kind: groups.get((side, kind), []) for kind in KINDS}
         availability[side] = {kind: _windows(record, mine[kind], end) for kind in KINDS}
-        after_fault[side] = {kind: _first_success(mine[kind], record.fault_begin_ns) for kind in KINDS}
+        after_fault[side] = {kind: _first_success(mine[kind], bites_ns(record)) for kind in KINDS}
         after_heal[side] = {kind: _first_success(mine[kind], record.fault_end_ns) for kind in KINDS}
         pauses[side] = {kind: _longest_pause(mine[kind], end) for kind in KINDS}
     return {
@@ -54,6 +60,7 @@ def measure(record: RunRecord, operations: Sequence[Operation]) -> dict[str, Any
             "window_ms": WINDOW_MS,
             "end_ms": end / 1e6,
             "fault_begin_ms": record.fault_begin_ns / 1e6,
+            "fault_bites_ms": bites_ns(record) / 1e6,
             "fault_end_ms": record.fault_end_ns / 1e6,
             "sides": availability,
         },
@@ -86,7 +93,7 @@ def _windows(record: RunRecord, operations: Iterable[Operation], end_ns: int) ->
         "ok": ok,
         "failed": failed,
         "before": _share(ok[: begin // WINDOW_NS]),
-        "during": _share(ok[-(-begin // WINDOW_NS) : end // WINDOW_NS]),
+        "during": _share(ok[-(-bites_ns(record) // WINDOW_NS) : end // WINDOW_NS]),
         "after": _share(ok[-(-end // WINDOW_NS) :]),
     }
 

@@ -25,9 +25,12 @@ class Cell:
     runs: Sequence[Run]
     measures: Sequence[Measures] = field(default_factory=list[Measures])
     """Of the runs that are no errors."""
+    applies: bool = True
 
     @property
     def standing(self) -> Standing:
+        if not self.runs and not self.applies:
+            return Standing.INAPPLICABLE
         return worst(run.standing for run in self.runs)
 
     @property
@@ -91,11 +94,11 @@ class Cell:
         return statistics.median(values) if values else None
 
 
-def cell_of(system: str, fault: str, runs: Sequence[Run]) -> Cell:
+def cell_of(system: str, fault: str, runs: Sequence[Run], *, applies: bool = True) -> Cell:
     measures = [
         read_measures(run.judgement.measures) for run in runs if run.judgement is not None and not run.error
     ]
-    return Cell(system, fault, runs, measures)
+    return Cell(system, fault, runs, measures, applies)
 
 
 def added(values: Iterable[int | None]) -> int | None:

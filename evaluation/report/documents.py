@@ -167,8 +167,8 @@ class _Draft:
                     f"{sum(cell.stale is not None for cell in cells)}"
                     if any(cell.stale is not None for cell in cells)
                     else MISSING,
-                    self._first_write(system, "kill-leader"),
-                    self._first_write(system, "leader-isolated"),
+                    self._pause(system, "kill-leader"),
+                    self._pause(system, "leader-isolated"),
                     duration(_median(cells, lambda each: _quantile(each, "warmup", "write"))),
                     duration(_median(cells, lambda each: _quantile(each, "warmup", "read"))),
                     MISSING
@@ -184,13 +184,13 @@ class _Draft:
             "typed to fail over",
         ]  # fmt: skip
         note = (
-            "Pause: from the fault's begin to the first acknowledged write of the majority's clients, median "
-            "over seeds. Latencies: in the chaos traffic before the fault, every link through a proxy."
+            "Pause: the longest time without an acknowledged write for the majority's clients, median over "
+            "seeds. Latencies: in the chaos traffic before the fault, every link through a proxy."
         )
         return table(columns, rows, frozenset(range(1, 9))) + f"\n\n{note}"
 
-    def _first_write(self, system: str, fault: str) -> str:
-        metric = next(one for one in METRICS if one.id == "after-fault")
+    def _pause(self, system: str, fault: str) -> str:
+        metric = next(one for one in METRICS if one.id == "pause")
         return metric.text(self.matrix.cell(system, fault)) if fault in self.matrix.faults else MISSING
 
     def verdicts(self) -> str:

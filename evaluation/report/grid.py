@@ -25,6 +25,7 @@ COLOURS = {
     Standing.OK: ("#bfe5d8", "#044535"),
     Standing.NOT_CHECKED: ("#ffffff", "#5d6878"),
     Standing.ABSENT: ("#ffffff", "#8a94a3"),
+    Standing.INAPPLICABLE: ("#f1f3f5", "#b9c0c9"),
 }
 _HATCH = {Standing.NOT_CHECKED: "////", Standing.UNCONVICTED: "...."}
 

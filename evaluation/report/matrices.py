@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.report.cells import Cell, cell_of
 from evaluation.report.measures import PHASES
-from evaluation.report.names import fault_words, in_order
+from evaluation.report.names import applies, fault_words, in_order
 from evaluation.report.numbers import duration, percent, whole
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def matrix_of(evaluation: Evaluation) -> Matrix:
     order = list(fault_words())
     faults = sorted(found, key=lambda name: (order.index(name) if name in order else -1, name))
     cells = {
-        (system, fault): cell_of(system, fault, evaluation.of(system, fault))
+        (system, fault): cell_of(system, fault, evaluation.of(system, fault), applies=applies(system, fault))
         for system in systems
         for fault in faults
     }
@@ -142,11 +142,18 @@ METRICS: Sequence[Metric] = (
     ),
     *(_available(kind, side) for kind in ("write", "read") for side in ("majority", "minority")),
     _lasting(
+        "pause",
+        "Longest pause of writes",
+        _of_side("pause_ms", "majority", "write"),
+        10_000,
+        "longest time in the run without an acknowledged write, majority's clients",
+    ),
+    _lasting(
         "after-fault",
         "First write in the fault",
         _of_side("after_fault_ms", "majority", "write"),
         10_000,
-        "from the fault's begin, majority's clients; `never`: not before it ended",
+        "from when the fault bites, majority's clients; `never`: not before it ended",
     ),
     _lasting(
         "after-heal",

@@ -42,6 +42,8 @@ class Side:
     after_fault_ms: dict[str, float] = field(default_factory=dict[str, float])
     """Time to the first success within the fault; infinite if there was none."""
     after_heal_ms: dict[str, float] = field(default_factory=dict[str, float])
+    pause_ms: dict[str, float] = field(default_factory=dict[str, float])
+    """The longest time without a success, in the whole run."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,11 @@ def _tables(value: object) -> dict[str, dict[str, Any]]:
 
 def _sides(raw: dict[str, Any]) -> dict[str, Side]:
     availability = _table(raw.get("availability"))
-    lasted_ms = availability.get("fault_end_ms", 0.0) - availability.get("fault_begin_ms", 0.0)
+    lasted_ms = availability.get("fault_end_ms", 0.0) - availability.get(
+        "fault_bites_ms", availability.get("fault_begin_ms", 0.0)
+    )
     in_fault = _tables(raw.get("first_success_after_fault_ms"))
+    pauses = _tables(raw.get("longest_pause_ms"))
     after_heal = _tables(raw.get("first_success_after_heal_ms"))
     sides: dict[str, Side] = {}
     for name, kinds in _tables(availability.get("sides")).items():
@@ -101,6 +106,9 @@ def _sides(raw: dict[str, Any]) -> dict[str, Side]:
             side.after_fault_ms[kind] = NEVER if first is None or first > lasted_ms else float(first)
             healed = after_heal.get(name, {}).get(kind)
             side.after_heal_ms[kind] = NEVER if healed is None else float(healed)
+            pause = pauses.get(name, {}).get(kind)
+            if pause:
+                side.pause_ms[kind] = float(pause["ms"])
         if side.available:
             sides[name] = side
     return dict(sorted(sides.items(), key=lambda item: _SIDES.get(item[0], 9)))

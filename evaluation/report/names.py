@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ def fault_words() -> dict[str, str]:
     return {name: fault.summary for name, fault in FAULTS.items()}
 
 
+@cache
+def applies(system: str, fault: str) -> bool:
+    """Can this fault strike this system? Of unknown ones: it can, or there would be no such run."""
+    from evaluation.faults import FAULTS
+    from evaluation.systems.catalogue import SYSTEMS as MAKERS
+
+    if fault not in FAULTS or system not in MAKERS:
+        return True
+    return FAULTS[fault].applies_to(MAKERS[system]())
+
+
 #: Definitions shown with the figures: term -> what exactly was counted.
 METRICS: dict[str, str] = {
     "operation": (
@@ -55,13 +67,13 @@ METRICS: dict[str, str] = {
     ),
     "duplicated": ("records of which one acknowledged or unknown write left more than one copy."),
     "availability": (
-        "of all 100 ms windows between the fault's begin and its end, the fraction in which at least "
+        "of all 100 ms windows from when the fault bites until its end, the fraction in which at least "
         "one request was acknowledged. By side of the fault: an entry's side is that of the member it "
         "leads to; the balancer stands on the majority's side. Clients ask again and again, so an "
         "empty window means that none of them got through."
     ),
     "first success": (
-        "time from the fault's begin (from its end) to the first acknowledgement of a request that "
+        "time from when the fault bites (from its end) to the first acknowledgement of a request that "
         "was sent after it. `never` means: not until the end of the fault (of the run)."
     ),
     "latency": ("from sending a request to its answer, at the client, acknowledged requests only."),

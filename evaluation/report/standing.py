@@ -23,6 +23,7 @@ class Standing(StrEnum):
     OK = "ok"
     NOT_CHECKED = "not checked"
     ABSENT = "not run"
+    INAPPLICABLE = "does not apply"
 
     @property
     def symbol(self) -> str:
@@ -47,6 +48,7 @@ _SYMBOLS = {
     Standing.OK: "✔",
     Standing.NOT_CHECKED: "\N{EN DASH}",
     Standing.ABSENT: "·",
+    Standing.INAPPLICABLE: "\N{MULTIPLICATION SIGN}",
 }
 
 _MEANINGS = {
@@ -60,6 +62,7 @@ _MEANINGS = {
     Standing.OK: "everything that was checked holds; what was not checked is marked so",
     Standing.NOT_CHECKED: "nothing in the history could have shown a violation: not a pass",
     Standing.ABSENT: "no run in this folder",
+    Standing.INAPPLICABLE: "the system has nothing that this fault could strike",
 }
 
 #: What a property's violation breaks: fields of `Promises`.
