@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from evaluation import checker, matrix, scenario
+from evaluation.evidence import FILE, load_evidence
 from evaluation.history import read_history
-from evaluation.journals import FILE, load_evidence
 from evaluation.matrix import Cell, Conclusion, Result
 from evaluation.run_folder import RunRecord
 from evaluation.traffic.mix import NAMES

@@ -23,11 +23,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from evaluation.checking.log import LogEvidence
+from evaluation.evidence import FILE, Journaled, save_evidence
 from evaluation.faulting.interface import Context
 from evaluation.footprint import footprint
 from evaluation.history import Action, Operation, Outcome, Phase, write_history
-from evaluation.journals import FILE, Journaled, read_journal, save_evidence
 from evaluation.observing import Observer
 from evaluation.processes import wait_until
 from evaluation.run_folder import Event, RunRecord
@@ -43,6 +42,7 @@ from evaluation.traffic.recorder import Recorder
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
+    from evaluation.checking.log import LogEvidence
     from evaluation.faulting.interface import Fault, Struck
     from evaluation.systems.interface import Entry, System
 
@@ -276,8 +276,7 @@ class _Run:
         self.record.measured["health_after"] = await self._health(20.0) or ""
         self.record.measured |= await asyncio.to_thread(footprint, self.system)
         if isinstance(self.system, Journaled):
-            applied = {seen.member: seen.applied or 0 for seen in await self.system.observe()}
-            self.evidence = await asyncio.to_thread(self._read_journals, self.system, applied)
+            self.evidence = await self.system.log_evidence()
         await self._observer.stop()
 
     async def end(self) -> None:
@@ -299,11 +298,6 @@ class _Run:
         record.measured["operations"] = dict(sorted(counts.items()))
 
     # ------------------------------------------------------------------ parts
-
-    def _read_journals(self, system: Journaled, applied: Mapping[str, int]) -> LogEvidence:
-        return LogEvidence(
-            {member: read_journal(system.journal(member), index) for member, index in applied.items()}
-        )
 
     async def _healthy_before(self) -> None:
         wrong = await self._health(30.0)

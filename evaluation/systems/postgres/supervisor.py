@@ -49,7 +49,14 @@ _CHECK_PAUSE_S: Final = 0.15
 _CHECK_TIMEOUT_S: Final = 0.5
 _COMMAND_TIMEOUT_S: Final = 3.0
 _PROMOTE_TIMEOUT_S: Final = 15.0
-_FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_FAILURES: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # Not one of the above: what a session says that broke in the middle of a message, in a cut or a freeze.
+    asyncpg.InternalClientError,
+)
 
 _LOOK: Final = """
 SELECT pg_is_in_recovery() AS replica,

@@ -44,7 +44,14 @@ _DEADLINE_S: Final = 90.0
 _FOLLOW_S: Final = 6.0
 """Longer than a silent link's timeout and the next attempt together."""
 _LEASE_S: Final = 1.0
-_FAILURES: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_FAILURES: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # Not one of the above: what a session says that broke in the middle of a message, in a cut or a freeze.
+    asyncpg.InternalClientError,
+)
 
 _LOOK: Final = """
 SELECT pg_is_in_recovery() AS replica,
