@@ -16,6 +16,9 @@ reads count in `operations` and in `latency_ms["final"]` only.
     first_success_after_fault_ms, first_success_after_heal_ms
                     {SIDE: {KIND: ms}} from that moment to the first success of what began after it
     longest_pause_ms {SIDE: {KIND: {"ms", "from_ms", "to_ms"}}} longest time without a success
+    longest_pause_in_fault_ms the same, of pauses that began in the fault or with the last success before it
+    recovered_after_fault_ms {SIDE: {KIND: ms}} from the fault's begin to the end of that pause: what clients
+                    felt, however long it took to apply the fault
     latency_ms      {phase: {KIND or "read:LEVEL": {"count", "mean", "p50", "p90", "p95", "p99", "max"}}}
     staleness       {"levels": {LEVEL: SERIES}, "entries": {entry: {LEVEL: SERIES}}}, SERIES =
                     {"reads": n, "unplaced": n (their value's write was never acknowledged), "stale": n,
@@ -106,7 +109,7 @@ def judge(
                 duplicated,
                 phantom,
                 resurrected,
-                appends.check(keys),
+                appends.check(keys, record.promises.get("levels")),
                 batches.check(keys),
                 finals.check_divergence(keys),
                 split,

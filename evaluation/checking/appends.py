@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 _STRONG = frozenset({"linearizable", "default"})
 
 
-def check(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> Tally:
+def check(
+    keys: Mapping[tuple[str, str], Sequence[Operation]], levels: Mapping[str, str] | None = None
+) -> Tally:
     """Counts items: an item is missing once, in however many lists.
 
     Any list convicts by what it shows; strong and final reads also by what had been acknowledged before.
+    `levels`: what the system promises of its levels. Where that is only `eventual`, a list may be late.
     """
+    late = {level for level, promise in (levels or {}).items() if promise in ("eventual", "none")}
     tally = Tally("lost-updates")
     for (workload, key), operations in keys.items():
         if workload != "append":
@@ -48,7 +52,7 @@ def check(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> Tally:
                 continue
             there = set(places)
             excuse = next((at for at in places if appends[at].outcome is Outcome.UNKNOWN), len(appends))
-            strict = read.level in _STRONG or read.phase is Phase.FINAL
+            strict = read.level in _STRONG - late or read.phase is Phase.FINAL
             last = places[-1] if places else -1
             for at, append in enumerate(appends):
                 if at > excuse:
