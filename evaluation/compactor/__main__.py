@@ -103,9 +103,11 @@ async def measured_run(endpoint: str, variant: Variant, fault: str, seed: int, o
         f"--seed {seed} --seeds 1 --documents"
     )
     error = ""
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         try:
-            record = await run(endpoint, variant, fault, seed, folder, command)
+            # Cycles that a busy machine makes longer than the lease need a longer one.
+            lease_ms = LEASE_MS * 2**attempt
+            record = await run(endpoint, variant, fault, seed, folder, command, lease_ms)
             break
         except SystemFailure as failure:
             error = str(failure)
@@ -123,6 +125,7 @@ async def measured_run(endpoint: str, variant: Variant, fault: str, seed: int, o
         "folder": str(folder.relative_to(out)),
         "point": record.fault_detail.get("point"),
         "victim": record.fault_detail.get("victim"),
+        "lease_ms": record.fault_detail.get("lease_ms"),
         "lasted_ms": record.fault_detail.get("lasted_ms"),
         "acknowledged": finding.checked,
         "lost": finding.count,

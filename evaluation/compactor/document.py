@@ -5,10 +5,10 @@ command       what repeats it
 started_at    wall clock, ISO 8601, UTC
 load_average  [before, after] of one minute
 versions      python, chromadb, obstore
-lease_ms      how long the lock lasts
+lease_ms      how long the lock lasts; a run that the machine disturbed is repeated with twice the lease
 runs[]        system (compactor-VARIANT), variant, fault, seed, folder (relative to this file: run.json,
               history.jsonl, verdict.json), point (where in its cycle the holder was struck; null for
-              none), victim, lasted_ms (of the fault), acknowledged, lost, verdict, expected,
+              none), victim, lease_ms, lasted_ms (of the fault), acknowledged, lost, verdict, expected,
               as_expected, detail (the first lost change in words), refused_moves (late pointer moves
               that were refused), holdings[] (see below); of a run that was no run only error beside
               system, variant, fault, seed

@@ -237,7 +237,13 @@ class Compactor:
 
 
 async def run(
-    endpoint: str, variant: Variant, fault: str, seed: int, folder: Path, command: str
+    endpoint: str,
+    variant: Variant,
+    fault: str,
+    seed: int,
+    folder: Path,
+    command: str,
+    lease_ms: int = LEASE_MS,
 ) -> RunRecord:
     """One run, saved in `folder` (emptied first) as run.json, history.jsonl and logs/.
 
@@ -266,7 +272,7 @@ async def run(
     label = f"{record.system}/{fault}/{seed}/{time.monotonic_ns()}"
     compactor = Compactor(endpoint, variant, folder, label)
     try:
-        await _course(compactor, record, chosen)
+        await _course(compactor, record, chosen, lease_ms)
     finally:
         await asyncio.to_thread(compactor.stop)
         for name in (*WORKERS, "reader"):
@@ -288,14 +294,14 @@ async def run(
     return record
 
 
-async def _course(compactor: Compactor, record: RunRecord, chosen: Plan) -> None:
-    await compactor.start()
+async def _course(compactor: Compactor, record: RunRecord, chosen: Plan, lease_ms: int) -> None:
+    await compactor.start(lease_ms=lease_ms)
     record.events.append(Event(at_ns=compactor.now_ns, kind="health", text="all workers ready"))
     await _add(compactor, chosen.before, Phase.WARMUP)
     await compactor.compacted()
     await _read_all_of(compactor, Phase.WARMUP)
     if chosen.point is not None:
-        await _strike(compactor, record, chosen, chosen.point)
+        await _strike(compactor, record, chosen, chosen.point, lease_ms)
     await _add(compactor, chosen.after, Phase.HEALED)
     await compactor.compacted()
     record.quiet_ns = compactor.now_ns
@@ -307,7 +313,7 @@ async def _course(compactor: Compactor, record: RunRecord, chosen: Plan) -> None
     record.events.append(Event(at_ns=record.end_ns, kind="health", text="all workers alive, queue empty"))
 
 
-async def _strike(compactor: Compactor, record: RunRecord, chosen: Plan, point: Point) -> None:
+async def _strike(compactor: Compactor, record: RunRecord, chosen: Plan, point: Point, lease_ms: int) -> None:
     """Arm the fault, let it strike the holder, let the other take over, heal."""
     name = _SIGNAL[chosen.fault]
     folder = compactor.child(WORKERS[0]).log.parents[1]
@@ -343,7 +349,7 @@ async def _strike(compactor: Compactor, record: RunRecord, chosen: Plan, point: 
         )
     else:
         ready = len([step for step in compactor.steps() if step["step"] == "ready"])
-        compactor.launch(victim)
+        compactor.launch(victim, lease_ms)
         await compactor.wait(
             f"{victim} to be ready again",
             lambda: len([step for step in compactor.steps() if step["step"] == "ready"]) > ready,
@@ -352,7 +358,7 @@ async def _strike(compactor: Compactor, record: RunRecord, chosen: Plan, point: 
     record.fault_detail = {
         "victim": victim,
         "point": point.value,
-        "lease_ms": LEASE_MS,
+        "lease_ms": lease_ms,
         "lasted_ms": (record.fault_end_ns - record.fault_begin_ns) / 1e6,
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ class Bucket:
             # A repeated conditional write would meet its own first effect and report a conflict.
             retry_config={"max_retries": 0},
         )
+        self._counting = threading.Lock()
         self.bytes_down = 0
         self.bytes_up = 0
 
@@ -61,7 +63,8 @@ class Bucket:
         except FileNotFoundError:
             return None
         body = bytes(answer.bytes())
-        self.bytes_down += len(body)
+        with self._counting:
+            self.bytes_down += len(body)
         return Stored(body, str(answer.meta["e_tag"]))
 
     def put(self, key: str, body: bytes) -> str:
