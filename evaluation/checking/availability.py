@@ -47,12 +47,14 @@ def measure(record: RunRecord, operations: Sequence[Operation]) -> dict[str, Any
     availability: dict[str, Any] = {}
     after_fault: dict[str, Any] = {}
     after_heal: dict[str, Any] = {}
+    in_fault: dict[str, Any] = {}
     pauses: dict[str, Any] = {}
     for side in names:
         mine = {kind: groups.get((side, kind), []) for kind in KINDS}
         availability[side] = {kind: _windows(record, mine[kind], end) for kind in KINDS}
         after_fault[side] = {kind: _first_success(mine[kind], bites_ns(record)) for kind in KINDS}
         after_heal[side] = {kind: _first_success(mine[kind], record.fault_end_ns) for kind in KINDS}
+        in_fault[side] = {kind: _pause_in_fault(record, mine[kind], end) for kind in KINDS}
         pauses[side] = {kind: _longest_pause(mine[kind], end) for kind in KINDS}
     return {
         "operations": count(record, operations),
@@ -67,6 +69,13 @@ def measure(record: RunRecord, operations: Sequence[Operation]) -> dict[str, Any
         "first_success_after_fault_ms": after_fault,
         "first_success_after_heal_ms": after_heal,
         "longest_pause_ms": pauses,
+        "longest_pause_in_fault_ms": in_fault,
+        "recovered_after_fault_ms": {
+            side: {
+                kind: pause and pause["to_ms"] - record.fault_begin_ns / 1e6 for kind, pause in kinds.items()
+            }
+            for side, kinds in in_fault.items()
+        },
         "latency_ms": latency(operations),
     }
 
@@ -129,7 +138,27 @@ def _longest_pause(operations: Iterable[Operation], end_ns: int) -> dict[str, fl
     gaps = [(later - earlier, earlier, later) for earlier, later in pairwise(edges)]
     if not gaps:
         return None
-    length, begin, end = max(gaps)
+    length, begin, end = max(gaps, key=lambda gap: (gap[0], -gap[1]))
+    return {"ms": length / 1e6, "from_ms": begin / 1e6, "to_ms": end / 1e6}
+
+
+def _pause_in_fault(
+    record: RunRecord, operations: Iterable[Operation], end_ns: int
+) -> dict[str, float] | None:
+    """The longest time without a success that began while the fault lasted, or at the last success before."""
+    if not record.fault_begin_ns:
+        return None
+    until = record.fault_end_ns or end_ns
+    times = sorted(
+        op.returned_ns for op in operations if op.outcome is Outcome.OK and op.returned_ns is not None
+    )
+    before = [time for time in times if time <= record.fault_begin_ns]
+    begins = before[-1:] + [time for time in times if record.fault_begin_ns < time < until]
+    after = next((time for time in times if time >= until), max(end_ns, until))
+    gaps = [(later - earlier, earlier, later) for earlier, later in pairwise([*begins, after])]
+    if not gaps:
+        return None
+    length, begin, end = max(gaps, key=lambda gap: (gap[0], -gap[1]))
     return {"ms": length / 1e6, "from_ms": begin / 1e6, "to_ms": end / 1e6}
 
 

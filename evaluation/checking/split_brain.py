@@ -12,9 +12,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evaluation.checking.availability import sides_of
+from evaluation.checking.availability import bites_ns, sides_of
 from evaluation.checking.findings import Tally, ms
-from evaluation.history import Operation, Outcome, Phase
+from evaluation.history import Operation, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LEADING = frozenset({"leader", "primary"})
 #: Roles are polled: the last part of a reign, until the poll that found it over, proves nothing.
-POLL_NS = 1_000_000_000
+POLL_NS = 3_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,9 @@ def _check_peers(record: RunRecord, operations: Sequence[Operation], tally: Tall
         return
     sides = sides_of(record)
     member_of = {entry["name"]: entry.get("member") for entry in record.entries}
+    # Clients are listed with the side of the member that they stand beside.
+    side_of_member = {member: sides[name] for name, member in member_of.items() if member is not None}
+    begin, end = bites_ns(record), record.fault_end_ns or float("inf")
     acks: dict[str, dict[str, Operation]] = defaultdict(dict)
     last: dict[str, Operation] = {}
     for operation in operations:
@@ -144,10 +147,13 @@ def _check_peers(record: RunRecord, operations: Sequence[Operation], tally: Tall
         if (
             operation.is_write
             and operation.outcome is Outcome.OK
-            and operation.phase is Phase.FAULT
+            and begin < operation.invoked_ns
+            and (operation.returned_ns or end) < end
             and member is not None
             and member in peers
             and side in ("majority", "minority")
+            # A member of the other side, asked before it was cut off from the balancer, proves nothing.
+            and side_of_member.get(member, side) == side
         ):
             tally.checked += 1
             acks[side].setdefault(member, operation)

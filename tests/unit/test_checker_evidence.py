@@ -55,7 +55,7 @@ def split(text: str, *events: tuple[int, str, str, int | None], **about: Any) ->
         ),
         (
             "the old one passes it on, its new role not yet polled",
-            [FIRST, SECOND, (12_500, "node-1", "follower", 2)],
+            [FIRST, SECOND, (14_500, "node-1", "follower", 2)],
             "A upsert x a 1-2 node=node-1\nA upsert x b 11000-11001 node=node-2\n"
             "B upsert y c 12000-12001 node=node-1",
             OK,
@@ -93,16 +93,22 @@ def test_split_brain(
     assert split(text, *events).verdict is expected, name
 
 
-CUT = {"chroma-1": ("chroma-1", "majority"), "chroma-3": ("chroma-3", "minority")}
+CUT = {"lb": (None, "majority"), "chroma-1": ("chroma-1", "majority"), "chroma-3": ("chroma-3", "minority")}
 PEERS = [(0, "chroma-1", "peer", None), (0, "chroma-3", "peer", None)]
 
 
 def test_peers_that_both_take_writes_while_they_are_cut_off() -> None:
-    both = "A upsert x a 10-11 @chroma-1 fault\nB upsert x b 12-13 @chroma-3 fault"
-    assert split(both, *PEERS, entries=CUT).verdict is VIOLATION
-    assert split(both.replace(" fault", ""), *PEERS, entries=CUT).verdict is NOT_CHECKED
-    one_side = "A upsert x a 10-11 @chroma-1 fault\nB upsert x b 12-13 @chroma-3 fault refused"
-    assert split(one_side, *PEERS, entries=CUT).verdict is OK
+    both = "A upsert x a 10-11 @chroma-1\nB upsert x b 12-13 @chroma-3"
+    about: dict[str, Any] = {"entries": CUT, "fault": (5, 20)}
+    assert split(both, *PEERS, **about).verdict is VIOLATION
+    assert split(both, *PEERS, entries=CUT, fault=(11, 20)).verdict is OK  # only one after the cut
+    assert split(both, *PEERS, entries=CUT, fault=(50, 60)).verdict is NOT_CHECKED
+    assert split(f"{both} refused", *PEERS, **about).verdict is OK
+    # The balancer's last write to a member that is cut off.
+    assert (
+        split("A upsert x a 10-11 @lb node=chroma-3\nB upsert x b 12-13 @chroma-3", *PEERS, **about).verdict
+        is OK
+    )
 
 
 def test_reigns_and_the_time_with_two_leaders() -> None:

@@ -115,6 +115,15 @@ def test_first_successes_and_the_longest_pause() -> None:
     assert found["longest_pause_ms"]["minority"]["write"] == {"ms": 430, "from_ms": 150, "to_ms": 580}
 
 
+def test_the_longest_pause_in_the_fault() -> None:
+    found = measures(AVAILABILITY, entries=SIDES, fault=(200, 500), quiet=600)["longest_pause_in_fault_ms"]
+    recovered = measures(AVAILABILITY, entries=SIDES, fault=(200, 500), quiet=600)["recovered_after_fault_ms"]
+    assert (recovered["majority"]["write"], recovered["minority"]["write"]) == (50, 380)
+    assert found["majority"]["write"] == {"ms": 200, "from_ms": 50, "to_ms": 250}
+    assert found["minority"]["write"] == {"ms": 430, "from_ms": 150, "to_ms": 580}
+    assert found["minority"]["read"] is None or found["minority"]["read"]["from_ms"] == 430
+
+
 def test_a_run_without_a_fault_has_no_during() -> None:
     found = measures("A upsert x a 0-150\nA upsert x b 160-350")
     total = found["availability"]["sides"]["total"]["write"]
