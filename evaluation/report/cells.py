@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from evaluation.report.measures import Measures, read_measures
+from evaluation.report.numbers import MISSING, whole
 from evaluation.report.standing import Standing, standing_of, worst
 from evaluation.verdict import PROPERTIES, Finding, Verdict
 
@@ -77,11 +79,32 @@ class Cell:
         return added(sum(one.stale.values()) for one in self.measures if one.stale)
 
     @property
-    def stale_only(self) -> str:
-        """The one level of several at which there was staleness, if it was one."""
+    def stale_words(self) -> str:
+        """With the levels at which there was staleness, where there are several."""
         levels = self.stale_by_level
-        stale = [level for level, count in levels.items() if count]
-        return stale[0] if len(levels) > 1 and len(stale) == 1 else ""
+        stale = [f"{count:,} {level}" for level, count in levels.items() if count]
+        return ", ".join(stale) if len(levels) > 1 and stale else whole(self.stale)
+
+    @property
+    def own_errors(self) -> dict[str, int]:
+        """What the system counted itself: kind -> count."""
+        counts: Counter[str] = Counter()
+        for run in self.runs:
+            if not run.error and run.record:
+                found: dict[str, int] = run.record.measured.get("system_errors") or {}
+                counts.update(found)
+        return {kind: count for kind, count in counts.items() if count}
+
+    @property
+    def own_errors_words(self) -> str:
+        if not self.measured:
+            return MISSING
+        return ", ".join(f"{count:,} {kind}" for kind, count in self.own_errors.items()) or "0"
+
+    @property
+    def reasons(self) -> str:
+        """What its worst run violates, or lacks, in words."""
+        return "; ".join(self.worst_run.conclusion.reasons)
 
     @property
     def stale_by_level(self) -> dict[str, int]:

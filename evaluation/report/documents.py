@@ -136,7 +136,8 @@ class _Draft:
                     whole(one.duplicated),
                     _over(cells, "write", "majority"),
                     _over(cells, "write", "minority"),
-                    ", ".join(one.violated) or "nothing that was checked",
+                    (", ".join(one.violated) or "nothing that was checked")
+                    + (f"; its own errors: {one.own_errors}" if one.own_errors else ""),
                 ]
             )
         columns = [
@@ -158,7 +159,7 @@ class _Draft:
             cells = [cell for cell in self.matrix.of_system(system) if cell.measured]
             cost = costs.get(system, {})
             failover = operation(cost, "failover")
-            lost = [count for cell in cells if (count := cell.count("lost", "lost-updates")) is not None]
+            lost = [count for cell in cells if (count := cell.count("lost")) is not None]
             rows.append(
                 [
                     f"`{system}`",

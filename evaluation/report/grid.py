@@ -34,10 +34,10 @@ def in_cell(cell: Cell) -> str:
     """The one number that says most: what was lost, or else what was stale."""
     if not cell.measured:
         return ""
-    for word, count in (("lost", cell.count("lost", "lost-updates")), ("stale", cell.stale)):
+    for word, count in (("lost", cell.count("lost")), ("stale", cell.stale)):
         if count:
             return f"{count:,} {word}"
-    return ""
+    return ", ".join(f"{count:,} {kind}" for kind, count in list(cell.own_errors.items())[:1])
 
 
 def draw(matrix: Matrix) -> Figure | None:

@@ -94,9 +94,19 @@ def _latency(phase: str, kind: str, field: str) -> Callable[[Measures], float | 
     return value
 
 
-def _counted(metric: str, title: str, count: Callable[[Cell], int | None], note: str) -> Metric:
+def _counted(
+    metric: str,
+    title: str,
+    count: Callable[[Cell], int | None],
+    note: str,
+    text: Callable[[Cell], str] | None = None,
+) -> Metric:
     return Metric(
-        metric, title, lambda cell: whole(count(cell)), lambda cell: _shade_count(count(cell)), note
+        metric,
+        title,
+        text or (lambda cell: whole(count(cell))),
+        lambda cell: _shade_count(count(cell)),
+        note,
     )
 
 
@@ -128,17 +138,33 @@ METRICS: Sequence[Metric] = (
     _counted(
         "lost",
         "Lost",
-        lambda cell: cell.count("lost", "lost-updates"),
+        lambda cell: cell.count("lost"),
         "acknowledged writes missing at the end",
+    ),
+    _counted(
+        "lost-updates",
+        "Lost updates",
+        lambda cell: cell.count("lost-updates"),
+        "acknowledged items of a list that a list read later lacks; on systems without read levels also "
+        "while they are merely not there yet",
     ),
     _counted(
         "stale",
         "Stale",
         lambda cell: cell.stale,
-        "reads that missed what had been acknowledged before they began",
+        "reads that missed what had been acknowledged before they began; a read level below linearizable "
+        "may be stale without breaking a promise",
+        lambda cell: cell.stale_words,
     ),
     _counted(
         "duplicated", "Duplicated", lambda cell: cell.count("duplicated"), "writes that are there twice"
+    ),
+    _counted(
+        "own-errors",
+        "Errors of its own",
+        lambda cell: sum(cell.own_errors.values()) if cell.measured else None,
+        "errors that the system counted itself, such as `database is locked`, and crashes",
+        lambda cell: cell.own_errors_words,
     ),
     *(_available(kind, side) for kind in ("write", "read") for side in ("majority", "minority")),
     _lasting(

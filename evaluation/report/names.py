@@ -65,6 +65,10 @@ METRICS: dict[str, str] = {
         "read began. How old: the read's begin minus the earliest acknowledgement of any newer "
         "version."
     ),
+    "lost updates": (
+        "acknowledged items of a list with one writer that a list read later lacks. On systems without read "
+        "levels this counts items that are merely not there yet as well; `lost` counts what is gone for good."
+    ),
     "duplicated": ("records of which one acknowledged or unknown write left more than one copy."),
     "availability": (
         "of all 100 ms windows from when the fault bites until its end, the fraction in which at least "

@@ -86,6 +86,7 @@ class Overview:
     duplicated: int | None
     violated: Sequence[str]
     """Properties violated under any fault, promised ones first."""
+    own_errors: str
 
 
 def overview_of(matrix: Matrix, system: str) -> Overview:
@@ -100,16 +101,20 @@ def overview_of(matrix: Matrix, system: str) -> Overview:
         known = [count for count in counts if count is not None]
         return sum(known) if known else None
 
+    errors: Counter[str] = Counter()
+    for cell in cells:
+        errors.update(cell.own_errors)
     return Overview(
         system,
         SYSTEMS.get(system, ""),
         dict(Counter(cell.standing for cell in matrix.of_system(system))),
-        add([cell.count("lost", "lost-updates") for cell in cells]),
+        add([cell.count("lost") for cell in cells]),
         add([cell.stale for cell in cells]),
         add([cell.count("duplicated") for cell in cells]),
         sorted(
             standings, key=lambda name: (standings[name] is not Standing.BROKEN, list(PROPERTIES).index(name))
         ),
+        ", ".join(f"{count:,} {kind}" for kind, count in errors.items()),
     )
 
 

@@ -34,7 +34,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "commands": [run.record.command for run in cell.runs if run.record],
         "errors": {run.seed: run.error for run in cell.runs if run.error},
         "properties": {name: standing.value for name, standing in cell.properties().items()},
-        "lost": cell.count("lost", "lost-updates"),
+        "lost": cell.count("lost"),
         "stale": cell.stale,
         "duplicated": cell.count("duplicated"),
         "text": {metric.id: metric.text(cell) for metric in METRICS},
