@@ -219,7 +219,7 @@ def _monotonic_writes(
                     tally.blame(
                         f"{member} showed {shown(second.value)} of {second.key}, which {writer} wrote after "
                         f"{shown(earlier.value)} to {earlier.key}, and then {shown(value)} of {earlier.key}",
-                        [earlier.id, second.id, witness.id, operation.id],
+                        [earlier.id, second.id, witness.id, operation.id, source.id if source else None],
                     )
             if source is not None and operation.returned_ns is not None:
                 of_member[member].add(source.session)
@@ -250,10 +250,11 @@ def _writes_follow_reads(
                 continue
             tally.checked += 1
             if versions[key].settled(operation.value) < latest:
-                write = versions[("counter", copy.key)].write_of.get(copy.value)
+                copied_by = versions["counter", copy.key].write_of.get(copy.value)
+                sources = [versions[key].write_of.get(value) for value in (copy.value, operation.value)]
                 tally.blame(
                     f"{session} read {shown(copy.value)} of {copy.key} and then only "
                     f"{shown(operation.value)} of {operation.key}, from which it had been copied",
-                    [copy.id, operation.id, write.id if write else None],
+                    [copy.id, operation.id, *(one.id for one in (copied_by, *sources) if one)],
                 )
     return tally.finding()
