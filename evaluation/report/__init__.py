@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 __all__ = ["build"]
 
 
-def build(folder: Path, out: Path, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Write `out` (HTML) and, beside it, the same with suffix `.json`.
+def build(folder: Path, out: Path, progress: Callable[[str], None] = lambda _: None) -> Path:
+    """Write the page to `out` and its numbers beside it with suffix `.json`; returns the page.
+
+    `out` ends in .html, or is a folder for `index.html`.
 
     Raises:
         FileNotFoundError: there is no such folder. Nothing was written.
@@ -26,6 +28,9 @@ def build(folder: Path, out: Path, progress: Callable[[str], None] = lambda _: N
 
     evaluation = load(folder)
     page = render(evaluation, progress)
+    if out.suffix != ".html":
+        out = out / "index.html"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
     out.with_suffix(".json").write_bytes(orjson.dumps(summary(evaluation), option=orjson.OPT_INDENT_2))
+    return out

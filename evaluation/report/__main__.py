@@ -9,8 +9,10 @@ from pathlib import Path
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m evaluation.report", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where `chroma-cluster evaluate` saved its runs")
-    parser.add_argument("--out", type=Path, default=None, help="the HTML file (FOLDER/report.html)")
+    parser.add_argument("folder", type=Path, help="where its runs were saved")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="the HTML file, or a folder for it (FOLDER/report)"
+    )
     parser.add_argument(
         "--docs", type=Path, default=None, help="a document whose generated parts are replaced"
     )
@@ -24,10 +26,10 @@ def main() -> int:
             for path in write_documents(options.folder, options.docs):
                 print(path)
         else:
-            out = options.out or options.folder / "report.html"
-            build(options.folder, out, lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr))
+            out = options.out or options.folder / "report"
+            page = build(options.folder, out, lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr))
             print(file=sys.stderr)
-            print(out)
+            print(page)
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -127,6 +127,11 @@ def test_every_run_has_its_command_seed_and_timeline(partial: Path, page: Page) 
     assert "chroma-2 does not answer" in page.text
 
 
+def test_a_folder_gets_an_index(tmp_path: Path) -> None:
+    assert build(tmp_path, tmp_path / "report") == tmp_path / "report" / "index.html"
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"index.html", "index.json"}
+
+
 def test_an_empty_folder_says_so(tmp_path: Path) -> None:
     page = built(tmp_path)
     assert "There is no run in this folder." in page.text
