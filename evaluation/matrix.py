@@ -72,9 +72,12 @@ CONVICTIONS: tuple[Conviction, ...] = (
         ("split-brain", *LOSS),
         "nobody keeps the old primary from writing",
     ),
-    Conviction("postgres-async", ("latency-50",), STALE, "replicas lag, and reads go to them"),
+    Conviction("postgres-async", ("minority-isolated",), STALE, "a replica that is cut off is read from"),
     Conviction(
-        "postgres-quorum", ("latency-50",), STALE, "one replica of two may lag (ANY 1), and reads go to it"
+        "postgres-quorum",
+        ("minority-isolated",),
+        STALE,
+        "a write waits for one replica of two (ANY 1), and the other one, cut off, is read from",
     ),
     Conviction(
         "shared-dir",
@@ -91,7 +94,7 @@ ESSENCE: tuple[tuple[str, str], ...] = (
     ("naive-lww", "minority-isolated"),
     ("postgres-async", "leader-isolated"),
     ("cluster", "kill-leader"),
-    ("postgres-quorum", "latency-50"),
+    ("postgres-quorum", "minority-isolated"),
     ("shared-dir", "kill-follower"),
     ("cluster", "pause-leader"),
     ("postgres-async-unfenced", "leader-isolated"),

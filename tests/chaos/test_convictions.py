@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DEFAULT = (
     ("naive-lww", "minority-isolated"),
     ("postgres-async", "leader-isolated"),
-    ("postgres-quorum", "latency-50"),
+    ("postgres-quorum", "minority-isolated"),
     ("shared-dir", "kill-follower"),
 )
 

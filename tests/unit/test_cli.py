@@ -47,8 +47,43 @@ def test_help_needs_no_heavy_module() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    for verb in ("up", "down", "status", "node", "lb", "demo"):
+    for verb in ("up", "down", "status", "node", "lb", "demo", "evaluate", "judge", "report"):
         assert verb in done.stdout
+
+
+def test_the_evaluation_says_what_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "evaluation"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert run(monkeypatch, "judge", str(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "needs the package psutil" in said
+    assert "make chaos" in said
+    assert "chroma-cluster[evaluation]" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["judge", "{here}"], "There are no saved runs"),
+        (["report", "{here}"], "There are no saved runs"),
+        (["evaluate", "--out", "{here}", "--systems", "nothing"], "No such system: nothing"),
+        (["evaluate", "--out", "{here}", "--faults", "kill-al"], "No such fault: kill-al"),
+        (["evaluate", "--out", "{here}", "--workloads", ","], "No such workload"),
+    ],
+)
+def test_an_evaluation_of_nothing_is_refused(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, *(argument.format(here=tmp_path) for argument in arguments)) == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_up_refuses_another_number_of_nodes(

@@ -61,6 +61,8 @@ PLACES = {
     ),
     "wordllama": ("cluster.embedding",),
     "aiohttp": ("cluster.api.", "cluster.server", "cluster.peers", "cluster.service", "lb."),
+    # A cluster runs without the evaluation's packages.
+    "evaluation": ("cluster.cli",),
     "rich": ("cluster.cli", "cluster.status_view", "cluster.up", "cluster.demo."),
     # No byte from a wire or a disk is unpickled, anywhere.
     "pickle": (),
@@ -69,6 +71,23 @@ PLACES = {
     "dill": (),
     "cloudpickle": (),
 }
+
+#: Decisions of the evaluation; they know each other, the types that all share, and no I/O library.
+EVALUATION = ROOT / "evaluation"
+EVALUATION_PURE = (
+    "matrix",
+    "verdict",
+    "checker",
+    "traffic/answers",
+    "traffic/decision",
+    "traffic/mix",
+    "traffic/vectors",
+    "traffic/workloads/",
+    "checking/",
+)
+EVALUATION_SHARED = {"evaluation.history", "evaluation.run_folder", "evaluation.report.standing"}
+#: For types only, or for bytes in memory.
+EVALUATION_HARMLESS = HARMLESS | {"random", "orjson", "bisect", "statistics", "operator"}
 
 #: Does nothing outside of tests, and is reached from every layer.
 FAILPOINT = "cluster.failpoint"
@@ -201,6 +220,55 @@ def test_handlers_do_not_reach_around_the_service() -> None:
         if is_in(found.module, hidden)
     ]
     assert strangers == []
+
+
+def test_the_evaluation_is_imported_only_when_it_is_called() -> None:
+    early = [
+        f"{name}:{found.line}"
+        for name in sources()
+        for found in imports(name)
+        if found.at_load and top(found.module) == "evaluation"
+    ]
+    assert early == []
+
+
+def _evaluation_modules() -> list[Path]:
+    # How fast the checker is, is measured beside it.
+    paths = [path for path in sorted(EVALUATION.rglob("*.py")) if path.name != "benchmark.py"]
+    return [
+        path
+        for path in paths
+        if any(
+            f"{path.relative_to(EVALUATION).with_suffix('')}".startswith(place)
+            if place.endswith("/")
+            else f"{path.relative_to(EVALUATION).with_suffix('')}" == place
+            for place in EVALUATION_PURE
+        )
+    ]
+
+
+@pytest.mark.parametrize("path", _evaluation_modules(), ids=lambda path: str(path.relative_to(EVALUATION)))
+def test_decisions_of_the_evaluation_do_no_io(path: Path) -> None:
+    pure = {
+        "evaluation." + ".".join(each.relative_to(EVALUATION).with_suffix("").parts)
+        for each in _evaluation_modules()
+    }
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            modules += [
+                full if (full := f"{module}.{alias.name}") in pure else module for alias in node.names
+            ]
+    odd = [
+        module
+        for module in modules
+        if module not in pure | EVALUATION_SHARED and top(module) not in EVALUATION_HARMLESS
+    ]
+    assert odd == []
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert names & (IMPURE_BUILTINS - {"id"}) == set()
 
 
 def test_no_module_is_imported_by_what_it_imports() -> None:
