@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 USER: Final = "postgres"
 DATABASE: Final = "postgres"
+#: The connection is gone or in disorder; what became of its statement is not known. The last one is how
+#: asyncpg ends a statement whose connection failed while it was being cancelled.
+BROKEN: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+#: All that a statement or a connection attempt may end with.
+FAILURES: Final = (*BROKEN, asyncpg.PostgresError)
 _HOST: Final = "127.0.0.1"
 _WARNING: Final = "01000"
 
@@ -77,7 +82,7 @@ async def connect(
     """A new session. Through PgBouncer statements must not be cached (the default).
 
     Raises:
-        OSError, TimeoutError, asyncpg.PostgresError: it cannot be had.
+        FAILURES: it cannot be had.
     """
     host, _, port = host_and_port.rpartition(":")
     raw: asyncpg.Connection | None = None

@@ -35,6 +35,7 @@ from cluster.api.names import (
 from cluster.commands import WriteRecords
 from cluster.errors import OutcomeUnknown, Refusal, Unavailable
 from evaluation.systems.postgres import catalogue, records, writing
+from evaluation.systems.postgres.connection import BROKEN
 from evaluation.systems.postgres.filters import Parameters, Unreadable, condition
 from evaluation.systems.postgres.values import Unstorable
 
@@ -126,7 +127,7 @@ class Api:
                 why = error
                 if writing.undone(error) is not None and error.sqlstate not in writing.REPEATABLE:
                     raise
-            except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+            except BROKEN as error:
                 why = error
             self.readers.avoid(member, time.monotonic())
         raise Unavailable(f"No Postgres server answered the read ({why!r}). Try again.")

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import aiohttp
-import asyncpg
 
 from cluster.errors import Unavailable
+from evaluation.systems.postgres.connection import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -137,7 +137,7 @@ class Discovering:
 
     async def _look(self) -> Primary | None:
         for member in self._order:
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(*FAILURES):
                 async with self._pools[member].use(_CHECK_S) as connection:
                     if not await connection.value("SELECT pg_is_in_recovery()"):
                         return Primary(member, 0)

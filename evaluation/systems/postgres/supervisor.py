@@ -29,11 +29,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
 import orjson
 from aiohttp import web
 
-from evaluation.systems.postgres.connection import Pool
+from evaluation.systems.postgres.connection import FAILURES, Pool
 from evaluation.systems.postgres.election import Candidate, choose, lease_over, parse_lsn
 from evaluation.systems.postgres.profiles import PROFILES
 from evaluation.systems.postgres.servers import Source, slot
@@ -49,14 +48,6 @@ _CHECK_PAUSE_S: Final = 0.15
 _CHECK_TIMEOUT_S: Final = 0.5
 _COMMAND_TIMEOUT_S: Final = 3.0
 _PROMOTE_TIMEOUT_S: Final = 15.0
-_FAILURES: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    # Not one of the above: what a session says that broke in the middle of a message, in a cut or a freeze.
-    asyncpg.InternalClientError,
-)
 
 _LOOK: Final = """
 SELECT pg_is_in_recovery() AS replica,
@@ -169,7 +160,7 @@ class Supervisor:
         return {one.member: one for one in found if one is not None}
 
     async def _look(self, member: str) -> Seen | None:
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*FAILURES):
             async with self._pools[member].use(_CHECK_TIMEOUT_S) as connection:
                 row = await connection.row(_LOOK)
                 if row is not None:
@@ -239,7 +230,7 @@ class Supervisor:
         self._note(f"promoting {chosen}, seen: {sorted((one.member, one.received) for one in candidates)}")
         try:
             await self._promote(chosen)
-        except _FAILURES as error:
+        except FAILURES as error:
             self._note(f"promoting {chosen} failed: {error!r}")
             return
         self._chosen = None
@@ -249,7 +240,7 @@ class Supervisor:
                 await self._point(other.member, chosen)
         try:
             await self._set_names(chosen)
-        except _FAILURES as error:
+        except FAILURES as error:
             self._note(f"{chosen} was promoted, but cannot be set up: {error!r}")
         self._stale.add(old)
         self._healthy_at = time.monotonic()
@@ -285,7 +276,7 @@ class Supervisor:
                 await connection.execute(f"ALTER SYSTEM SET primary_slot_name = '{slot(member)}'")
                 await connection.execute("SELECT pg_reload_conf()")
             self._note(f"{member} follows {primary}")
-        except _FAILURES as error:
+        except FAILURES as error:
             self._note(f"{member} cannot be pointed at {primary}: {error!r}")
 
     def _source(self, member: str, primary: str) -> Source:
@@ -297,7 +288,7 @@ class Supervisor:
         if primary not in seen or seen[primary].replica:
             return
         if seen[primary].names != self._names(primary):
-            with contextlib.suppress(*_FAILURES):
+            with contextlib.suppress(*FAILURES):
                 await self._set_names(primary)
         for one in seen.values():
             if one.member == primary:
@@ -322,7 +313,7 @@ class Supervisor:
                     "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
                 )
             self._note(f"{member} is an old primary: fenced")
-        except _FAILURES as error:
+        except FAILURES as error:
             self._note(f"{member} is an old primary and cannot be fenced: {error!r}")
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
-import asyncpg
 import orjson
 
 from evaluation.processes import Child, free_port, wait_until
@@ -26,7 +25,7 @@ from evaluation.systems.environment import clean
 from evaluation.systems.interface import Entry, Link, Observation, SystemFailure
 from evaluation.systems.postgres import api, catalogue, supervisor
 from evaluation.systems.postgres.bouncer import Bouncer
-from evaluation.systems.postgres.connection import Connection, connect
+from evaluation.systems.postgres.connection import FAILURES, Connection, connect
 from evaluation.systems.postgres.election import parse_lsn
 from evaluation.systems.postgres.profiles import MEMBERS, PROFILES
 from evaluation.systems.postgres.servers import Server, Source, home, programs, slot
@@ -44,14 +43,6 @@ _DEADLINE_S: Final = 90.0
 _FOLLOW_S: Final = 6.0
 """Longer than a silent link's timeout and the next attempt together."""
 _LEASE_S: Final = 1.0
-_FAILURES: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    # Not one of the above: what a session says that broke in the middle of a message, in a cut or a freeze.
-    asyncpg.InternalClientError,
-)
 
 _LOOK: Final = """
 SELECT pg_is_in_recovery() AS replica,
@@ -405,7 +396,7 @@ class Postgres:
             async with asyncio.timeout(1.0):
                 connection = await connect(self._servers[member].address, timeout_s=1.0, vectors=False)
                 return await question(connection)
-        except _FAILURES:
+        except FAILURES:
             return None
         finally:
             if connection is not None:

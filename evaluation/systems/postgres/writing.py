@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import asyncpg
 
 from cluster.errors import ClusterError, OutcomeUnknown, Unavailable
+from evaluation.systems.postgres.connection import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -104,7 +105,7 @@ async def _once(
     loop = asyncio.get_running_loop()
     try:
         connection = await pool.acquire(max(end - loop.time(), 0.01))
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except FAILURES as error:
         raise Unavailable(f"The primary cannot be reached ({error!r}). Nothing was changed.") from None
     task = asyncio.ensure_future(work(connection))
     done, _ = await asyncio.wait({task}, timeout=max(end - loop.time(), 0.01))
@@ -138,6 +139,6 @@ def _judged(error: BaseException) -> Exception:
         return Unavailable("The server is not the primary. Nothing was changed.")
     if sqlstate is not None:
         return Rejected(sqlstate, str(error))
-    if isinstance(error, (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+    if isinstance(error, FAILURES):
         return unknown(f"the connection to the primary failed ({error!r}).")
     return error if isinstance(error, Exception) else RuntimeError(repr(error))
