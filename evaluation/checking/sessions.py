@@ -215,11 +215,12 @@ def _monotonic_writes(
                 tally.checked += 1
                 earlier = written[which][at]
                 if settled < earlier.invoked_ns:
+                    shown_by = known.write_of.get(value)
                     second = versions[_key(witness)].write_of[seen(witness)]
                     tally.blame(
                         f"{member} showed {shown(second.value)} of {second.key}, which {writer} wrote after "
                         f"{shown(earlier.value)} to {earlier.key}, and then {shown(value)} of {earlier.key}",
-                        [earlier.id, second.id, witness.id, operation.id, source.id if source else None],
+                        [earlier.id, second.id, witness.id, operation.id, shown_by.id if shown_by else None],
                     )
             if source is not None and operation.returned_ns is not None:
                 of_member[member].add(source.session)
