@@ -15,7 +15,8 @@ within a round. Links are direct unless `--proxies` is given: then all of them g
                   not measured), memory_mib {participant: PSS} and memory_mib_total (after the loads),
                   processes {participant: count} and processes_total, disk_mib {member: allocated}
                   and disk_mib_total (after the filling), loads[], operations
-    loads[]       load, mode (read level or ack mode; "default" where there are none), clients,
+    loads[]       load, mode (read level or ack mode; "default" where there are none; "sql": past the HTTP
+                  layer, straight to the primary), clients,
                   documents_per_request, per_second (documents for writes, requests for reads; median of
                   rounds), p50_ms, p99_ms (of requests), rounds[] (per_second of each), ratio (to `single` in
                   the same load; null if it was not measured), errors {what: count}, load_average[]
@@ -49,7 +50,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation import load
-from evaluation.costs import drills, figures, texts
+from evaluation.costs import drills, figures, sql, texts
 from evaluation.costs.direct_links import DirectLinks
 from evaluation.costs.figures import LoadFigures, RoundFigures
 from evaluation.costs.loads import CLIENT, NEIGHBOURS, TITLES, Load, fill_bodies, loads, query_body, requests
@@ -121,6 +122,8 @@ def measure(
     save: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> dict[str, Any]:
     """The whole result; `say` is told what is done now, `save` gets the result so far after each system.
+
+    Runs event loops of its own: not to be called from within one.
 
     A system that cannot be started or measured has an `error` in the result and does not stop the others.
     """
@@ -197,7 +200,7 @@ async def _round(
                 await asyncio.to_thread(data.mkdir)
                 await system.start(data, links)
                 one.start_s = time.monotonic() - began
-                await _measure(system, one, corpus, exact, seconds, say)
+                await _measure(system, links, one, corpus, exact, seconds, say)
                 if drill:
                     say(f"{name}: backup and failover")
                     await _drill(system, links, one, folder)
@@ -234,6 +237,7 @@ async def _links(proxies: bool, folder: Path) -> AsyncGenerator[Proxies]:
 
 async def _measure(
     system: System,
+    links: Proxies,
     one: RoundFigures,
     corpus: Texts,
     exact: list[list[str]],
@@ -267,14 +271,20 @@ async def _measure(
         one.recall = figures.recall(found, exact)
         for each, to in zip(planned, fresh, strict=True):
             one.loads.append(await _one_load(each, corpus, url, filled, to, seconds))
-            last = one.loads[-1]
-            say(
-                f"{system.name} {last.load} {last.mode}: {last.per_second:.0f}/s, "
-                f"p50 {last.p50_ms:.1f} ms, p99 {last.p99_ms:.1f} ms {last.errors or ''}"
-            )
+            say(f"{system.name} {_words(one.loads[-1])}")
+        if system.name.startswith("postgres"):
+            address = await sql.primary_address(system, links)
+            for measured in await sql.measure(address, corpus, "filled", seconds, min(WARM_UP_S, seconds)):
+                one.loads.append(measured)
+                say(f"{system.name} {_words(measured)}")
         await system.settle()
         taken = await asyncio.to_thread(footprint, system)
         one.memory_mib, one.processes = taken["memory_mib"], taken["processes"]
+
+
+def _words(one: LoadFigures) -> str:
+    latency = f"p50 {one.p50_ms:.1f} ms, p99 {one.p99_ms:.1f} ms"
+    return f"{one.load} {one.mode}: {one.per_second:.0f}/s, {latency} {one.errors or ''}"
 
 
 async def _drill(system: System, links: Proxies, one: RoundFigures, folder: Path) -> None:

@@ -18,6 +18,7 @@ from chromadb import PersistentClient
 from chromadb.config import Settings
 
 from evaluation import load
+from evaluation.costs.sql import primary_address
 from evaluation.processes import wait_until
 from evaluation.systems.interface import SystemFailure
 from evaluation.systems.postgres.servers import programs
@@ -145,7 +146,8 @@ async def backup(
     async with _running(writer):
         before, began = list(writer.acknowledged), time.monotonic()
         if system.name.startswith("postgres"):
-            of, commands = await _base_backup(system, links, folder), ["pg_basebackup"]
+            of, commands = "the primary", ["pg_basebackup", "pg_verifybackup"]
+            await _base_backup(system, links, folder)
             ids: list[str] | None = None
         else:
             of = await _copy_of_stopped(system, folder)
@@ -205,18 +207,13 @@ async def _copy_of_stopped(system: System, to: Path) -> str:
     return member
 
 
-async def _base_backup(system: System, links: Proxies, to: Path) -> str:
+async def _base_backup(system: System, links: Proxies, to: Path) -> None:
     """pg_basebackup of the primary, verified with its own manifest."""
-    primary = await system.leader()
-    if primary is None:
-        raise SystemFailure("no primary to be backed up")
-    other = next(member for member in system.members if member != primary)
-    host, port = links.listen(f"repl.{other}.{primary}").split(":")
+    host, port = (await primary_address(system, links)).split(":")
     tools = await asyncio.to_thread(programs, to.parent)
     flags = ["-D", str(to), "-h", host, "-p", port, "-U", "postgres", "-c", "fast", "--no-sync"]
     await _call(str(tools / "pg_basebackup"), *flags)
     await _call(str(tools / "pg_verifybackup"), str(to))
-    return primary
 
 
 async def _call(*command: str) -> None:
