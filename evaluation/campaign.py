@@ -66,7 +66,7 @@ async def conduct(outline: Outline, out: Path, watcher: Watcher) -> dict[Cell, C
         essence_only=outline.essence_only,
     )
     await asyncio.to_thread(_save_outline, outline, cells, out)
-    concluded = {cell: found for cell in cells if (found := finished(out / cell.path)) is not None}
+    concluded = {cell: found for cell in cells if (found := finished(out / cell.path, outline.workloads))}
     watcher.planned(cells, len(concluded))
     began = time.monotonic()
     end = None if outline.minutes is None else began + outline.minutes * 60
@@ -116,14 +116,16 @@ def judge(folder: Path) -> Judgement | None:
     return judgement
 
 
-def finished(folder: Path) -> Conclusion | None:
-    """What a saved and judged run means; None if it is not there, not finished, or ended in an error."""
+def finished(folder: Path, workloads: Sequence[str]) -> Conclusion | None:
+    """What a saved and judged run with these workloads means; None if there is none, or it was in error."""
     try:
         record = RunRecord.load(folder)
         judgement = Judgement.from_json(orjson.loads((folder / "verdict.json").read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if record.error else matrix.conclude(record, judgement)
+    if record.error or record.workloads != list(workloads):
+        return None
+    return matrix.conclude(record, judgement)
 
 
 def saved(out: Path) -> Iterator[tuple[Cell, Path]]:
