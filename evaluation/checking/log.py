@@ -136,11 +136,15 @@ class Resolution:
 def resolve(evidence: LogEvidence, operations: Sequence[Operation]) -> Resolution:
     """What the log says of writes whose outcome the client did not learn.
 
-    One that no member has in its log never took effect, if no part of the log was compacted away. One that is
-    in the log took effect before any acknowledged write behind it was answered.
+    One that no member has in its log never took effect, as long as the log has its beginning and every
+    acknowledged write. One that is in the log took effect before any acknowledged write behind it was answered.
     """
     index_of = evidence.index_of()
-    complete = 0 < evidence.first() <= 1
+    complete = 0 < evidence.first() <= 1 and all(
+        op.request_id in index_of
+        for op in operations
+        if op.is_write and op.outcome is Outcome.OK and op.request_id is not None
+    )
     behind = sorted(
         (index_of[op.request_id], op.returned_ns)
         for op in operations

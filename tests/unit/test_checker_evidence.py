@@ -201,6 +201,7 @@ LATE = "A upsert x a 0-? id=r1\nB upsert x b 2-3 id=r2\nC get x b 4-5\nC get x a
         ("the log does not have it", log_of((1, 1, "r2"), (2, 1, "r3")), VIOLATION, (1, 0, 0)),
         ("nothing behind it", log_of((1, 1, "r2"), (2, 1, "r3"), (3, 1, "r1")), OK, (0, 0, 1)),
         ("compacted", log_of((3, 1, "r3")), OK, (0, 0, 1)),
+        ("an acknowledged write is missing", log_of((1, 1, "r2"), (2, 1, "")), OK, (0, 0, 1)),
     ],
 )
 def test_unknown_writes_are_resolved_from_the_log(
