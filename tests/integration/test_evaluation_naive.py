@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+import chromadb
 import pytest
 
 from evaluation.systems.naive.system import Naive
@@ -168,5 +169,67 @@ def test_the_manual_queue_leaves_both_sides_as_they_are_until_somebody_decides(t
             await system.settle()
             assert await docs.texts("x") == ["left"] * 3
             assert await system.queue() == {}
+
+    asyncio.run(run())
+
+
+@pytest.mark.soak
+def test_copying_whole_stores_loses_what_the_others_took(tmp_path: Path) -> None:
+    async def run() -> None:
+        system = Naive("lww", scope="store", sync_s=NEVER_S)
+        async with started(system, tmp_path) as run:
+            docs = await run.collection("lb", "docs")
+            await system.settle()
+            for number, member in enumerate(system.members):
+                assert await docs.upsert(member, f"d{number}", member) == 200
+            await system.settle()
+            assert await docs.texts("d2") == ["chroma-3"] * 3, "the most up-to-date one had this"
+            assert await docs.texts("d0") == await docs.texts("d1") == [None] * 3, "and not these"
+
+    asyncio.run(run())
+
+
+@pytest.mark.soak
+def test_tombstones_make_deletes_last(tmp_path: Path) -> None:
+    async def run() -> None:
+        system = Naive("lww", tombstones=True, sync_s=NEVER_S)
+        async with started(system, tmp_path) as run:
+            docs = await with_document(run)
+            assert await docs.delete("chroma-2", "x") == 200
+            await system.settle()
+            assert await docs.texts("x") == [None] * 3
+            assert await docs.upsert("chroma-3", "x", "again") == 200
+            await system.settle()
+            assert await docs.texts("x") == ["again"] * 3
+
+    asyncio.run(run())
+
+
+@pytest.mark.soak
+def test_chromas_own_client_works_through_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        system = Naive("crdt", sync_s=NEVER_S)
+        async with started(system, tmp_path) as run:
+            await asyncio.to_thread(use, run.system.entries[1].url)
+
+    def use(url: str) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        client = chromadb.HttpClient(host=host, port=int(port))
+        collection = client.create_collection("docs", embedding_function=None, metadata={"k": 1})
+        collection.add(
+            ids=["a", "b"],
+            embeddings=[[1.0, 0.0], [0.0, 1.0]],
+            documents=["A", "B"],
+            metadatas=[{"x": 1}, {"x": 2}],
+        )
+        assert collection.query(query_embeddings=[[1.0, 0.1]], n_results=1)["ids"] == [["a"]]
+        assert collection.get(where={"x": 2})["metadatas"] == [{"x": 2}]
+        collection.update(ids=["a"], metadatas=[{"y": True}])
+        assert collection.get(ids=["a"])["metadatas"] == [{"x": 1, "y": True}]
+        collection.delete(where={"x": 2})
+        assert collection.count() == 1
+        assert [each.name for each in client.list_collections()] == ["docs"]
+        client.delete_collection("docs")
+        assert client.list_collections() == []
 
     asyncio.run(run())

@@ -28,6 +28,7 @@ def test_workers_miss_neighbours_lock_each_other_out_and_lose_their_directory(tm
             docs = await run.collection("lb", "docs")
             await what_one_writes_others_read_but_do_not_find(run, docs)
             await settings_changed_at_once_are_refused_as_locked(system)
+            await what_was_acknowledged_is_in_no_index_for_good(run)
             await a_killed_worker_is_started_again(system)
             await without_its_directory_it_reads_ghosts_and_writes_nothing(system, docs)
 
@@ -48,7 +49,7 @@ async def what_one_writes_others_read_but_do_not_find(run: Started, docs: Docume
     assert await docs.text("worker-2", "later-4") == "2", "SQLite is common to all"
     _, raw = await docs.ask("worker-2", "query", neighbours)
     assert raw["ids"] == [["first"]], "acknowledged before, there, and not found"
-    assert await system.unfound("docs", [1.0, 2.0, 3.0]) == {"worker-1": 0, "worker-2": 5, "worker-3": 0}
+    assert await system.unfound("docs") == {"worker-1": 0, "worker-2": 5, "worker-3": 0}
 
 
 async def settings_changed_at_once_are_refused_as_locked(system: SharedDir) -> None:
@@ -58,6 +59,29 @@ async def settings_changed_at_once_are_refused_as_locked(system: SharedDir) -> N
         assert time.monotonic() < end, f"no lock error in 60 s: {errors}"
         errors = await system.contend(2.0)
     assert "database is locked" in system.samples()["locked"]
+
+
+async def what_was_acknowledged_is_in_no_index_for_good(run: Started) -> None:
+    system = run.system
+    assert isinstance(system, SharedDir)
+    hnsw = {"sync_threshold": 50, "batch_size": 50}
+    docs = await run.collection("lb", "saved-often", configuration={"hnsw": hnsw})
+
+    async def write(member: str, writer: int, part: int) -> None:
+        ids = [f"{member}-{writer}-{part}-{number}" for number in range(5)]
+        vectors = [[float(part), float(writer), float(number)] for number in range(5)]
+        assert (await docs.ask(member, "upsert", {"ids": ids, "embeddings": vectors}))[0] == 200
+
+    rounds, unfound = 0, {"": 0}
+    while not all(unfound.values()):
+        assert rounds < 5, "every document is found on every worker after five restarts"
+        for part in range(12 * rounds, 12 * rounds + 12):
+            await asyncio.gather(
+                *(write(member, writer, part) for member in system.members for writer in range(4))
+            )
+        rounds += 1
+        await system.redeploy()
+        unfound = await system.unfound("saved-often")
 
 
 async def a_killed_worker_is_started_again(system: SharedDir) -> None:

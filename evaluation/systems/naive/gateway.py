@@ -24,6 +24,7 @@ from evaluation.systems.naive.clock import MemberClock
 from evaluation.systems.naive.records import change_of
 from evaluation.systems.naive.store import (
     DATABASE,
+    STATE,
     Failed,
     Local,
     Store,
@@ -34,7 +35,7 @@ from evaluation.systems.naive.strategies import strategy
 from evaluation.systems.naive.tombs import Tombs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 _COLLECTION: Final = re.compile(re.escape(DATABASE) + r"/collections/(?P<id>[^/]+)(?:/(?P<verb>[a-z_]+))?$")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -161,7 +162,7 @@ class Gateway:
     async def _write(self, local: Local, verb: str, payload: dict[str, Any]) -> None:
         ids: list[str] = payload["ids"]
         async with self._lock:
-            before = await self._store.load(local, ids)
+            before = await self._loaded(local, ids)
             after: dict[str, Any] = {}
             for position, id in enumerate(ids):
                 state = after.get(id, before.get(id))
@@ -181,7 +182,7 @@ class Gateway:
                 if not chosen["ids"]:
                     return {"deleted": 0}
             ids: list[str] = payload.get("ids") or []
-            states = await self._store.load(local, ids)
+            states = await self._loaded(local, ids)
             buried: dict[str, Any] = {}
             for id in ids:
                 after = self._strategy.delete(states.get(id), self._clock.stamp())
@@ -190,6 +191,15 @@ class Gateway:
             # First the memory of it: killed in between, the next round finishes the delete.
             self._tombs.bury(local.name, buried)
             return await self._store.call("POST", f"{path}/delete", payload)
+
+    async def _loaded(self, local: Local, ids: Sequence[str]) -> dict[str, Any]:
+        """The first step of a write: if Chroma cannot even be reached for it, surely nothing was changed."""
+        try:
+            return await self._store.load(local, ids)
+        except aiohttp.ClientConnectorError as error:
+            text = f"The server behind {self._options.member} is not there; nothing was changed."
+            body = orjson.dumps({"error": "UnavailableError", "message": text})
+            raise Failed(503, body) from error
 
     async def _create(self, body: bytes) -> web.Response:
         async with self._lock:
@@ -200,7 +210,7 @@ class Gateway:
             ):
                 self._tombs.note(raw["name"], "created", self._clock.stamp().to_json())
             self._store.forget(raw["name"])
-        return _answer({**raw, "id": logical_id(raw["name"])})
+        return _answer(_known_to_clients(raw))
 
     async def _drop(self, name: str, request: web.Request, body: bytes) -> web.Response:
         async with self._lock:
@@ -323,9 +333,14 @@ def _collections(response: web.Response) -> web.Response:
         return response
     raw = _parsed(response)
     if isinstance(raw, list):
-        many = cast("list[dict[str, Any]]", raw)
-        return _answer([{**one, "id": logical_id(one["name"])} for one in many])
-    return _answer({**raw, "id": logical_id(raw["name"])})
+        return _answer([_known_to_clients(one) for one in cast("list[dict[str, Any]]", raw)])
+    return _answer(_known_to_clients(raw))
+
+
+def _known_to_clients(raw: dict[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = raw.get("schema") or {}
+    schema.get("keys", {}).pop(STATE, None)
+    return {**raw, "id": logical_id(raw["name"])}
 
 
 def _documents(response: web.Response) -> web.Response:

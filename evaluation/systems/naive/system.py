@@ -194,6 +194,10 @@ class Naive:
             "conflicts": len(kept),
         }
 
+    async def examine(self) -> dict[str, Any]:
+        """What the traffic cannot see, after it: the same for every system that has something to show."""
+        return dict(await self.counters())
+
     async def siblings(self, collection: str) -> dict[str, int]:
         """Document -> versions kept at the first member, where there is more than one."""
         return (await self._conflicts(self.members[0])).get(collection, {})
