@@ -137,7 +137,8 @@ def resolve(evidence: LogEvidence, operations: Sequence[Operation]) -> Resolutio
     """What the log says of writes whose outcome the client did not learn.
 
     One that no member has in its log never took effect, as long as the log has its beginning and every
-    acknowledged write. One that is in the log took effect before any acknowledged write behind it was answered.
+    acknowledged write. One that is in the log took effect before any acknowledged write behind it was
+    answered.
     """
     index_of = evidence.index_of()
     complete = 0 < evidence.first() <= 1 and all(
