@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 #: Removing a toxic may take long: the server waits 5 s for each connection that holds bytes for nobody.
 DEADLINE_S: Final = 60.0
 _HOST: Final = "127.0.0.1"
-_DRAIN_S: Final = 0.2
+#: Chunks that a connection may hold before a toxic without a buffer, and the pause after letting go of one.
+_HELD: Final = 3
+_PAUSE_S: Final = 0.1
 
 
 class _Turns:
@@ -131,6 +133,7 @@ class ToxiproxyServer:
         self._port = 0
         self._session: aiohttp.ClientSession | None = None
         self._listen: dict[str, str] = {}
+        self._removals: dict[str, asyncio.Lock] = {}
 
     async def start(self, binary: Path | None, log: Path) -> None:
         """Start the server; `binary` None: the one of `find_server`."""
@@ -221,11 +224,14 @@ class ToxiproxyServer:
 
     async def remove(self, name: str, toxic: str) -> None:
         proxy = self._proxy(name)
-        if (found := (await self.toxics(name)).get(toxic)) is not None and found.kind == "latency":
-            await self._open(name, toxic)
-        await self._change(f"remove {toxic} from {name}", lambda _: proxy.destroy_toxic(toxic))
-        if toxic in await self.toxics(name):
-            raise SystemFailure(f"proxy {name} still has the toxic {toxic}\n{self._tail()}")
+        # One at a time for each proxy: a connection that ends must find the server's lock free in between.
+        async with self._removals.setdefault(name, asyncio.Lock()):
+            found = (await self.toxics(name)).get(toxic)
+            if found is not None and found.kind == "bandwidth" and found.attributes.get("rate") == 0:
+                await self._let_go(name, toxic)
+            await self._change(f"remove {toxic} from {name}", lambda _: proxy.destroy_toxic(toxic))
+            if toxic in await self.toxics(name):
+                raise SystemFailure(f"proxy {name} still has the toxic {toxic}\n{self._tail()}")
 
     async def replace(self, name: str, toxic: Toxic) -> None:
         """Change the toxic of this name. Between the old and the new one traffic flows for a moment."""
@@ -287,21 +293,25 @@ class ToxiproxyServer:
             raise SystemFailure(f"Toxiproxy refused to {what}: {text.strip()}\n{self._tail()}") from error
         return ""
 
-    async def _open(self, name: str, toxic: str) -> None:
-        """Let what a latency holds flow before it is removed.
+    async def _let_go(self, name: str, toxic: str) -> None:
+        """Let what a jam holds flow, chunk by chunk, before it is removed.
 
-        While it removes a toxic the server holds the proxy's lock and waits 5 s for each chunk whose receiver
-        is gone; it notices that and forgets the connection only when it gets the lock.
+        An update that changes nothing makes every connection let go of one chunk. Between two of them those
+        whose receiver is gone end and leave. Removed at once, the server would wait 5 s for each chunk that
+        nobody takes, with the proxy locked; or for ever, if a connection ends meanwhile and waits for that
+        lock. A rate other than 0 would end the server: it cuts a held chunk beyond its end (2.12.0).
         """
         assert self._session is not None
         path = f"/proxies/{name}/toxics/{toxic}"
-        body = {"attributes": {"latency": 0, "jitter": 0}}
-        try:
-            async with self._session.post(path, json=body) as response:
-                await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise SystemFailure(f"Toxiproxy does not answer POST {path}: {error!r}") from error
-        await asyncio.sleep(_DRAIN_S)
+        for _ in range(_HELD):
+            try:
+                async with self._session.post(path, json={"attributes": {"rate": 0}}) as response:
+                    await response.read()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise SystemFailure(
+                    f"Toxiproxy does not answer POST {path}: {error!r}\n{self._tail()}"
+                ) from error
+            await asyncio.sleep(_PAUSE_S)
 
     async def _get(self, path: str, *, missing: bool = False) -> dict[str, Any] | None:
         assert self._session is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 import time
@@ -116,7 +117,7 @@ class Step:
             pause = processes.Pause("pause-leader", "", "leader")
             paused = await pause.apply(context)
             with contextlib.suppress(TimeoutError):
-                await wait_until("another leader", lambda: self._other(context, leader), _SOON_S)
+                await wait_until("another leader", functools.partial(self._other, context, leader), _SOON_S)
             await pause.heal(context, paused)
         return await targets.leader(context.system) == victim
 

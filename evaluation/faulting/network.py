@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 _number = itertools.count(1)
 
 
-_FOR_EVER_MS: Final = 24 * 3600 * 1000
-
-
 class Kind(StrEnum):
     """How a cut looks to those who are cut off."""
 
@@ -128,17 +125,14 @@ class Partition:
                 struck.undo.append(_enable(context, proxy))
                 await context.proxies.enable(proxy, False)
             return
-        # Held by a latency that outlasts any run. Not by a bandwidth of 0, which is the same to look at, but
-        # kills the server (2.12.0 cuts a slice beyond its end) if it is changed while it holds something.
-        kind, attributes = (
-            ("latency", {"latency": _FOR_EVER_MS})
-            if self.kind is Kind.JAMMED
-            else ("timeout", {"timeout": 0})
-        )
+        kind, attribute = ("bandwidth", "rate") if self.kind is Kind.JAMMED else ("timeout", "timeout")
         await add(
             context,
             struck,
-            [(each.proxy, Toxic(f"cut-{next(_number)}", kind, each.stream, attributes)) for each in streams],
+            [
+                (each.proxy, Toxic(f"cut-{next(_number)}", kind, each.stream, {attribute: 0}))
+                for each in streams
+            ],
         )
 
     async def _prove(self, context: Context, cut: Sequence[Link], whole: Sequence[Link]) -> None:

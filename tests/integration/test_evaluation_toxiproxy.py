@@ -153,6 +153,28 @@ def test_jam_holds_bytes_and_delivers_them_when_it_is_gone(tmp_path: Path, strea
     run(tmp_path, body)
 
 
+def test_jams_end_also_for_connections_that_nobody_waits_for_any_more(tmp_path: Path) -> None:
+    """Removing one must neither hang (receiver gone) nor end the server (large chunks held)."""
+
+    async def body(proxies: ToxiproxyServer, echo: Echo) -> None:
+        for round_ in range(5):
+            jams = [Toxic(f"jam-{way}", "bandwidth", way, {"rate": 0}) for way in ("upstream", "downstream")]
+            async with dialled(proxies) as wire:
+                wire.send(b"x")
+                assert await wire.receive(1) == b"x"
+                for jam in jams:
+                    await proxies.add("echo", jam)
+                for _ in range(10):
+                    async with dialled(proxies) as left:
+                        left.send(b"left" * 20_000)
+                wire.send(b"held" * 20_000)
+                await asyncio.gather(*(proxies.remove("echo", jam.name) for jam in jams))
+                assert await wire.receive(80_000) == b"held" * 20_000, round_
+            assert echo.got
+
+    run(tmp_path, body)
+
+
 def test_latency_and_its_change(tmp_path: Path) -> None:
     async def body(proxies: ToxiproxyServer, _: Echo) -> None:
         async def round_trip_s(wire: Wire) -> float:
