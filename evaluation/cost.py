@@ -13,7 +13,7 @@ within a round. Links are direct unless `--proxies` is given: then all of them g
     systems[]     system, rounds (that were measured), error ("" if none), start_s, fill_per_second
                   (documents, 500 a request), recall_at_10 (of held-out texts, against exact search; null:
                   not measured), memory_mib {participant: PSS} and memory_mib_total (after the loads),
-                  processes {participant: count} and processes_total, disk_mib {member: allocated}
+                  processes {participant: count} and processes_total, threads, disk_mib {member: allocated}
                   and disk_mib_total (after the filling), loads[], operations
     loads[]       load, mode (read level or ack mode; "default" where there are none; "sql": past the HTTP
                   layer, straight to the primary), clients,
@@ -280,6 +280,7 @@ async def _measure(
         await system.settle()
         taken = await asyncio.to_thread(footprint, system)
         one.memory_mib, one.processes = taken["memory_mib"], taken["processes"]
+        one.threads = taken["threads"]
 
 
 def _words(one: LoadFigures) -> str:

@@ -18,12 +18,14 @@ def footprint(system: System) -> dict[str, Any]:
     memory: dict[str, float] = {}
     processes: dict[str, int] = {}
     counted: set[int] = set()
+    threads = 0
     for participant in participants(system):
         pids = set(system.pids(participant)) - counted
         counted |= pids
         if pids:
             processes[participant] = len(pids)
             memory[participant] = round(sum(_memory_mib(pid) for pid in pids), 1)
+            threads += sum(_threads(pid) for pid in pids)
     sizes: dict[str, int] = {}
     seen: set[Path] = set()
     for member in system.members:
@@ -31,7 +33,7 @@ def footprint(system: System) -> dict[str, Any]:
         if folder not in seen:  # the workers of `shared-dir` have one folder together
             seen.add(folder)
             sizes[member] = disk_bytes(folder)
-    return {"memory_mib": memory, "processes": processes, "disk_bytes": sizes}
+    return {"memory_mib": memory, "processes": processes, "threads": threads, "disk_bytes": sizes}
 
 
 def participants(system: System) -> list[str]:
@@ -65,3 +67,10 @@ def _memory_mib(pid: int) -> float:
         return psutil.Process(pid).memory_full_info().pss / 2**20
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return 0.0
+
+
+def _threads(pid: int) -> int:
+    try:
+        return psutil.Process(pid).num_threads()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0

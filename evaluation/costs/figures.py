@@ -38,6 +38,7 @@ class RoundFigures:
     recall: float | None = None
     memory_mib: dict[str, float] = field(default_factory=dict[str, float])
     processes: dict[str, int] = field(default_factory=dict[str, int])
+    threads: int = 0
     disk_mib: dict[str, float] = field(default_factory=dict[str, float])
     loads: list[LoadFigures] = field(default_factory=list[LoadFigures])
     drills: dict[str, dict[str, Any] | None] = field(default_factory=dict[str, "dict[str, Any] | None"])
@@ -70,6 +71,7 @@ def _system(name: str, mine: list[RoundFigures], reference: list[RoundFigures]) 
     row["memory_mib_total"] = round(sum(last.memory_mib.values()), 1)
     row["processes"] = last.processes
     row["processes_total"] = sum(last.processes.values())
+    row["threads"] = last.threads
     row["disk_mib"] = last.disk_mib
     row["disk_mib_total"] = round(sum(last.disk_mib.values()), 1)
     row["loads"] = [
