@@ -204,7 +204,9 @@ class SharedDir:
             while time.monotonic() < end:
                 turn += clients
                 body = {"new_configuration": {"hnsw": {"ef_search": 50 + turn % 100}}}
-                await self._ask(member, "PUT", f"/collections/{raw['id']}", body)
+                # A worker that hangs or dies meanwhile is a finding of others.
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    await self._ask(member, "PUT", f"/collections/{raw['id']}", body)
 
         await asyncio.gather(
             *(change(member, number) for member in self.members for number in range(clients))
@@ -233,12 +235,14 @@ class SharedDir:
         return missing
 
     async def redeploy(self) -> None:
-        """Restart all workers one after the other, as a new version of the application does."""
-        for member, worker in self._workers.items():
-            if worker.child is not None:
-                child, worker.child = worker.child, None
-                await asyncio.to_thread(child.stop)
+        """Stop all workers in an orderly way and start them again, as for a new version of the program."""
+        children = [worker.child for worker in self._workers.values() if worker.child is not None]
+        for worker in self._workers.values():
+            worker.child = None  # not a crash for the arbiter
+        await asyncio.gather(*(asyncio.to_thread(child.stop) for child in children))
+        for member in self.members:
             self._run_worker(member)
+        for member in self.members:
             await self._up(member)
 
     async def examine(self) -> dict[str, Any]:

@@ -28,9 +28,17 @@ def test_workers_miss_neighbours_lock_each_other_out_and_lose_their_directory(tm
             docs = await run.collection("lb", "docs")
             await what_one_writes_others_read_but_do_not_find(run, docs)
             await settings_changed_at_once_are_refused_as_locked(system)
-            await what_was_acknowledged_is_in_no_index_for_good(run)
             await a_killed_worker_is_started_again(system)
             await without_its_directory_it_reads_ghosts_and_writes_nothing(system, docs)
+
+    asyncio.run(run())
+
+
+@pytest.mark.soak
+def test_what_was_acknowledged_is_in_no_index_for_good(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with started(SharedDir(), tmp_path) as run:
+            await what_was_acknowledged_is_in_no_index_for_good(run)
 
     asyncio.run(run())
 
