@@ -7,6 +7,7 @@ something undecided. They are hooked into `chroma-cluster` by `cluster.cli`, whi
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def evaluate(
         minutes=minutes,
         essence_only=quick,
     )
-    console = Console(highlight=False)
+    console = _console()
     watcher = _Watcher(console)
     began = time.monotonic()
     with watcher.live:
@@ -90,7 +91,7 @@ def evaluate(
 
 def judge(folder: Path) -> int:
     """Judge all saved runs again. Raises `Wrong`."""
-    console = Console(highlight=False)
+    console = _console()
     conclusions: dict[Cell, Conclusion] = {}
     for cell, run in campaign.saved(folder):
         judgement = campaign.judge(run)
@@ -110,11 +111,16 @@ def report(folder: Path, out: Path) -> int:
     if not any(campaign.saved(folder)):
         raise Wrong(f"There are no saved runs in {folder} (looked for SYSTEM/FAULT/SEED/run.json below it).")
     build(folder, out)
-    Console(highlight=False).print(f"The report is in {out}.", markup=False)
+    _console().print(f"The report is in {out}.", markup=False)
     return 0
 
 
 # ---------------------------------------------------------------------- words
+
+
+def _console() -> Console:
+    # Into a pipe or a file: wide enough for the table, whatever the terminal.
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def chosen(what: str, asked: str | None, known: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:

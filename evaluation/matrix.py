@@ -159,7 +159,9 @@ class Conclusion:
 def conclude(record: RunRecord, judgement: Judgement | None) -> Conclusion:
     """From what was measured and judged. An error outweighs findings: they may stem from the set-up."""
     if record.error:
-        return Conclusion(Result.ERROR, (record.error.strip().splitlines()[0],))
+        lines = record.error.strip().splitlines()
+        # Of a traceback the last line says what it was.
+        return Conclusion(Result.ERROR, (lines[0], lines[-1]) if "Traceback" in lines[0] else (lines[0],))
     if judgement is None:
         return Conclusion(Result.UNKNOWN, ("not judged",))
     violated = {
