@@ -9,7 +9,7 @@ the deletes, the document is resurrected; if without the others, they are lost; 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from evaluation.checking.findings import Tally, ms, shown
@@ -36,11 +36,27 @@ def final_reads(operations: Sequence[Operation]) -> list[Operation]:
     ]
 
 
+@dataclass(slots=True)
+class Purse:
+    """The steps that are left for all keys together."""
+
+    budget: Budget
+    spent: int = 0
+
+    def check(self, calls: Sequence[Call]) -> Verdict:
+        most = min(self.budget.rounds[-1], self.budget.total_steps - self.spent)
+        if most <= 0:
+            return Verdict.UNKNOWN
+        result = check(calls, REGISTER, most, self.budget.states)
+        self.spent += result.steps
+        return result.verdict
+
+
 class Ending:
     """One key's writes and its last read; a collection's name counts as a document that is there or not."""
 
-    def __init__(self, operations: Sequence[Operation], budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, operations: Sequence[Operation], purse: Purse) -> None:
+        self._purse = purse
         self._writes = calls_of(operation for operation in operations if operation.is_write)
         if operations and operations[0].workload == "catalogue":
             self._writes = [_as_document(call) for call in self._writes if not _read_only(call)]
@@ -49,7 +65,7 @@ class Ending:
         """ok if some order of the writes, perhaps `without` some, ends in this state."""
         writes = [call for call in self._writes if call.id not in without]
         last = Call(read.id, Action.GET, value, read.invoked_ns, read.returned_ns or NEVER)
-        return check([*writes, last], REGISTER, self._budget.rounds[-1], self._budget.states).verdict
+        return self._purse.check([*writes, last])
 
     def blame(self, read: Operation, value: Any) -> tuple[bool, bool]:
         """Of a state that is not explained: are acknowledged writes lost; is the document resurrected?"""
@@ -95,6 +111,7 @@ def check_documents(
     Only what is wrong at every entry is lost or resurrected; what is wrong at some is divergence.
     """
     gone: list[int] = []
+    purse = Purse(budget)
     for (workload, key), operations in keys.items():
         if workload not in REGISTERS and workload != "catalogue":
             continue
@@ -103,7 +120,7 @@ def check_documents(
             continue
         lost.checked += 1
         resurrected.checked += 1
-        ending = Ending(operations, budget)
+        ending = Ending(operations, purse)
         verdicts: dict[Any, Verdict] = {}
         last_of: dict[Any, Operation] = {}
         for read in reads:

@@ -351,6 +351,11 @@ def test_an_exhausted_budget_is_unknown_and_not_ok() -> None:
     assert finding.count == 0
     assert "budget" in finding.detail
     assert judgement.measures["keys"]["linearizable"] == {"unknown": 1}
+    # Nor are the last reads of it, as long as nothing is proven.
+    last = [replace(op, phase=Phase.FINAL, value="v5") if op.id >= 60 else op for op in operations]
+    ending = judge(synthetic_record(last), last, budget=Budget((10,)))
+    assert ending.of("lost").verdict is Verdict.UNKNOWN
+    assert ending.of("resurrected").verdict is Verdict.UNKNOWN
 
 
 def test_open_writes_that_nobody_read_cost_nothing() -> None:
