@@ -30,23 +30,18 @@ def cost_tables(raw: dict[str, Any]) -> list[Table]:
     if not systems:
         return []
     found = [_speed(raw, systems), _weight(raw, systems)]
-    for name, title in (("failover", "To fail over"), ("backup", "To back up")):
-        rows = [_operation(one["system"], operation(one, name)) for one in systems]
-        if any(rows):
-            found.append(
-                Table(
-                    title,
-                    (
-                        "system",
-                        "commands a person types",
-                        "clients notice",
-                        "lost",
-                        "also needed",
-                        "how found out",
-                    ),
-                    [row for row in rows if row],
-                )
-            )
+    for title, columns, numeric, row in (
+        (
+            "To fail over: the leader killed once, while one client writes",
+            _FAILOVER,
+            _FAILOVER_NUMBERS,
+            _failover,
+        ),
+        ("To back up: once, while one client writes", _BACKUP, _BACKUP_NUMBERS, _backup),
+    ):
+        rows = [found_row for one in systems if (found_row := row(one))]
+        if rows:
+            found.append(Table(title, columns, rows, "A dash: it was not done once on this system.", numeric))
     return found
 
 
@@ -74,11 +69,13 @@ def _speed(raw: dict[str, Any], systems: Sequence[dict[str, Any]]) -> Table:
                     )
                 )
     setting: dict[str, Any] = raw.get("setting") or {}
+    busy = [str(value) for value in raw.get("load_average") or ()]
     note = (
         f"{whole(setting.get('documents'))} documents of {setting.get('dimension', MISSING)} dimensions, "
-        f"{setting.get('seconds', MISSING)} s a load, {setting.get('rounds', MISSING)} rounds, median; "
-        f"{raw.get('cpus', MISSING)} processors shared by clients and system. Per second: documents of "
-        f"writes, requests of reads. Repeat: {raw.get('command', MISSING)}"
+        f"{setting.get('seconds', MISSING)} s a load, median of {setting.get('rounds', MISSING)} rounds; "
+        f"{raw.get('cpus', MISSING)} processors shared by clients and system, load average "
+        f"{' to '.join(busy) or MISSING}. Per second: documents of writes, requests of reads. "
+        f"Repeat: `{raw.get('command', MISSING)}`"
     )
     return Table(
         "Speed",
@@ -98,7 +95,6 @@ def _weight(raw: dict[str, Any], systems: Sequence[dict[str, Any]]) -> Table:
             MISSING if one.get("recall_at_10") is None else f"{one['recall_at_10']:.3f}",
             _mib(one.get("memory_mib_total")),
             whole(one.get("processes_total")),
-            whole(one.get("threads")),
             _mib(one.get("disk_mib_total")),
             shorten(str(one.get("error") or "none"), 90),
         )
@@ -113,14 +109,13 @@ def _weight(raw: dict[str, Any], systems: Sequence[dict[str, Any]]) -> Table:
             "recall@10",
             "memory",
             "processes",
-            "threads",
             "disk",
             "error",
         ),
         rows,
         "Filled: documents a second, 500 a request. Memory: proportional set size of all processes together, "
         "after the loads. Disk: of all members together, after the filling.",
-        frozenset(range(1, 8)),
+        frozenset(range(1, 7)),
     )
 
 
@@ -130,14 +125,52 @@ def operation(system: dict[str, Any], name: str) -> dict[str, Any]:
     return known.get(name) or {}
 
 
-def _operation(system: str, raw: dict[str, Any]) -> Sequence[str] | None:
-    if not raw:
+_FAILOVER = (
+    "system", "typed", "clients notice", "may be lost", "also needed", "pause measured", "lost in it",
+)  # fmt: skip
+_FAILOVER_NUMBERS = frozenset({5, 6})
+_BACKUP = (
+    "system", "typed", "clients notice", "not in the copy", "also needed", "pause measured", "took",
+    "missing in it",
+)  # fmt: skip
+_BACKUP_NUMBERS = frozenset({5, 6, 7})
+
+
+def _failover(system: dict[str, Any]) -> Sequence[str] | None:
+    known = operation(system, "failover")
+    if not known:
         return None
+    drill: dict[str, Any] = known.get("drill") or {}
+    pause = duration(drill.get("pause_ms"))
+    if drill.get("commands"):
+        pause = f"until a person acts, then {duration(drill.get('after_command_ms'))}"
+    return (*_words(system, known), pause, _of(drill.get("lost"), drill.get("acknowledged")))
+
+
+def _backup(system: dict[str, Any]) -> Sequence[str] | None:
+    known = operation(system, "backup")
+    if not known:
+        return None
+    drill: dict[str, Any] = known.get("drill") or {}
+    seconds = drill.get("seconds")
     return (
-        system,
-        "; ".join(raw.get("commands") or ()) or "nothing",
-        *(str(raw.get(name) or MISSING) for name in ("outage", "loses", "needs", "checked")),
+        *_words(system, known),
+        duration(drill.get("pause_ms")),
+        duration(None if seconds is None else seconds * 1000),
+        _of(drill.get("missing"), drill.get("acknowledged_before")),
     )
+
+
+def _words(system: dict[str, Any], known: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        str(system["system"]),
+        "; ".join(known.get("commands") or ()) or "nothing",
+        *(str(known.get(name) or MISSING) for name in ("outage", "loses", "needs")),
+    )
+
+
+def _of(count: int | None, whole_of: int | None) -> str:
+    return MISSING if count is None else f"{count:,} of {whole_of or 0:,}"
 
 
 def _mib(value: float | None) -> str:

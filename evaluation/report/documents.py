@@ -136,8 +136,7 @@ class _Draft:
                     whole(one.duplicated),
                     _over(cells, "write", "majority"),
                     _over(cells, "write", "minority"),
-                    (", ".join(one.violated) or "nothing that was checked")
-                    + (f"; its own errors: {one.own_errors}" if one.own_errors else ""),
+                    one.violated_words + (f"; its own errors: {one.own_errors}" if one.own_errors else ""),
                 ]
             )
         columns = [

@@ -32,7 +32,8 @@ _HATCH = {Standing.NOT_CHECKED: "////", Standing.UNCONVICTED: "...."}
 
 def in_cell(cell: Cell) -> str:
     """The one number that says most: what was lost, or else what was stale."""
-    if not cell.measured:
+    if cell.standing not in (Standing.BROKEN, Standing.ANOMALY):
+        # A read level that promises no more may be stale in a run that is ok: no number to worry about.
         return ""
     for word, count in (("lost", cell.count("lost")), ("stale", cell.stale)):
         if count:

@@ -89,10 +89,13 @@ def describe(operation: Operation) -> str:
 
 
 def when(operation: Operation) -> str:
-    begin = f"{operation.invoked_ns / 1e9:.3f} s"
-    if operation.returned_ns is None:
-        return begin
-    return f"{begin} +{(operation.returned_ns - operation.invoked_ns) / 1e6:.1f} ms"
+    """When it was asked, how long it took, and who answered if that is not the address itself."""
+    text = f"{operation.invoked_ns / 1e9:.3f} s"
+    if operation.returned_ns is not None:
+        text += f" +{(operation.returned_ns - operation.invoked_ns) / 1e6:.1f} ms"
+    if operation.node and operation.node != operation.entry:
+        text += f" by {shorten(operation.node, 12)}"
+    return text
 
 
 def lay_out(operations: Sequence[Operation], most: int = 14) -> Layout:

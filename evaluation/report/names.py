@@ -80,6 +80,11 @@ METRICS: dict[str, str] = {
         "time from when the fault bites (from its end) to the first acknowledgement of a request that "
         "was sent after it. `never` means: not until the end of the fault (of the run)."
     ),
+    "longest pause": (
+        "the longest time in the run in which no write of a side's clients was acknowledged. The measure of "
+        "a failover: where striking and probing takes longer than an election, the first success after it "
+        "is already the new leader's."
+    ),
     "latency": ("from sending a request to its answer, at the client, acknowledged requests only."),
     "staleness curve": (
         "over all pairs of an acknowledged write and a later read of the same key: the share of reads "

@@ -17,7 +17,7 @@ from evaluation.report.matrices import METRICS, Matrix, matrix_of
 from evaluation.report.measures import PHASES, Measures, read_measures
 from evaluation.report.names import METRICS as DEFINITIONS
 from evaluation.report.names import SYSTEMS, fault_words
-from evaluation.report.numbers import duration, percent, whole
+from evaluation.report.numbers import MISSING, duration, percent, whole
 from evaluation.report.standing import Standing, promised, standing_of
 from evaluation.verdict import PROPERTIES
 
@@ -87,6 +87,14 @@ class Overview:
     violated: Sequence[str]
     """Properties violated under any fault, promised ones first."""
     own_errors: str
+    measured: bool
+    """Did any run say anything?"""
+
+    @property
+    def violated_words(self) -> str:
+        if not self.measured:
+            return MISSING
+        return ", ".join(self.violated) or "nothing that was checked"
 
 
 def overview_of(matrix: Matrix, system: str) -> Overview:
@@ -115,6 +123,7 @@ def overview_of(matrix: Matrix, system: str) -> Overview:
             standings, key=lambda name: (standings[name] is not Standing.BROKEN, list(PROPERTIES).index(name))
         ),
         ", ".join(f"{count:,} {kind}" for kind, count in errors.items()),
+        any(cell.measured for cell in cells),
     )
 
 

@@ -82,10 +82,12 @@ _SESSION = {"read-your-writes", "monotonic-reads", "monotonic-writes", "writes-f
 
 def promised(name: str, promises: Mapping[str, Any]) -> bool:
     """Does the system promise this property, at the read levels it offers?"""
-    if name in _NEEDS:
-        return bool(promises.get(_NEEDS[name]))
     by_level: dict[str, str] = promises.get("levels") or {}
     levels = set(by_level.values())
+    if name == "lost-updates" and not levels & {"linearizable", "session"}:
+        return False  # who may read an old list writes it back, however durable that is
+    if name in _NEEDS:
+        return bool(promises.get(_NEEDS[name]))
     if name == "linearizable":
         return "linearizable" in levels
     if name in _SESSION:

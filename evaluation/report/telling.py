@@ -13,22 +13,43 @@ if TYPE_CHECKING:
     from evaluation.report.counterexamples import CounterExample
     from evaluation.report.runs import Run
 
-#: Faults whose timelines tell most, the first of them that was run on most systems.
-TELLING_FAULTS = ("leader-isolated", "pause-leader", "kill-leader", "leader-refused", "leader-blackhole")
-TELLING_SYSTEMS = ("cluster", "naive-lww", "postgres-async")
+#: Whose timelines tell most; of each group the first system of which there is a run.
+GROUPS = (
+    ("cluster",),
+    ("naive-lww", "naive-crdt", "naive-vector-clock", "naive-manual"),
+    ("postgres-async", "postgres-async-unfenced", "postgres-quorum", "postgres-all"),
+)
+#: Under which faults, the first one of which there is a run.
+FAULTS = ("leader-isolated", "minority-isolated", "pause-leader", "kill-leader", "leader-refused")
+#: Properties whose violation everybody understands come first.
+ORDER = (
+    "lost",
+    "split-brain",
+    "resurrected",
+    "duplicated",
+    "fractured",
+    "read-your-writes",
+    "linearizable",
+    "lost-updates",
+    "monotonic-reads",
+)
 
 
 def telling_runs(runs: Sequence[Run]) -> list[Run]:
-    """One run a system, all of the same fault, none in error; the seed is the same where it can be."""
-
-    def of(fault: str) -> list[Run]:
-        found: list[Run] = []
-        for system in TELLING_SYSTEMS:
-            fitting = [run for run in runs if (run.system, run.fault) == (system, fault) and not run.error]
-            found += sorted(fitting, key=lambda run: (run.standing is Standing.OK, run.seed))[:1]
-        return found
-
-    return max((of(fault) for fault in TELLING_FAULTS), key=len)
+    """At most one run a group, none in error; one that shows something before one that does not."""
+    found: list[Run] = []
+    for systems in GROUPS:
+        fitting = [run for run in runs if run.system in systems and run.fault in FAULTS and not run.error]
+        fitting.sort(
+            key=lambda run: (
+                systems.index(run.system),
+                FAULTS.index(run.fault),
+                run.standing is Standing.OK,
+                run.seed,
+            )
+        )
+        found += fitting[:1]
+    return found
 
 
 def chosen(examples: Sequence[CounterExample], most: int) -> list[CounterExample]:
@@ -44,6 +65,7 @@ def chosen(examples: Sequence[CounterExample], most: int) -> list[CounterExample
                 one.standing is not Standing.BROKEN,
                 systems[one.system],
                 properties[one.property],
+                ORDER.index(one.property) if one.property in ORDER else len(ORDER),
                 one.size,
             ),
         )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from evaluation.report.bins import Bins
     from evaluation.run_folder import RunRecord
 
-WINDOW_NS = 100_000_000
+#: Windows of a figure, and up to which length of a run they can be told apart.
+WINDOWS_NS = ((100_000_000, 30e9), (250_000_000, 75e9), (500_000_000, float("inf")))
 #: Between an axis and the words that name it stand the numbers of its ticks.
 LABELS_IN = 0.66
 _SIDES = {"majority": 0, "all": 1, "minority": 2}
@@ -37,10 +38,14 @@ def draw(record: RunRecord, operations: Sequence[Operation]) -> Figure | None:
         return None
     end_ns = max(record.end_ns, record.quiet_ns, max(one.returned_ns or one.invoked_ns for one in operations))
     # Final reads are many at once: they would set the scale for all that matters.
-    counted = binned((one for one in operations if one.phase is not Phase.FINAL), WINDOW_NS, end_ns)
-    if not counted:
+    traffic = [one for one in operations if one.phase is not Phase.FINAL]
+    if not traffic:
         return None
-    traffic_end_ns = max(one.invoked_ns for one in operations if one.phase is not Phase.FINAL)
+    traffic_end_ns = max(one.invoked_ns for one in traffic)
+    # Settling may take longer than all the rest, and shows nothing.
+    shown_ns = min(end_ns, int(traffic_end_ns * 1.05 + 1e9))
+    window_ns = next(window for window, most in WINDOWS_NS if shown_ns <= most)
+    counted = binned(traffic, window_ns, shown_ns)
     sides = {str(entry.get("name")): str(entry.get("side", "all")) for entry in record.entries}
     entries = sorted(counted, key=lambda name: (name != "lb", _SIDES.get(sides.get(name, "all"), 1), name))
     found = reigns(record.events)
@@ -56,29 +61,30 @@ def draw(record: RunRecord, operations: Sequence[Operation]) -> Figure | None:
         style.shade(one, bites_ns / 1e9, fault_end_ns / 1e9, style.FAULT)
         if record.quiet_ns:
             style.shade(one, traffic_end_ns / 1e9, end_ns / 1e9, style.FINAL)
-    _reigns(axes[0], found, end_ns)
+    _reigns(axes[0], found, shown_ns)
     top = max(max(_added(bins.writes, bins.reads), default=1) for bins in counted.values()) or 1
     bottom = max(max(_added(bins.refused, bins.unknown), default=0) for bins in counted.values())
     for one, name in zip(axes[1:-1], entries, strict=True):
-        _entry(one, counted[name], top, bottom)
+        _entry(one, counted[name], window_ns, top, bottom)
         side = sides.get(name, "all")
         one.set_ylabel(name + (f"\n({side})" if side != "all" else ""), rotation=0, ha="right", va="center")
-    _latency(axes[-1], counted)
-    axes[-1].set_xlabel("seconds since the run began")
-    axes[-1].set_xlim(0, end_ns / 1e9)
+    _latency(axes[-1], counted, window_ns)
+    axes[-1].set_xlabel(f"seconds since the run began; requests in each {window_ns / 1e6:.0f} ms")
+    axes[-1].set_xlim(0, shown_ns / 1e9)
     figure.legend(
         handles=[
             Patch(color=style.WRITES, label="writes acknowledged"),
             Patch(color=style.READS, label="reads answered"),
-            Patch(color=style.REFUSED, label="refused (no effect)"),
+            Patch(color=style.REFUSED, label="refused"),
             Patch(color=style.UNKNOWN, label="outcome unknown"),
             Patch(color=style.LEADER, label="leads"),
-            Patch(color=style.FAULT, label="fault"),
-            Patch(color=style.FINAL, label="no traffic: settling, final reads"),
+            Patch(color=style.STRIKING, label="fault strikes"),
+            Patch(color=style.FAULT, label="lasts"),
+            Patch(color=style.FINAL, label="no traffic"),
         ],
         loc="upper left",
         borderaxespad=0.2,
-        ncols=7,
+        ncols=8,
         handlelength=1.1,
         columnspacing=1.2,
     )
@@ -111,9 +117,9 @@ def _added(one: list[int], other: list[int]) -> list[int]:
     return [a + b for a, b in zip(one, other, strict=True)]
 
 
-def _entry(axes: Axes, bins: Bins, top: int, bottom: int) -> None:
+def _entry(axes: Axes, bins: Bins, window_ns: int, top: int, bottom: int) -> None:
     """Acknowledged upwards, not acknowledged downwards; one scale for all entries."""
-    seconds = np.arange(len(bins.writes) + 1) * WINDOW_NS / 1e9
+    seconds = np.arange(len(bins.writes) + 1) * window_ns / 1e9
     writes, both = np.array(bins.writes), np.array(_added(bins.writes, bins.reads))
     refused, all_bad = -np.array(bins.refused), -np.array(_added(bins.refused, bins.unknown))
     for low, high, colour in (
@@ -132,9 +138,9 @@ def _entry(axes: Axes, bins: Bins, top: int, bottom: int) -> None:
     axes.spines["bottom"].set_visible(False)
 
 
-def _latency(axes: Axes, counted: dict[str, Bins]) -> None:
+def _latency(axes: Axes, counted: dict[str, Bins], window_ns: int) -> None:
     slowest = np.max(np.array([bins.slowest_ms for bins in counted.values()]), axis=0)
-    seconds = (np.arange(len(slowest)) + 0.5) * WINDOW_NS / 1e9
+    seconds = (np.arange(len(slowest)) + 0.5) * window_ns / 1e9
     there = slowest > 0
     axes.plot(seconds[there], slowest[there], ".", markersize=2.6, color=style.INK)
     axes.set_yscale("log")
