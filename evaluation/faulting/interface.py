@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from evaluation.systems.interface import SystemFailure
 
@@ -128,4 +128,7 @@ async def take_back(struck: Struck) -> None:
         except Exception as error:
             errors.append(error)
     if errors:
-        raise SystemFailure(f"could not be healed: {errors[0]}") from errors[0]
+        first: BaseException = errors[0]
+        while isinstance(first, BaseExceptionGroup):
+            first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
+        raise SystemFailure(f"could not be healed: {first!r}") from errors[0]
