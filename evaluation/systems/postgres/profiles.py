@@ -40,18 +40,18 @@ PROFILES: Final = {
             "postgres-async",
             0,
             True,
-            Promises(False, _EVENTUAL, True, True, False, True),
+            Promises(False, _EVENTUAL, True, True, True, True),
         ),
         Profile(
             "postgres-async-unfenced",
             0,
             False,
-            Promises(False, _EVENTUAL, False, False, False, True),
+            Promises(False, _EVENTUAL, False, False, True, True),
         ),
         # A write is on the primary and one replica; a read may be from the other one.
-        Profile("postgres-quorum", 1, True, Promises(True, _EVENTUAL, True, True, False, True)),
+        Profile("postgres-quorum", 1, True, Promises(True, _EVENTUAL, True, True, True, True)),
         # Every replica shows a write before it is acknowledged, and may show it before the primary does: a
         # session reads its own writes, but may see a write of another one come, go and come.
-        Profile("postgres-all", 2, True, Promises(True, _EVENTUAL, True, True, False, False)),
+        Profile("postgres-all", 2, True, Promises(True, _EVENTUAL, True, True, True, False)),
     )
 }
