@@ -80,6 +80,7 @@ USUAL = (
 )
 CACHE = Path(__file__).parents[1] / ".cache"
 WARM_UP_S = 0.5
+_FILL_ATTEMPTS = 4
 
 
 def main() -> int:
@@ -259,7 +260,7 @@ async def _measure(
         await system.settle()
         began = time.monotonic()
         for body in fill_bodies(corpus):
-            await _post(session, f"{url}/{filled}/add", body)
+            await _fill(session, f"{url}/{filled}/add", body)
         one.fill_per_second = len(corpus.documents) / (time.monotonic() - began)
         await system.settle()
         taken = await asyncio.to_thread(footprint, system)
@@ -328,6 +329,17 @@ async def _one_load(
         errors=measured.errors,
         load_average=_load_average(),
     )
+
+
+async def _fill(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
+    """Adding what is there already changes nothing, so an unknown outcome is simply tried again."""
+    for attempt in range(_FILL_ATTEMPTS):
+        try:
+            await _post(session, url, body)
+            return
+        except (SystemFailure, aiohttp.ClientError, TimeoutError):
+            if attempt == _FILL_ATTEMPTS - 1:
+                raise
 
 
 async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> Any:

@@ -17,6 +17,7 @@ holdings[]    who held the lock when: worker, token, locked_ns, expires_ns, ende
 summary[]     variant, fault, runs, runs_with_loss, acknowledged, lost, expected, as_expected, errors
 throughput[]  documents_before, batch, cycles, changes, changes_per_second, cycle_ms_p50,
               bytes_down_per_change, bytes_up_per_change, snapshot_bytes
+problems[]    what of the throughput could not be measured, and why
 """
 
 from __future__ import annotations

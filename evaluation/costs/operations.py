@@ -100,7 +100,7 @@ BACKUP: dict[str, Operation] = {
     "cluster": Operation(
         ("kill -TERM PID_OF_A_FOLLOWER", "cp -a DATA/node-3/chroma BACKUP", "chroma-cluster up --data DATA"),
         "none: a majority goes on",
-        "what was committed after the stop is not in the copy",
+        "what the follower had not yet applied when it stopped, and all later, is not in the copy",
         "nothing else; the copy is a plain Chroma directory",
     ),
     "postgres": _BASE_BACKUP,

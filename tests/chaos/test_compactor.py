@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.compactor.__main__ import measured_run
+from evaluation.compactor.campaign import measured_run
 from evaluation.compactor.lease import Lock
 from evaluation.compactor.model import Variant
 from evaluation.compactor.storage import Bucket, Conflict, StorageServer
