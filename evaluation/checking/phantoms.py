@@ -8,7 +8,7 @@ from evaluation.checking import sets
 from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.models import REGISTERS
 from evaluation.checking.versions import READS, Versions
-from evaluation.history import Outcome
+from evaluation.history import Action, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +22,8 @@ def check(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> tuple[Tally, T
     for (workload, key), operations in keys.items():
         if workload in ("set", "append"):
             sets.check_items(key, operations, duplicated, phantom)
+        if workload == "catalogue":
+            _check_names(key, operations, phantom)
         if workload not in REGISTERS:
             continue
         versions = Versions(operations)
@@ -42,3 +44,18 @@ def check(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> tuple[Tally, T
                         [read.id, write.id if write else None],
                     )
     return duplicated, phantom
+
+
+def _check_names(key: str, operations: Sequence[Operation], phantom: Tally) -> None:
+    """A collection that is there before anybody can have created it; each name is blamed once."""
+    creations = [op for op in operations if op.action is Action.CREATE and op.outcome is not Outcome.REFUSED]
+    first_ns = min((op.invoked_ns for op in creations), default=None)
+    blamed = False
+    for read in operations:
+        if read.action is not Action.EXISTS or read.outcome is not Outcome.OK:
+            continue
+        phantom.checked += 1
+        early = first_ns is None or (read.returned_ns is not None and read.returned_ns < first_ns)
+        if read.value and early and not blamed:
+            blamed = True
+            phantom.blame(f"{key}: was there at {ms(read.invoked_ns)}, but not created before", [read.id])

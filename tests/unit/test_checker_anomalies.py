@@ -503,6 +503,10 @@ OTHERS = [
     Case("creation found it there", "catalogue", "A create n true 0-1\nB create n false 2-3"),
     Case("two creations at once, one wins", "catalogue", "A create n true 0-9\nB create n false 0-9"),
     Case("creation found what was never there", "catalogue", "A create n false 0-1", {LIN}),
+    Case(
+        "there before it was created", "catalogue", "A exists n true 0-1\nA create n true 2-3", {LIN, PHANTOM}
+    ),
+    Case("there, but nobody created it", "catalogue", "A exists n true 0-1 eventual", {PHANTOM}),
     Case("dropped what was not there", "catalogue", "A drop n true 0-1", {LIN}),
     Case("found what an unknown creation made", "catalogue", "A create n true 0-?\nB create n false 2-3"),
     Case("dropped twice", "catalogue", "A create n true 0-1\nB drop n true 2-3\nC drop n true 4-5", {LIN}),

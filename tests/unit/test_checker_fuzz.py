@@ -259,6 +259,66 @@ def test_a_mutation_of_a_good_history_is_caught(mutation: str, weights: tuple[in
             assert not brute.linearizable(example)
 
 
+def test_last_reads_are_blamed_exactly_where_no_order_of_the_writes_explains_them() -> None:
+    found: Counter[str] = Counter()
+    for number in range(2_000):
+        kind = ("register", "plain", "catalogue")[number % 3]
+        rng = random.Random(f"final {number}")
+        operations = brute.made_up(kind, rng, size=rng.randint(2, 6), span=12, good=True)
+        writes = [op for op in operations if op.is_write]
+        if not writes:
+            continue
+        if kind == "catalogue":
+            # Only what they did counts here, not what they answered.
+            writes = [op for op in writes if op.outcome is Outcome.UNKNOWN or op.value]
+            value: object = rng.random() < 0.5
+        else:
+            value = rng.choice(
+                [None, *(op.value for op in writes if op.value and op.outcome is not Outcome.REFUSED)]
+            )
+        action = Action.EXISTS if kind == "catalogue" else Action.GET
+        end = max(op.returned_ns or op.invoked_ns for op in operations) + 100
+        read = replace(
+            operations[0],
+            id=99,
+            action=action,
+            value=value,
+            phase=Phase.FINAL,
+            outcome=Outcome.OK,
+            invoked_ns=end,
+            returned_ns=end + 1,
+        )
+        # A create or drop that took effect whatever was there: no answer binds it.
+        effects = [replace(op, value=True) if kind == "catalogue" else op for op in writes]
+        expected = explained([*effects, read])
+        judgement = judge(synthetic_record([*writes, read]), [*writes, read])
+        blamed = {name for name in ("lost", "resurrected") if judgement.of(name).verdict is Verdict.VIOLATION}
+        if not blamed and not expected:
+            # An update made a document, or an add replaced one: wrong, but nothing is gone for it.
+            is_phantom = judgement.of("phantom").verdict is Verdict.VIOLATION
+            assert is_phantom or {op.action for op in writes} & CONDITIONAL, f"{number}: {writes} {read}"
+            continue
+        assert (not blamed) is expected, f"{number}: {blamed} {writes} {read}"
+        found["explained" if expected else "+".join(sorted(blamed))] += 1
+    assert min(found["explained"], found["lost"], found["resurrected"], found["lost+resurrected"]) > 10, found
+
+
+def explained(operations: list[Operation]) -> bool:
+    """By the obvious checker, a collection's name as a document: created is upserted, dropped is deleted."""
+    if operations[0].workload == "catalogue":
+        actions = {Action.CREATE: Action.UPSERT, Action.DROP: Action.DELETE, Action.EXISTS: Action.GET}
+        operations = [
+            replace(
+                op,
+                workload="register",
+                action=actions[op.action],
+                value=None if op.action is Action.DROP else (op.value or None),
+            )
+            for op in operations
+        ]
+    return brute.linearizable(operations)
+
+
 def test_making_a_counter_example_smaller_never_makes_a_good_history_bad() -> None:
     checked = 0
     for number in range(1, 4_500, 3):
