@@ -46,10 +46,10 @@ def measure(
     Runs an event loop of its own: not to be called from within one.
     """
     out.mkdir(parents=True, exist_ok=True)
-    variants, faults = [*map(Variant, variants)], [*faults]
+    chosen, named = [*map(Variant, variants)], [*faults]
     result: dict[str, Any] = {
         "form": FORM,
-        "command": _command(variants, faults, seeds, batches, documents),
+        "command": _command(chosen, named, seeds, batches, documents),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "load_average": [round(os.getloadavg()[0], 2)],
         "versions": {
@@ -58,7 +58,7 @@ def measure(
         },
         "lease_ms": LEASE_MS,
     }
-    runs, speeds, problems = asyncio.run(_all(out, variants, faults, seeds, batches, documents, say))
+    runs, speeds, problems = asyncio.run(_all(out, chosen, named, seeds, batches, documents, say))
     result["load_average"].append(round(os.getloadavg()[0], 2))
     result |= {"runs": runs, "summary": summary(runs), "throughput": speeds, "problems": problems}
     (out / "compactor.json").write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
