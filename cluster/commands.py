@@ -161,10 +161,10 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What one log entry carries: the proposals that waited together, and the leader's clock.
+    """What one log entry carries: the proposals that waited together, and log time.
 
-    `time_ms` is log time (milliseconds since 1970 at the leader), never below that of the entry
-    before; every replica takes time from here and never from its own clock.
+    `time_ms` is milliseconds of `cluster.log_clock`, of no wall clock; every replica takes time from
+    here, and the latest so far where an entry's is below it.
     """
 
     time_ms: int

@@ -25,6 +25,7 @@ from cluster.errors import ClusterError, Fault
 from cluster.failpoint import arm
 from cluster.grouping import GroupLimits
 from cluster.lock import DirectoryLock
+from cluster.log_clock import LogClock
 from cluster.machine import Machine
 from cluster.peers import Peers
 from cluster.proposer import Proposer
@@ -130,7 +131,7 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
         oracle=oracle,
         embedder=Embedder(settings.embedding_functions, settings.embedding_module),
         peers=peers,
-        proposer=Proposer(raft, limits, lambda: time.time_ns() // 1_000_000, loop),
+        proposer=Proposer(raft, limits, LogClock(lambda: machine.time_ms, time.monotonic_ns).now_ms, loop),
     )
     services.append(service)
     stack.callback(service.close)
