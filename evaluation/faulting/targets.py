@@ -60,9 +60,12 @@ async def follower(system: System, rng: random.Random) -> str:
 
 
 def sides(system: System, struck: tuple[str, ...]) -> dict[str, str]:
-    """When these are dead or frozen: they and who stands beside them are the minority."""
-    rest = tuple(name for name in everybody(system) if name not in struck)
+    """When these are dead or frozen: they and who stands beside them are a minority."""
+    names = everybody(system)
+    if not set(struck) & set(system.members):
+        return dict.fromkeys(names, "all")
+    rest = tuple(name for name in names if name not in struck)
     cuts = links.between([*((name,) for name in struck), rest])
-    found = links.sides(everybody(system), system.members, cuts, system.beside)
-    members = set(struck) & set(system.members)
-    return found if members else dict.fromkeys(found, "all")
+    found = links.sides(names, system.members, cuts, system.beside)
+    # Whatever they would reach: one member of one is no majority when it is dead.
+    return found | {name: "minority" for name in names if system.beside.get(name, name) in struck}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import random
 import subprocess
@@ -15,7 +16,7 @@ import aiohttp
 import pytest
 
 from evaluation import netns
-from evaluation.faulting import network, processes
+from evaluation.faulting import clock, network, processes
 from evaluation.faults import FAULTS, Context
 from evaluation.processes import wait_until
 from evaluation.systems import http
@@ -57,7 +58,6 @@ QUICK = (
     "kill-leader",
     "kill-balancer",
     "slow-fsync",
-    "flipped-byte",
 )
 
 
@@ -184,6 +184,39 @@ def test_the_log_is_evidence_of_what_was_acknowledged(stage: Stage) -> None:
     assert logs[0] == logs[1] == logs[2]
     assert [index for index, _, _ in logs[0]] == list(range(1, len(logs[0]) + 1))
     assert [request for _, _, requests in logs[0] for request in requests].count(key) == 1
+
+
+def test_a_clock_two_days_ahead_makes_no_leader_forget_what_it_answered(stage: Stage) -> None:
+    """Log time came from the leader's wall clock once: a write sent again was applied again."""
+    ahead = dataclasses.replace(clock.Step(), offsets_s=(2 * 86_400, 2 * 86_400))
+    if ahead.why_not(stage.system):
+        assert "faketime" in ahead.why_not(stage.system)
+        return
+    stage.do(stage.system.settle())
+
+    async def whole() -> None:
+        url = f"{stage.system.entries[0].url}{http.DATABASE}/collections"
+        async with aiohttp.ClientSession() as session:
+
+            async def post(path: str, body: Any, key: str) -> Any:
+                async with session.post(url + path, json=body, headers={"Idempotency-Key": key}) as response:
+                    assert response.status in (200, 201)
+                    return await response.json()
+
+            created = await post("", {"name": "clock"}, "create")
+            records = {"ids": ["a"], "embeddings": [[1.0, 2.0]]}
+            await post(f"/{created['id']}/add", records, "once")
+            await post(f"/{created['id']}/delete", {"ids": ["a"]}, "delete")
+            struck = await ahead.apply(stage.context)
+            try:
+                await post(f"/{created['id']}/add", records, "once")
+                got = await post(f"/{created['id']}/get", {"ids": ["a"]}, "get")
+            finally:
+                await ahead.heal(stage.context, struck)
+            assert struck.detail["leads"], "no election was won by the node whose clock is wrong"
+            assert got["ids"] == []
+
+    stage.do(whole())
 
 
 class Blunt(ToxiproxyServer):
