@@ -148,6 +148,11 @@ def test_an_error_outweighs_findings() -> None:
 def test_who_promises_to_be_available_recovers_in_time(measured: dict[str, Any], broken: bool) -> None:
     run = record("cluster", "leader-isolated", STRONG, measured=measured)
     assert matrix.conclude(run, judgement({})).result is (Result.BROKEN if broken else Result.OK)
+    other = record("naive-lww", "kill-all", Promises(available_majority=True), measured=measured)
+    slow = measured["recovery_ms"].get("node-1", 0) > 5000
+    assert matrix.conclude(other, judgement({})).result is (
+        Result.BROKEN if broken and not slow else Result.OK
+    )
     weak = record("single", "kill-all", Promises(), measured=measured)
     assert matrix.conclude(weak, judgement({})).result is Result.OK
 
