@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import shutil
 import time
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import aiohttp
 
 from evaluation.faulting import targets
 from evaluation.faulting.interface import Struck, take_back
+from evaluation.faulting.limits import file_size_limits, limit_file_size
 from evaluation.faulting.processes import kill, restart_later
 from evaluation.systems import http
 from evaluation.systems.interface import SystemFailure
@@ -76,15 +76,14 @@ class Full(_OnDisk):
         )
         pids = system.pids(victim)
         struck = Struck(members=(victim,), sides=targets.sides(system, (victim,)), detail={"pids": pids})
-        before: dict[int, tuple[int, int]] = {}
+        before: dict[int, int] = {}
 
         async def undo() -> None:
             # Also those that have come since: they have the limit of their parent.
             for pid in {*before, *system.pids(victim)}:
                 with contextlib.suppress(ProcessLookupError):
-                    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-                    soft = before.get(pid, (hard, hard))[0]
-                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+                    _, hard = file_size_limits(pid)
+                    limit_file_size(pid, before.get(pid, hard))
             await self._revive(context, victim)
 
         struck.undo.append(undo)
@@ -92,9 +91,8 @@ class Full(_OnDisk):
         try:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
-                    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-                    before[pid] = (soft, hard)
-                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (_LIMIT_BYTES, hard))
+                    before[pid], _ = file_size_limits(pid)
+                    limit_file_size(pid, _LIMIT_BYTES)
             await self._prove(context, victim)
         except BaseException:
             await take_back(struck)
