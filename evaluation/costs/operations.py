@@ -19,6 +19,11 @@ class Operation:
     needs: str
 
 
+_SUPERVISOR = (
+    "a supervisor with fencing (here the project's own; else Patroni with a consensus store), PgBouncer; the old "
+    "primary comes back by two commands: pg_rewind and a start"
+)
+
 #: system, or the first word of its name -> what its failover takes.
 FAILOVER: dict[str, Operation] = {
     "single": Operation(
@@ -44,25 +49,26 @@ FAILOVER: dict[str, Operation] = {
         (),
         "until the others have elected a leader, about one election timeout",
         "nothing that was acknowledged, as long as a majority of the disks survives",
-        "nothing else; a member whose disk is gone is filled from a copy of another's, by hand",
+        "nothing else; the killed node comes back by one command, `chroma-cluster up`; a node whose disk is gone "
+        "is filled from a copy of another's, by hand",
     ),
     "postgres-async": Operation(
         (),
         "until the supervisor has promoted a replica",
         "what was acknowledged and not yet shipped to a replica",
-        "a supervisor with fencing (here the project's own; else Patroni with a consensus store), PgBouncer",
+        _SUPERVISOR,
     ),
     "postgres-quorum": Operation(
         (),
         "until the supervisor has promoted the most advanced replica",
         "nothing that was acknowledged, if only a replica that confirmed is promoted",
-        "a supervisor with fencing (here the project's own; else Patroni with a consensus store), PgBouncer",
+        _SUPERVISOR,
     ),
     "postgres-all": Operation(
         (),
         "until the supervisor has promoted a replica; writes also stop while any replica is away",
         "nothing that was acknowledged",
-        "a supervisor with fencing (here the project's own; else Patroni with a consensus store), PgBouncer",
+        _SUPERVISOR,
     ),
 }
 
