@@ -20,8 +20,8 @@ class Operation:
 
 
 _SUPERVISOR = (
-    "a supervisor with fencing (here the project's own; else Patroni with a consensus store), PgBouncer; the old "
-    "primary comes back by two commands: pg_rewind and a start"
+    "a supervisor with fencing (here the project's own; else Patroni with a consensus store), PgBouncer; "
+    "the old primary comes back by two commands: pg_rewind and a start"
 )
 
 #: system, or the first word of its name -> what its failover takes.
@@ -49,8 +49,8 @@ FAILOVER: dict[str, Operation] = {
         (),
         "until the others have elected a leader, about one election timeout",
         "nothing that was acknowledged, as long as a majority of the disks survives",
-        "nothing else; the killed node comes back by one command, `chroma-cluster up`; a node whose disk is gone "
-        "is filled from a copy of another's, by hand",
+        "nothing else; the killed node comes back by one command, `chroma-cluster up`; a node whose disk "
+        "is gone is filled from a copy of another's, by hand",
     ),
     "postgres-async": Operation(
         (),
