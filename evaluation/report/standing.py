@@ -31,6 +31,11 @@ class Standing(StrEnum):
         return _SYMBOLS[self]
 
     @property
+    def short(self) -> str:
+        """In a narrow cell, beside the symbol."""
+        return {"promise broken": "broken", "not convicted": "no proof"}.get(self.value, self.value)
+
+    @property
     def css(self) -> str:
         return self.value.replace(" ", "-")
 
