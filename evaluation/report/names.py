@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 #: system -> one line for people. Their order is the order of columns.
 SYSTEMS: dict[str, str] = {
     "cluster": "this project: three Chromas, a Raft log in front of each, one balancer",
+    "cluster-5": "the same with five nodes",
     "single": "one `chroma run` that all workers share",
     "shared-dir": "three workers, each opening the same Chroma directory",
     "naive-lww": "three Chromas and a sync agent; the last write wins",
