@@ -28,6 +28,15 @@ _ELECTIONS: Final = 6
 _PLACES: Final = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime")
 
 
+#: Python's time.sleep waits for a moment of the monotonic clock; libfaketime 0.9.10 shifts that too, so
+#: that it fails (clock ahead) or waits for as long as the clock is behind. select() knows durations only.
+_PATCH: Final = """\
+import select, time
+
+time.sleep = lambda seconds: select.select([], [], [], seconds) and None
+"""
+
+
 @runtime_checkable
 class HasEnvironment(Protocol):
     """A system whose members can be restarted with further environment variables."""
@@ -77,7 +86,8 @@ class Step:
             targets.leader(system) if targets.has_leader(system) else targets.follower(system, context.rng)
         )
         startable = cast("HasEnvironment", cast("Any", system))
-        offset = system.disk(victim).parent / f"clock-of-{victim}"
+        folder = system.disk(victim).parent / f"clock-of-{victim}"
+        offset = _prepare(folder)
         _write(offset, 0)
         struck = Struck(members=(victim,), sides=dict.fromkeys(targets.everybody(system), "all"))
 
@@ -89,6 +99,7 @@ class Step:
         struck.undo.append(undo)
         try:
             variables = {
+                "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))),
                 "LD_PRELOAD": str(library),
                 "FAKETIME_TIMESTAMP_FILE": str(offset),
                 "FAKETIME_CACHE_DURATION": "1",
@@ -149,6 +160,13 @@ class Step:
                     f"{self.name}: the clock of {victim} is off by {off:.0f} s, not {offset_s}"
                 )
             await asyncio.sleep(0.2)
+
+
+def _prepare(folder: Path) -> Path:
+    """The file that will hold the offset, beside what Python processes load when they start."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sitecustomize.py").write_text(_PATCH)
+    return folder / "offset"
 
 
 def _write(offset: Path, offset_s: int) -> None:
