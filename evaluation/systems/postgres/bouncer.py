@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems.interface import SystemFailure
-from evaluation.systems.postgres.connection import DATABASE, USER
+from evaluation.systems.postgres.connection import CLIENT_USER, DATABASE
 from evaluation.systems.postgres.servers import run_as
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Bouncer:
         lines = ["[databases]"]
         for member, address in servers.items():
             host, _, port = address.rpartition(":")
-            lines.append(f"{member} = host={host} port={port} dbname={DATABASE} user={USER}")
+            lines.append(f"{member} = host={host} port={port} dbname={DATABASE} user={CLIENT_USER}")
         text = "\n".join(lines) + _CONFIGURATION.format(port=self.port)
         self._configuration.write_text(text)
         self._configuration.chmod(0o644)

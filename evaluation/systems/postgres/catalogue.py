@@ -18,6 +18,7 @@ from cluster.engine import open_bindings
 from cluster.engine_errors import refusal_of
 from cluster.errors import Refusal
 from cluster.scratch import Scratch
+from evaluation.systems.postgres.connection import CLIENT_USER
 from evaluation.systems.postgres.records import create_table, fix_dimension, table
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ CREATE TABLE collections (
     UNIQUE (tenant, database, name));
 INSERT INTO tenants VALUES ('{TENANT}');
 INSERT INTO databases VALUES ('00000000-0000-0000-0000-000000000000', '{TENANT}', '{DATABASE}');
+CREATE ROLE {CLIENT_USER} LOGIN;
+GRANT ALL ON SCHEMA public TO {CLIENT_USER};
+ALTER TABLE tenants OWNER TO {CLIENT_USER};
+ALTER TABLE databases OWNER TO {CLIENT_USER};
+ALTER TABLE collections OWNER TO {CLIENT_USER};
 """
 
 _COLUMNS: Final = "id, tenant, database, name, dimension, space, metadata, configuration, schema"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
 USER: Final = "postgres"
+#: Who reads and writes for clients. Not a superuser: writes that wait for replicas for ever keep their
+#: connections, and those that are left over are for the supervisor and the operator.
+CLIENT_USER: Final = "chroma"
 DATABASE: Final = "postgres"
 #: The connection is gone or in disorder; what became of its statement is not known. The last one is how
 #: asyncpg ends a statement whose connection failed while it was being cancelled.
@@ -76,6 +79,7 @@ async def connect(
     database: str = DATABASE,
     *,
     timeout_s: float = 5.0,
+    user: str = USER,
     vectors: bool = True,
     cached_statements: int = 0,
 ) -> Connection:
@@ -91,7 +95,7 @@ async def connect(
             raw = await asyncpg.connect(
                 host=host or _HOST,
                 port=int(port),
-                user=USER,
+                user=user,
                 database=database,
                 timeout=timeout_s,
                 statement_cache_size=cached_statements,

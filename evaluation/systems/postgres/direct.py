@@ -13,7 +13,7 @@ import orjson
 from cluster.commands import WriteRecords
 from evaluation.systems.postgres import catalogue, records
 from evaluation.systems.postgres.catalogue import DATABASE, TENANT, Look
-from evaluation.systems.postgres.connection import connect
+from evaluation.systems.postgres.connection import CLIENT_USER, connect
 from evaluation.systems.postgres.filters import Parameters
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Direct:
     @staticmethod
     async def open(address: str, name: str, dimension: int, space: str = "l2") -> Direct:
         """The collection of this name on the server at host:port; made if it is not there."""
-        connection = await connect(address, cached_statements=100)
+        connection = await connect(address, user=CLIENT_USER, cached_statements=100)
         configuration = orjson.dumps({"hnsw": {"space": space}}).decode()
         look = Look(space, "null", configuration, "null")
         found = await catalogue.create_collection(

@@ -51,6 +51,7 @@ wal_receiver_status_interval = '1s'
 wal_retrieve_retry_interval = '200ms'
 shared_buffers = '64MB'
 max_connections = 200
+superuser_reserved_connections = 20
 maintenance_work_mem = '128MB'
 jit = off
 log_line_prefix = '%m [%p] %a '
