@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,6 +34,7 @@ class Alone:
         self._folder = folder
         self.url = ""
         self.address = ""
+        self._place = folder
         self._server: Server | None = None
         self._bouncer: Bouncer | None = None
         self._api: Child | None = None
@@ -53,6 +55,7 @@ class Alone:
     async def _start(self) -> None:
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         place = await asyncio.to_thread(home, self._folder)
+        self._place = place
         binaries = await asyncio.to_thread(programs, place)
         self._server = Server(
             _MEMBER, place / "data", free_port(), binaries, self._folder / "logs" / f"{_MEMBER}.log"
@@ -96,3 +99,5 @@ class Alone:
             await self._bouncer.stop()
         if self._server is not None:
             await self._server.stop()
+        if self._place != self._folder:
+            await asyncio.to_thread(shutil.rmtree, self._place, True)
