@@ -34,8 +34,8 @@ demo: $(VENV)/.installed ## index real texts, kill the leader while writing, com
 ##@ Work on it
 
 .PHONY: test
-test: $(VENV)/.installed-dev $(CACHE)/s3/.installed ## the whole default test suite (choose with ARGS="tests/unit -k name")
-	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
+test: $(VENV)/.installed-dev $(CACHE)/s3/.installed $(CACHE)/bin/server $(CACHE)/bin/porcupine-oracle ## the whole default test suite (choose with ARGS="tests/unit -k name")
+	@$(BIN)/python -m pytest -m "not soak and not chaos" $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## format, lint and types
