@@ -157,6 +157,16 @@ def test_who_promises_to_be_available_recovers_in_time(measured: dict[str, Any],
     assert matrix.conclude(weak, judgement({})).result is Result.OK
 
 
+def test_a_tool_that_goes_on_slowing_a_member_excuses_a_late_recovery_but_not_none() -> None:
+    slowed = {"slowed": "libfaketime stays loaded"}
+    late = record("cluster", "clock-step", STRONG, measured={"recovery_ms": {"lb": 9000.0}})
+    assert matrix.conclude(late, judgement({})).result is Result.BROKEN
+    late.fault_detail = slowed
+    assert matrix.conclude(late, judgement({})).result is Result.OK
+    late.measured["recovery_ms"] = {"lb": None}
+    assert matrix.conclude(late, judgement({})).result is Result.BROKEN
+
+
 def test_exit_codes() -> None:
     assert matrix.exit_code([]) == 0
     assert matrix.exit_code([Result.OK, Result.CONVICTED, Result.ANOMALY]) == 0
