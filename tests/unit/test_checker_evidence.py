@@ -111,6 +111,13 @@ def test_peers_that_both_take_writes_while_they_are_cut_off() -> None:
     )
 
 
+def test_a_member_that_was_killed_and_is_back_is_no_other_side() -> None:
+    about = record(*PEERS, entries=CUT, fault=(5, 20))
+    about.fault_detail = {"struck": ["chroma-3"], "pids": {"chroma-3": [4711]}}
+    both = history("A upsert x a 10-11 @chroma-1\nB upsert x b 12-13 @chroma-3")
+    assert judge(about, both).of("split-brain").verdict is NOT_CHECKED
+
+
 def test_reigns_and_the_time_with_two_leaders() -> None:
     about = record(FIRST, SECOND, (12_000, "node-1", "follower", 2), (20_000, "node-2", "leader", 4))
     found = [(one.member, one.term, one.begin_ns / 1e6, one.end_ns / 1e6) for one in reigns(about.events)]
