@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from evaluation import checker, matrix, scenario
+from evaluation import checker, matrix, scenario, secluded
 from evaluation.evidence import FILE, load_evidence
 from evaluation.history import read_history
 from evaluation.matrix import Cell, Conclusion, Result
@@ -20,7 +20,7 @@ from evaluation.traffic.mix import NAMES
 from evaluation.verdict import Judgement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 #: What a run takes that has not been measured yet, s.
@@ -50,6 +50,8 @@ class Watcher:
     def does(self, cell: Cell, what: str) -> None: ...
     def ends(self, cell: Cell, conclusion: Conclusion, took_s: float) -> None: ...
     def leaves_out(self, cells: Sequence[Cell]) -> None: ...
+    def excludes(self, fault: str, reasons: Mapping[str, str]) -> None:
+        """The fault can strike none of the systems; why, for each."""
 
 
 async def conduct(outline: Outline, out: Path, watcher: Watcher) -> dict[Cell, Conclusion]:
@@ -58,14 +60,21 @@ async def conduct(outline: Outline, out: Path, watcher: Watcher) -> dict[Cell, C
     from evaluation.systems.catalogue import SYSTEMS
 
     made = {name: SYSTEMS[name]() for name in outline.systems}
+    excluded = {
+        fault: {name: why for name, system in made.items() if (why := FAULTS[fault].why_not(system))}
+        for fault in outline.faults
+    }
     cells = matrix.cells(
         outline.systems,
         outline.faults,
         outline.seeds,
-        lambda system, fault: FAULTS[fault].applies_to(made[system]),
+        lambda system, fault: system not in excluded[fault],
         essence_only=outline.essence_only,
     )
-    await asyncio.to_thread(_save_outline, outline, cells, out)
+    await asyncio.to_thread(_save_outline, outline, cells, excluded, out)
+    for fault, reasons in excluded.items():
+        if reasons.keys() == made.keys():
+            watcher.excludes(fault, reasons)
     concluded = {cell: found for cell in cells if (found := finished(out / cell.path, outline.workloads))}
     watcher.planned(cells, len(concluded))
     began = time.monotonic()
@@ -93,7 +102,8 @@ async def one(cell: Cell, outline: Outline, folder: Path, progress: Callable[[st
     """One cell from its beginning: what is left of an unfinished attempt is removed."""
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     plan = scenario.Plan(cell.system, cell.fault, cell.seed, outline.workloads, outline.timing)
-    record = await scenario.run(plan, folder, progress)
+    run = secluded.run if secluded.needed(cell.fault) else scenario.run
+    record = await run(plan, folder, progress)
     progress("judging")
     judgement = await asyncio.to_thread(judge, folder)
     conclusion = matrix.conclude(record, judgement)
@@ -139,7 +149,9 @@ def results_of(conclusions: dict[Cell, Conclusion]) -> list[Result]:
     return [conclusion.result for conclusion in conclusions.values()]
 
 
-def _save_outline(outline: Outline, cells: Sequence[Cell], out: Path) -> None:
+def _save_outline(
+    outline: Outline, cells: Sequence[Cell], excluded: Mapping[str, Mapping[str, str]], out: Path
+) -> None:
     asked: dict[str, Any] = {
         "systems": list(outline.systems),
         "faults": list(outline.faults),
@@ -149,6 +161,7 @@ def _save_outline(outline: Outline, cells: Sequence[Cell], out: Path) -> None:
         "command": command(outline),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cells": [cell.path for cell in cells],
+        "does_not_apply": {fault: dict(reasons) for fault, reasons in excluded.items() if reasons},
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "matrix.json").write_bytes(orjson.dumps(asked, option=orjson.OPT_INDENT_2))

@@ -6,7 +6,6 @@ something undecided. They are hooked into `chroma-cluster` by `cluster.cli`, whi
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from evaluation import campaign, matrix
+from evaluation import campaign, matrix, stopping
 from evaluation.matrix import Cell, Conclusion, Result
 from evaluation.traffic.mix import NAMES
 
@@ -75,8 +74,9 @@ def evaluate(
     watcher = _Watcher(console)
     began = time.monotonic()
     with watcher.live:
-        conclusions = asyncio.run(campaign.conduct(outline, out, watcher))
-    console.print(table(conclusions))
+        conclusions = stopping.run(campaign.conduct(outline, out, watcher))
+    if conclusions:
+        console.print(table(conclusions))
     explain(conclusions, out, console)
     took = time.monotonic() - began
     console.print(f"{counts(conclusions)} in {took / 60:.1f} minutes; saved in {out}", markup=False)
@@ -212,6 +212,11 @@ class _Watcher(campaign.Watcher):
             ("  " + "; ".join(conclusion.reasons)[:120] if conclusion.reasons else "", "dim"),
         )
         self._console.print(line)
+
+    def excludes(self, fault: str, reasons: Mapping[str, str]) -> None:
+        for reason in dict.fromkeys(reasons.values()):
+            names = ", ".join(name for name, why in reasons.items() if why == reason)
+            self._console.print(f"{fault} does not apply to {names}: {reason}", markup=False)
 
     def leaves_out(self, cells: Sequence[Cell]) -> None:
         self.left_out = list(cells)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import os
 import shutil
 import socket
@@ -28,10 +29,16 @@ _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1
 _CHAIN: Final = "EVALUATION"
 _MARK: Final = "CHROMA_CLUSTER_EVALUATION_NETNS"
+_RANDOMLY: Final = ("-p", "tcp", "-m", "statistic", "--mode", "random", "--probability")
+_TRIAL_S: Final = 30.0
 
 
 def why_not() -> str:
-    """Why no packets can be dropped here; empty if they can."""
+    """Why no packets can be dropped on this machine; empty if they can, in a namespace."""
+    return _missing() or ("" if is_own() else _refused())
+
+
+def _missing() -> str:
     if not sys.platform.startswith("linux"):
         return "network namespaces are Linux's"
     if os.geteuid() != 0:
@@ -39,6 +46,24 @@ def why_not() -> str:
     if shutil.which("iptables") is None:
         return "iptables is not installed"
     return ""
+
+
+@functools.cache
+def _refused() -> str:
+    """Why the kernel refuses, found by trying: in a container root may lack the right to it."""
+    rule = ["iptables", "-w", "-A", "INPUT", "-i", "lo", *_RANDOMLY, "0.5", "-j", "DROP"]
+    command = [sys.executable, "-m", "evaluation.netns", *rule]
+    root = Path(__file__).parents[1]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=root, timeout=_TRIAL_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"packets cannot be dropped here: {error}"
+    if done.returncode == 0:
+        return ""
+    words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return f"packets cannot be dropped here: {words[0]}"
 
 
 def is_own() -> bool:
@@ -57,7 +82,7 @@ def enter() -> None:
     Raises:
         SystemFailure: why it cannot.
     """
-    reason = why_not()
+    reason = _missing()
     if reason:
         raise SystemFailure(f"no network namespace: {reason}")
     libc = ctypes.CDLL(None, use_errno=True)
@@ -81,8 +106,7 @@ def drop(ports: Iterable[int], probability: float) -> None:
     _iptables("-N", _CHAIN)
     for port in ports:
         for end in ("--dport", "--sport"):
-            match = ["-p", "tcp", end, str(port), "-m", "statistic", "--mode", "random"]
-            _iptables("-A", _CHAIN, *match, "--probability", str(probability), "-j", "DROP")
+            _iptables("-A", _CHAIN, *_RANDOMLY, str(probability), end, str(port), "-j", "DROP")
     _iptables("-A", "INPUT", "-i", "lo", "-j", _CHAIN)
 
 

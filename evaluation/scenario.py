@@ -159,7 +159,7 @@ async def run(plan: Plan, folder: Path, progress: Callable[[str], None] = silent
     """The whole run, on a system of its own; record and history are in `folder` afterwards."""
     from evaluation.systems.catalogue import SYSTEMS
 
-    record = _new_record(plan)
+    record = new_record(plan)
     try:
         async with staged(SYSTEMS[plan.system], progress) as stage:
             return await run_on(stage, plan, folder, progress)
@@ -182,7 +182,7 @@ async def run_on(
     from evaluation.faults import FAULTS
 
     stage.runs += 1
-    record = _new_record(plan)
+    record = new_record(plan)
     part = _Run(stage, plan, FAULTS[plan.fault], record, progress)
     try:
         await part.everything()
@@ -508,7 +508,8 @@ def final_levels(levels: Sequence[str], member: str | None) -> tuple[str, ...]:
     return ("linearizable",) if member is None else ("linearizable", "eventual")
 
 
-def _new_record(plan: Plan) -> RunRecord:
+def new_record(plan: Plan) -> RunRecord:
+    """The record of a run that has not begun."""
     return RunRecord(
         system=plan.system,
         fault=plan.fault,

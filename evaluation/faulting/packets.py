@@ -1,4 +1,4 @@
-"""Real packet loss, in a network namespace of the run's own (`evaluation.netns`)."""
+"""Real packet loss, in a network namespace of the run's own (`evaluation.netns`, `evaluation.secluded`)."""
 
 from __future__ import annotations
 
@@ -30,13 +30,7 @@ class PacketLoss:
 
     def why_not(self, system: System) -> str:
         del system
-        if reason := netns.why_not():
-            return reason
-        return (
-            ""
-            if netns.is_own()
-            else "it needs a namespace of its own: run under `python -m evaluation.netns`"
-        )
+        return netns.why_not()
 
     def applies_to(self, system: System) -> bool:
         return not self.why_not(system)

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evaluation import campaign, matrix
+from evaluation import campaign, matrix, secluded
 from evaluation.history import Operation, read_history
 from evaluation.matrix import Conclusion, Result
 from evaluation.scenario import Plan, Stage, Timing, run_on, staged
@@ -58,10 +58,14 @@ class Theatre:
         self._stage: Stage | None = None
 
     def play(self, fault: str, folder: Path, seed: int = SEED) -> Judged:
-        if self._stage is None:
-            self._entered = staged(SYSTEMS[self._system])
-            self._stage = self._runner.run(self._entered.__aenter__())
-        record = self._runner.run(run_on(self._stage, Plan(self._system, fault, seed, timing=TIMING), folder))
+        plan = Plan(self._system, fault, seed, timing=TIMING)
+        if secluded.needed(fault):
+            record = self._runner.run(secluded.run(plan, folder))
+        else:
+            if self._stage is None:
+                self._entered = staged(SYSTEMS[self._system])
+                self._stage = self._runner.run(self._entered.__aenter__())
+            record = self._runner.run(run_on(self._stage, plan, folder))
         judgement = campaign.judge(folder)
         conclusion = matrix.conclude(record, judgement)
         if conclusion.result in (Result.ERROR, Result.BROKEN):
