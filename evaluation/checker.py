@@ -34,6 +34,7 @@ reads count in `operations` and in `latency_ms["final"]` only.
     leadership      {"reigns": [{"member", "term", "from_ms", "to_ms", "acknowledged"}], "two_leaders_ms"}
     loss            {"writes": n, "from_ms", "to_ms"} acknowledged writes that are provably gone at the end,
                     and the times of the first and the last of their acknowledgements
+    lost_updates    {"for_good": n} acknowledged appends that no list has at the end, at any entry
     quality         {"queries": n, "self_hits": n} neighbours of a document's own vector; no verdict
     keys            {"linearizable": {verdict: number of keys}}
     log             only with a log: {"dropped", "closed", "open"} unknown writes resolved by it, and
@@ -96,6 +97,7 @@ def judge(
         if workload == "set":
             gone += sets.check_lost(key, group, lost)
     measures["loss"] = _loss(operations, gone)
+    measures["lost_updates"] = {"for_good": len(appends.lost_for_good(keys))}
     duplicated, phantom = phantoms.check(keys)
     split, measures["leadership"] = split_brain.check(record, operations)
     member_of_entry = {entry["name"]: entry.get("member") for entry in record.entries}

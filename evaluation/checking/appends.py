@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from evaluation.checking.finals import final_reads
 from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.versions import returned
 from evaluation.history import Action, Operation, Outcome, Phase
@@ -71,3 +72,27 @@ def check(
         if read_any:
             tally.checked += sum(append.outcome is Outcome.OK for append in appends)
     return tally
+
+
+def lost_for_good(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> list[int]:
+    """Ids of acknowledged appends that no list at the end has, at any entry: no later read can mend that.
+
+    Lists read before may only have been late. What follows an item of unknown outcome that is there in the
+    end is left out, as above.
+    """
+    gone: list[int] = []
+    for (workload, key), operations in keys.items():
+        reads = [read for read in final_reads(operations) if read.action is Action.GET and read.key == key]
+        if workload != "append" or not reads:
+            continue
+        there = {item for read in reads for item in read.value or ()}
+        appends = [op for op in operations if op.action is Action.APPEND]
+        late = [op.invoked_ns for op in appends if op.outcome is Outcome.UNKNOWN and op.value in there]
+        gone += [
+            op.id
+            for op in appends
+            if op.outcome is Outcome.OK
+            and op.value not in there
+            and op.invoked_ns < min(late, default=op.invoked_ns + 1)
+        ]
+    return gone
