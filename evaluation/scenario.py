@@ -21,7 +21,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import aiohttp
 
 from evaluation.evidence import FILE, Journaled, save_evidence
 from evaluation.faulting.interface import Context
@@ -90,20 +92,20 @@ class Plan:
         )
 
 
+_EXAMINATION_S = 60.0
+
+
 def silent(_: str) -> None:
     """A progress that nobody looks at."""
 
 
-_CONTENTION_S = 3.0
-
-
 @runtime_checkable
-class Contended(Protocol):
-    """A system whose members get into each other's way, and that counts the errors that come of it."""
+class Examined(Protocol):
+    """A system that can tell what no client sees: errors that it counts, conflicts that it keeps."""
 
-    async def counters(self) -> dict[str, int]: ...
-
-    async def contend(self, seconds: float, clients: int = 4) -> dict[str, int]: ...
+    async def examine(self) -> dict[str, Any]:
+        """Takes seconds; may restart the system. `own_errors`: kind -> count; beside it what it is from."""
+        ...
 
 
 class RunError(Exception):
@@ -268,16 +270,15 @@ class _Run:
         await self.system.settle()
         self._do("final reads")
         await self._final()
-        if isinstance(self.system, Contended):
-            self._do("contention")
-            await self.system.contend(_CONTENTION_S)
-            self.record.measured["system_errors"] = await self.system.counters()
         self._do("health after")
         self.record.measured["health_after"] = await self._health(20.0) or ""
         self.record.measured |= await asyncio.to_thread(footprint, self.system)
         if isinstance(self.system, Journaled):
             self.evidence = await self.system.log_evidence()
         await self._observer.stop()
+        if isinstance(self.system, Examined):
+            self._do("examination")
+            await self._examine(self.system)
 
     async def end(self) -> None:
         """Also after a failure: nobody sends, the fault is gone, all is written down."""
@@ -427,6 +428,19 @@ class _Run:
             name: round(max(0, first[name] - record.fault_end_ns) / 1e6, 1) if name in first else None
             for name in sorted(took)
         }
+
+    async def _examine(self, system: Examined) -> None:
+        """Last, because it may restart everything. What fails here does not spoil what clients saw."""
+        measured = self.record.measured
+        try:
+            async with asyncio.timeout(_EXAMINATION_S):
+                found = await system.examine()
+        except (aiohttp.ClientError, SystemFailure, TimeoutError, OSError, KeyError) as error:
+            measured["examined"] = {"failed": repr(error)[:500]}
+            self._note(f"the examination failed: {error!r}")
+            return
+        measured["system_errors"] = found.pop("own_errors", {})
+        measured["examined"] = found
 
     async def _final(self) -> None:
         self.recorder.phase = Phase.FINAL

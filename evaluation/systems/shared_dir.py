@@ -262,7 +262,10 @@ class SharedDir:
         restarted: Counter[str] = Counter()
         for name in names:
             restarted.update(await self.unfound(name))
+        own = Counter(so_far) + Counter(contended)
+        own["unfound after a restart"] = max(restarted.values(), default=0)
         return {
+            "own_errors": {kind: count for kind, count in own.items() if count},
             "errors": so_far,
             "contended": contended,
             "documents": documents,

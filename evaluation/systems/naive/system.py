@@ -196,7 +196,9 @@ class Naive:
 
     async def examine(self) -> dict[str, Any]:
         """What the traffic cannot see, after it: the same for every system that has something to show."""
-        return dict(await self.counters())
+        counts = await self.counters()
+        kept = {kind: counts[kind] for kind in ("conflicts", "waiting") if counts.get(kind)}
+        return {"own_errors": kept, **counts, "queue": await self.queue()}
 
     async def siblings(self, collection: str) -> dict[str, int]:
         """Document -> versions kept at the first member, where there is more than one."""
