@@ -64,6 +64,14 @@ chaos: $(VENV)/.installed-dev $(CACHE)/bin/server ## systems under faults for MI
 	@code=0; $(BIN)/chroma-cluster evaluate --out $(OUT) --minutes $(MINUTES) $(ARGS) || code=$$?; \
 	$(BIN)/chroma-cluster report $(OUT); exit $$code
 
+.PHONY: cost
+cost: $(VENV)/.installed-dev $(CACHE)/bin/server ## what each system costs (speed, memory, disk, recovery), for the report in OUT
+	@mkdir -p $(OUT); $(BIN)/python -m evaluation.cost --out $(OUT)/cost.json $(ARGS)
+
+.PHONY: compactor
+compactor: $(VENV)/.installed-dev $(CACHE)/s3/.installed ## what a compactor with a lock loses on S3, and when, for the report in OUT
+	@mkdir -p $(OUT); $(BIN)/python -m evaluation.compactor --out $(OUT)/compactor $(ARGS)
+
 .PHONY: chaos-tests
 chaos-tests: $(VENV)/.installed-dev $(CACHE)/bin/server ## our promises under every fault, and every conviction, as tests (over an hour)
 	@$(BIN)/python -m pytest -m chaos tests/chaos $(ARGS)
