@@ -53,6 +53,9 @@ _POST: Final = "POST"
 _TRACE_ID: Final = "chroma-trace-id"
 _NO_TRACE: Final = "0" * 32
 
+#: As proxies log it; nobody sees it.
+_CLIENT_CLOSED_REQUEST: Final = 499
+
 #: In the order in which Chroma names the methods in `Allow`.
 _ROUTES: Final[dict[str, dict[str, Route]]] = {
     "/api/v2": {"GET": Route(system_routes.heartbeat)},
@@ -229,7 +232,10 @@ def create_app(service: Service) -> web.Application:
             response = error_response(error.status, error.error, error.message, {})
         except web.HTTPException as error:
             response = empty_response(error.status)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ConnectionResetError) and _hung_up(request):
+                log.debug("%s %s: the client hung up before it had its answer", request.method, request.path)
+                return empty_response(_CLIENT_CLOSED_REQUEST)
             log.exception("%s %s failed", request.method, request.path)
             message = f"Node {service.node_id} failed on this request; its log says why."
             response = error_response(500, "InternalError", message, {})
@@ -270,6 +276,11 @@ async def _strip(request: web.Request, response: web.StreamResponse) -> None:
     if response.get(UNTYPED):
         response.headers.popall("Content-Type", None)
     response.headers.popall("Server", None)
+
+
+def _hung_up(request: web.Request) -> bool:
+    """Whether there is nobody left to answer."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def _allowed(methods: dict[str, Route]) -> str:

@@ -90,8 +90,8 @@ async def _watch(
     request: web.Request, status: Callable[[], dict[str, Any]], feed: StatusFeed
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
-    await response.prepare(request)
-    with contextlib.suppress(ConnectionResetError):  # the watcher went away
+    with contextlib.suppress(ConnectionResetError):  # the watcher went away, perhaps before the first line
+        await response.prepare(request)
         # A stream that went on would hold up the end of a node that is told to stop.
         while not feed.closed:
             await response.write(orjson.dumps(status()) + b"\n")
