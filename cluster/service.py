@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cluster.commands import Proposal, WriteRecords, encode_proposal
 from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overloaded, Unavailable
+from cluster.leader_watch import LeaderChanged, unless_leader_changes
 from cluster.machine import Outcome
 from cluster.reads import Guarantee, behind, check_freshness, needs_read_index, wanted_index
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from concurrent.futures import Future
 
     from cluster.api.oracle import Oracle
@@ -230,12 +232,23 @@ class NodeService:
         await self._wait_applied(wanted_index(guarantee, read_index, status.commit_index))
 
     async def _linearizable_index(self) -> int:
-        if self.is_leader():
-            return await self.read_index()
-        url = self.leader_url()
-        if url is None:
-            raise Unavailable("No leader is known at the moment. Nothing was read; try again.")
-        return await self._within_read_timeout(self._peers.read_index(url), "the leader's read index")
+        asking = self._of_leader(self.read_index, self._peers.read_index)
+        return await self._within_read_timeout(asking, "the leader's read index")
+
+    async def _of_leader(
+        self, here: Callable[[], Awaitable[T]], there: Callable[[str], Coroutine[Any, Any, T]]
+    ) -> T:
+        """What the leader says, asked `here` or `there` (at its URL); of its successor if it hangs."""
+        while not self.is_leader():
+            leader = self.leader_id()
+            url = self.url_of(leader)
+            if leader is None or url is None:
+                raise Unavailable("No leader is known at the moment. Nothing was read or changed; try again.")
+            with contextlib.suppress(LeaderChanged):
+                return await unless_leader_changes(
+                    there(url), leader, self.leader_id, leaderless_s=self._settings.read_timeout_ms / 1000
+                )
+        return await here()
 
     async def _within_read_timeout(self, waiting: Awaitable[T], what: str) -> T:
         try:
@@ -272,12 +285,10 @@ class NodeService:
         self, collection_id: str, texts: Sequence[str], *, query: bool = False
     ) -> tuple[list[bytes], str, int]:
         self._require_serving()
-        if self.is_leader():
-            return await self.embed_here(collection_id, texts, query=query)
-        url = self.leader_url()
-        if url is None:
-            raise NotLeader(None)
-        return await self._peers.embed(url, collection_id, texts, query=query)
+        return await self._of_leader(
+            lambda: self.embed_here(collection_id, texts, query=query),
+            lambda url: self._peers.embed(url, collection_id, texts, query=query),
+        )
 
     async def embed_here(
         self, collection_id: str, texts: Sequence[str], *, query: bool

@@ -140,12 +140,12 @@ class Exchange:
         return found
 
     async def led(self, handle: Callable[[Exchange], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        """Let `handle` work if this node leads, else send the request to the leader, once."""
+        """Let `handle` work if this node leads, else bring the request to the leader."""
         if self.service.is_leader():
             return await handle(self)
         if headers.FORWARDED in self.headers:
             raise NotLeader(self.service.leader_id())
-        return await self.forwarder.forward(self)
+        return await self.forwarder.forward(self, handle)
 
     async def work(self, fn: Callable[..., T], *arguments: Any) -> T:
         """`fn(*arguments)`, in a thread if the body is so large that the event loop would stall."""

@@ -39,6 +39,7 @@ class SingleService:
         self.reason: str | None = None
         self.leader = True
         self.leader_at: str | None = None
+        self.leader_name: str | None = "node-2"
         self.observed: list[int] = []
         self.scratch = Scratch()
         self.oracle = Oracle()
@@ -55,7 +56,7 @@ class SingleService:
         return self.leader
 
     def leader_id(self) -> str | None:
-        return "node-1" if self.leader else "node-2"
+        return "node-1" if self.leader else self.leader_name
 
     def leader_url(self) -> str | None:
         return self.leader_at
