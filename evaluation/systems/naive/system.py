@@ -198,7 +198,8 @@ class Naive:
         """What the traffic cannot see, after it: the same for every system that has something to show."""
         counts = await self.counters()
         kept = {kind: counts[kind] for kind in ("conflicts", "waiting") if counts.get(kind)}
-        return {"own_errors": kept, **counts, "queue": await self.queue()}
+        queue = {name: sorted(documents) for name, documents in (await self.queue()).items()}
+        return {"own_errors": kept, **counts, "queue": queue}
 
     async def siblings(self, collection: str) -> dict[str, int]:
         """Document -> versions kept at the first member, where there is more than one."""
