@@ -69,7 +69,9 @@ class Kill(_OnProcesses):
         victims = await self._victims(context)
         pids = {name: context.system.pids(name) for name in victims}
         struck = Struck(members=victims, sides=targets.sides(context.system, victims), detail={"pids": pids})
-        struck.undo += [restart_later(context, name) for name in reversed(victims)]
+        restarts = [restart_later(context, name) for name in reversed(victims)]
+        # Members with a leader may need it before they can start (a replica that is rewound): one by one.
+        struck.undo += restarts if targets.has_leader(context.system) else [together(restarts)]
         context.note(f"kill -9 of {', '.join(victims)}")
         try:
             await kill(context, victims)
@@ -191,6 +193,18 @@ def restart_later(context: Context, name: str) -> Callable[[], Awaitable[None]]:
     async def undo() -> None:
         context.note(f"{name} is started")
         await context.system.restart(name)
+
+    return undo
+
+
+def together(steps: Sequence[Callable[[], Awaitable[None]]]) -> Callable[[], Awaitable[None]]:
+    """All at once; the first error is raised when all are over."""
+
+    async def undo() -> None:
+        done = await asyncio.gather(*(step() for step in steps), return_exceptions=True)
+        for error in done:
+            if error is not None:
+                raise error
 
     return undo
 
