@@ -17,6 +17,7 @@ SEEDS_BEYOND = 1_000_000
 """Where the soak begins: other seeds than those of the default suite."""
 
 
+@pytest.mark.timeout(1200)  # seconds of CPU; on a machine that others use, minutes
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_no_seed_breaks_a_promise(batch: int) -> None:
     first = batch * SEEDS_A_BATCH
