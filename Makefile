@@ -83,6 +83,9 @@ upstream: $(VENV)/.installed-dev ## the tests in chromadb's own wheel, against t
 .PHONY: s3
 s3: $(CACHE)/s3/.installed ## install the S3 server of the compactor scenario, in an environment of its own
 
+.PHONY: patroni
+patroni: $(CACHE)/patroni/.installed ## install Patroni (the optional system postgres-patroni), in an environment of its own
+
 .PHONY: toxiproxy
 toxiproxy: $(CACHE)/bin/server ## build the Toxiproxy server (network faults) into .cache/bin
 
@@ -91,7 +94,7 @@ porcupine: $(CACHE)/bin/porcupine-oracle ## build the oracle that the checker is
 
 .PHONY: lock
 lock: $(VENV)/.tools ## choose newest allowed versions again and write requirements*.txt
-	@for name in tools go s3; do $(COMPILE) requirements-$$name.in -o requirements-$$name.txt; done
+	@for name in tools go s3 patroni; do $(COMPILE) requirements-$$name.in -o requirements-$$name.txt; done
 	@$(COMPILE) pyproject.toml -o requirements.txt
 	@$(COMPILE) pyproject.toml --extra dev --extra evaluation -c requirements.txt -o requirements-dev.txt
 
@@ -173,4 +176,16 @@ $(CACHE)/s3/.installed: requirements-s3.txt $(VENV)/.tools
 	@echo "Installing an S3 server of its own (once)"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CACHE)/s3
 	@$(BIN)/uv pip install --quiet --system-certs --python $(CACHE)/s3/bin/python --require-hashes -r requirements-s3.txt
+	@touch $@
+
+# Patroni cannot be installed beside chromadb either. Where Postgres may not run as the caller (root), Patroni
+# may not either, and needs a Python that another user can reach: preferably the system's.
+PATRONI_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo /usr/bin/python3 || echo $(PYTHON))
+
+$(CACHE)/patroni/.installed: requirements-patroni.txt $(VENV)/.tools
+	@echo "Installing Patroni in an environment of its own (once)"
+	@$(BIN)/uv venv --quiet --clear --python $(PATRONI_PYTHON) $(CACHE)/patroni
+	@$(BIN)/uv pip install --quiet --system-certs --compile-bytecode --python $(CACHE)/patroni/bin/python \
+		--require-hashes -r requirements-patroni.txt
 	@touch $@

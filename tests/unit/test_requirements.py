@@ -12,7 +12,14 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FILES = ["requirements.txt", "requirements-dev.txt", "requirements-tools.txt", "requirements-go.txt"]
+FILES = [
+    "requirements.txt",
+    "requirements-dev.txt",
+    "requirements-tools.txt",
+    "requirements-go.txt",
+    "requirements-s3.txt",
+    "requirements-patroni.txt",
+]
 
 
 def pins(name: str) -> dict[str, str]:
