@@ -108,6 +108,16 @@ class Examined(Protocol):
         ...
 
 
+@runtime_checkable
+class Deliberate(Protocol):
+    """A system that answers a failure only after a time that is longer than a fault usually lasts."""
+
+    @property
+    def fault_s(self) -> float:
+        """So long a fault must last to be answered."""
+        ...
+
+
 class RunError(Exception):
     """The run says nothing about the system: its set-up or a health check failed."""
 
@@ -256,7 +266,7 @@ class _Run:
         self._do("fault: apply")
         await self._strike()
         self._do("fault")
-        await self._for(max(timing.fault_s, self.fault.min_seconds))
+        await self._for(max(timing.fault_s, self.fault.min_seconds, least_fault_s(self.system)))
         self._do("fault: heal")
         await self._heal()
         self._do("recovery")
@@ -483,6 +493,11 @@ def side_of(entry: Entry, sides: Mapping[str, str]) -> str:
     """Where the clients of an entry stand: majority, minority, or all if nothing is parted."""
     names = ("balancer", "client") if entry.member is None else (f"client@{entry.member}", entry.member)
     return next((sides[name] for name in names if name in sides), "all")
+
+
+def least_fault_s(system: System) -> float:
+    """How long a fault must last to see the system's answer to it; 0 where nothing is said."""
+    return system.fault_s if isinstance(system, Deliberate) else 0.0
 
 
 def acknowledged(operation: Operation) -> bool:

@@ -9,7 +9,7 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checkable
 
 from evaluation.faulting import targets
 from evaluation.faulting.interface import Struck, take_back
@@ -22,8 +22,17 @@ if TYPE_CHECKING:
     from evaluation.systems.interface import System
 
 BALANCER: Final = "balancer"
-Who = Literal["leader", "follower", "balancer", "all"]
+Who = Literal["leader", "follower", "balancer", "all", "agent"]
 _SOON_S: Final = 20.0
+
+
+@runtime_checkable
+class HasAgents(Protocol):
+    """A system with a process beside each member that decides whether this member leads."""
+
+    def agent(self, member: str) -> str:
+        """The participant that decides for the member."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,8 @@ class _OnProcesses:
                 known = targets.known(system)
                 there = not known or any(BALANCER in (link.dialer, link.acceptor) for link in known)
                 return "" if there else "it has no balancer"
+            case "agent":
+                return "" if isinstance(system, HasAgents) else "its members decide for themselves"
             case "all":
                 return ""
 
@@ -58,6 +69,8 @@ class _OnProcesses:
                 return (await targets.follower(system, context.rng),)
             case "balancer":
                 return (BALANCER,)
+            case "agent":
+                return (cast("HasAgents", system).agent(await targets.leader(system)),)
             case "all":
                 return system.members
 
@@ -226,5 +239,10 @@ def faults() -> list[Kill | Pause | Storm]:
         Kill("kill-all", "kill -9 of all members at once", "all"),
         Pause("pause-leader", "the leader is frozen (SIGSTOP) for longer than an election takes", "leader"),
         Pause("pause-follower", "a member that does not lead is frozen (SIGSTOP)", "follower"),
+        Pause(
+            "pause-leader-agent",
+            "the process that decides whether the leader leads is frozen (SIGSTOP); the leader goes on",
+            "agent",
+        ),
         Storm("restart-storm", "members are killed and started at random, without rest", "all", 8.0),
     ]
