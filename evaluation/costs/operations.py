@@ -70,6 +70,14 @@ FAILOVER: dict[str, Operation] = {
         "nothing that was acknowledged",
         _SUPERVISOR,
     ),
+    "postgres-patroni": Operation(
+        (),
+        "until the leader's key has run out (20 s is the least that can be set) and a replica is promoted",
+        "what was acknowledged and not yet shipped to a replica; without a watchdog also what a primary "
+        "takes while its Patroni hangs",
+        "a Patroni beside each server and a consensus store (here Patroni's own Raft), PgBouncer; the old "
+        "primary comes back by itself once its Patroni runs",
+    ),
 }
 
 _STOP_COPY_START = (

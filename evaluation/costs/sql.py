@@ -34,12 +34,12 @@ _WARM_UP_TURN = 10**6
 
 
 async def primary_address(system: System, links: Proxies) -> str:
-    """host:port of the server that takes writes, as a replica dials it."""
+    """host:port of the server that takes writes, as another machine dials it."""
     primary = await system.leader()
     if primary is None:
         raise SystemFailure(f"{system.name} has no primary")
     other = next(member for member in system.members if member != primary)
-    return links.listen(f"repl.{other}.{primary}")
+    return links.listen(f"sql.{other.replace('pg', 'pgbouncer')}.{primary}")
 
 
 async def measure(

@@ -35,4 +35,5 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "postgres-async-unfenced": lazily("postgres.system", "Postgres", profile="postgres-async-unfenced"),
     "postgres-quorum": lazily("postgres.system", "Postgres", profile="postgres-quorum"),
     "postgres-all": lazily("postgres.system", "Postgres", profile="postgres-all"),
+    "postgres-patroni": lazily("postgres.patroni", "Patroni"),
 }

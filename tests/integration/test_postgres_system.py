@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -18,7 +20,9 @@ import pytest
 from evaluation.links import between, groups, participants, streams
 from evaluation.processes import wait_until
 from evaluation.systems.http import DATABASE
+from evaluation.systems.postgres import governed
 from evaluation.systems.postgres.connection import connect
+from evaluation.systems.postgres.patroni import Patroni
 from evaluation.systems.postgres.system import Postgres
 from evaluation.toxiproxy import ToxiproxyServer
 
@@ -103,7 +107,7 @@ async def running(
 ) -> AsyncGenerator[tuple[Postgres, Clients, ToxiproxyServer]]:
     proxies = ToxiproxyServer()
     await proxies.start(None, folder / "toxiproxy.log")
-    system = Postgres(profile, reads)
+    system = Patroni(reads) if profile == "postgres-patroni" else Postgres(profile, reads)
     try:
         await system.start(folder / "run", proxies)
         assert await system.health() is None
@@ -276,3 +280,47 @@ def test_all_shows_each_write_everywhere_and_stops_without_a_replica(tmp_path: P
             assert await clients.lost() == set()
 
     run(body)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not governed.installed(), reason="needs Patroni (make patroni)")
+def test_patroni_replaces_a_primary_whose_patroni_hangs_and_the_old_one_goes_on(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with running("postgres-patroni", tmp_path, reads="local") as (system, clients, _):
+            assert isinstance(system, Patroni)
+            old = await system.leader()
+            assert old is not None
+            assert (await clients.add("kept"))[0] == 201
+            await wait_until("all to have it", lambda: _everywhere(clients, "kept"), DEADLINE_S)
+            (agent,) = system.pids(system.agent(old))
+            os.kill(agent, signal.SIGSTOP)
+            new = await other_primary(system, old)
+            both = {seen.member for seen in await system.observe() if seen.role == "primary"}
+            assert both == {old, new}
+            assert await clients.add("old side", old) == (201, old)
+            await wait_until("a write on the new side", lambda: _is_taken_by(clients, new), DEADLINE_S)
+            os.kill(agent, signal.SIGCONT)
+            await system.settle()
+            assert await system.health() is None
+            lost = await clients.lost()
+            assert "old side" in lost
+            assert {clients.acknowledged[name] for name in lost} == {old}
+
+            # A whole member, after all have what there is: nothing more is lost.
+            await asyncio.to_thread(system._servers[new].kill)
+            assert system.pids(new) == []
+            await other_primary(system, new)
+            await clients.add_until_acknowledged("after")
+            await system.restart(new)
+            await system.settle()
+            assert await system.health() is None
+            assert await clients.lost() == lost
+            ids = [await clients.ids(member) for member in system.members]
+            assert ids[0] == ids[1] == ids[2]
+
+    run(body)
+
+
+async def _is_taken_by(clients: Clients, member: str) -> bool:
+    """Whether a write through its own entry is committed by it, and not by another primary."""
+    return await clients.add(f"new-{len(clients.acknowledged)}", member) == (201, member)

@@ -48,6 +48,13 @@ PROFILES: Final = {
             False,
             Promises(False, _EVENTUAL, False, False, True, True),
         ),
+        # Patroni has no watchdog here: while it hangs, its Postgres goes on as a primary.
+        Profile(
+            "postgres-patroni",
+            0,
+            False,
+            Promises(False, _EVENTUAL, False, True, True, True),
+        ),
         # A write is on the primary and one replica; a read may be from the other one.
         Profile("postgres-quorum", 1, True, Promises(True, _EVENTUAL, True, True, True, True)),
         # Every replica shows a write before it is acknowledged, and may show it before the primary does: a

