@@ -108,6 +108,16 @@ def wait_for_writes(stage: Stage) -> None:
     stage.do(wait_until("writes are answered", lambda: takes_writes(stage), SOON_S))
 
 
+def wait_for_health(stage: Stage) -> None:
+    last: list[str | None] = [None]
+
+    async def healthy() -> bool:
+        last[0] = await stage.system.health()
+        return last[0] is None
+
+    stage.do(wait_until("health", healthy, SOON_S, context=lambda: str(last[0])))
+
+
 def strike(stage: Stage, name: str) -> Struck:
     fault = FAULTS[name]
     assert fault.why_not(stage.system) == ""
@@ -118,7 +128,7 @@ def strike(stage: Stage, name: str) -> Struck:
 def recover(stage: Stage, name: str, struck: Struck) -> None:
     stage.do(FAULTS[name].heal(stage.context, struck))
     stage.do(stage.system.settle())
-    assert stage.do(stage.system.health()) is None
+    wait_for_health(stage)
     wait_for_writes(stage)
 
 
