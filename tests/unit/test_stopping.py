@@ -5,10 +5,35 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from evaluation import stopping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_terminal() -> Iterator[None]:
+    """Whoever runs the tests may ignore these signals, as nohup does."""
+    before: dict[signal.Signals, Any] = {
+        signum: signal.signal(signum, signal.SIG_DFL) for signum in (signal.SIGTERM, signal.SIGHUP)
+    }
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+def test_who_was_started_by_nohup_goes_on_without_a_terminal() -> None:
+    async def work() -> str:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.01)
+        return "went on"
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert stopping.run(work()) == "went on"
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
