@@ -81,8 +81,11 @@ class Child:
             parent = psutil.Process(self.pid)
             for process in [parent, *parent.children(recursive=True)]:
                 self._known.setdefault(process.pid, process)
-        self._popen.poll()
-        return [pid for pid, process in self._known.items() if _lives(process)]
+        alive = [pid for pid, process in self._known.items() if _lives(process)]
+        if self.pid not in alive:
+            # It is a zombie at most: nobody may ask again, and it must not stay one.
+            self._popen.wait(timeout=10)
+        return alive
 
     def signal(self, signum: int) -> None:
         """To the whole tree, parent first."""
