@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from evaluation.faulting import probes, processes, targets
-from evaluation.faulting.interface import Struck, take_back
+from evaluation.faulting.interface import Struck, take_back, undone_on_failure
 from evaluation.processes import wait_until
 from evaluation.systems.interface import SystemFailure
 
@@ -104,7 +104,7 @@ class Step:
             await self._until(context, victim, 0)
 
         struck.undo.append(undo)
-        try:
+        async with undone_on_failure(struck):
             variables = {
                 "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))),
                 "LD_PRELOAD": str(library),
@@ -118,9 +118,6 @@ class Step:
             struck.detail["jumps"] = []
             await self._jump(context, struck, offset, self.offsets_s[0])
             struck.task = asyncio.create_task(self._strobe(context, struck, offset))
-        except BaseException:
-            await take_back(struck)
-            raise
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 import aiohttp
 
 from evaluation.faulting import targets
-from evaluation.faulting.interface import Struck, take_back
+from evaluation.faulting.interface import Struck, take_back, undone_on_failure
 from evaluation.faulting.limits import file_size_limits, limit_file_size
 from evaluation.faulting.processes import kill, restart_later
 from evaluation.systems import http
@@ -88,15 +88,12 @@ class Full(_OnDisk):
 
         struck.undo.append(undo)
         context.note(f"the disk of {victim} is full")
-        try:
+        async with undone_on_failure(struck):
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     before[pid], _ = file_size_limits(pid)
                     limit_file_size(pid, _LIMIT_BYTES)
             await self._prove(context, victim)
-        except BaseException:
-            await take_back(struck)
-            raise
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:
@@ -150,16 +147,13 @@ class Slow(_OnDisk):
 
         struck.undo.append(undo)
         context.note(f"the disk of {victim} is slow")
-        try:
+        async with undone_on_failure(struck):
             fast_s = await self._sync_s(context)
             await slow.slow_fsync(victim, True)
             slow_s = await self._sync_s(context)
             if slow_s < _SLOW_S and not context.lenient:
                 raise SystemFailure(f"{self.name} does not bite: a write takes {slow_s:.3f} s")
             struck.detail = {"write_s_before": round(fast_s, 3), "write_s": round(slow_s, 3)}
-        except BaseException:
-            await take_back(struck)
-            raise
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:
@@ -219,7 +213,7 @@ class Flipped(_OnDisk):
                 await system.restart(victim)
 
         struck.undo.append(replace)
-        try:
+        async with undone_on_failure(struck):
             await kill(context, (victim,))
             where = await damaged.damage(victim)
             context.note(f"{victim}: {where}")
@@ -227,9 +221,6 @@ class Flipped(_OnDisk):
             if "damaged" not in reason:
                 raise SystemFailure(f"{self.name}: {victim} refuses to start and does not say why: {reason}")
             struck.detail = {"flipped": where, "refusal": _said(reason, str(system.disk(victim)))}
-        except BaseException:
-            await take_back(struck)
-            raise
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:

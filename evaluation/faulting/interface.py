@@ -15,7 +15,7 @@ from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from evaluation.systems.interface import System
     from evaluation.toxiproxy import Proxies
@@ -132,3 +132,13 @@ async def take_back(struck: Struck) -> None:
         while isinstance(first, BaseExceptionGroup):
             first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
         raise SystemFailure(f"could not be healed: {first!r}") from errors[0]
+
+
+@contextlib.asynccontextmanager
+async def undone_on_failure(struck: Struck) -> AsyncGenerator[None]:
+    """Around what strikes: if it fails or is cancelled halfway, what it did so far is taken back."""
+    try:
+        yield
+    except BaseException:
+        await take_back(struck)
+        raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from evaluation import links
 from evaluation.faulting import probes, targets
-from evaluation.faulting.interface import Struck, take_back
+from evaluation.faulting.interface import Struck, take_back, undone_on_failure
 from evaluation.systems.interface import SystemFailure
 from evaluation.toxiproxy import Toxic
 
@@ -103,14 +103,11 @@ class Partition:
             raise SystemFailure(f"{self.name}: no link that it would cut answers before it is cut")
         probed = [link for link in struck_links if link.proxy in before]
         whole_links = [link for link in system.links if link.proxy in before - cut_proxies]
-        try:
+        async with undone_on_failure(struck):
             await self._cut(context, struck, streams)
             await self._prove(context, probed, whole_links)
             if self.flap_s is not None:
                 struck.task = asyncio.create_task(self._flap(context, struck, streams, self.flap_s))
-        except BaseException:
-            await take_back(struck)
-            raise
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:
@@ -212,7 +209,7 @@ class Degrade:
         )
         before = await probes.alive(context.proxies, chosen, 2.0)
         context.note(f"{self.name}: {', '.join(link.proxy for link in chosen)}")
-        try:
+        async with undone_on_failure(struck):
             wanted = itertools.product(chosen, self.toxics, self.streams)
             await add(
                 context,
@@ -224,9 +221,6 @@ class Degrade:
             )
             if not context.lenient:
                 await self._prove(context, [link for link in chosen if link.proxy in before])
-        except BaseException:
-            await take_back(struck)
-            raise
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:

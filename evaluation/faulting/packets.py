@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from evaluation import links, netns
 from evaluation.faulting import probes, targets
-from evaluation.faulting.interface import Struck, take_back
+from evaluation.faulting.interface import Struck, take_back, undone_on_failure
 from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
@@ -52,15 +52,12 @@ class PacketLoss:
         await asyncio.to_thread(netns.drop, ports, self.probability)
         struck.undo.append(undo)
         context.note(f"packets of {len(ports)} links are lost")
-        try:
+        async with undone_on_failure(struck):
             end = time.monotonic() + _SOON_S
             while not await asyncio.to_thread(netns.dropped):
                 if time.monotonic() > end:
                     raise SystemFailure(f"{self.name} does not bite: no packet is lost")
                 await probes.alive(context.proxies, chosen, 1.0)
-        except BaseException:
-            await take_back(struck)
-            raise
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checkable
 
 from evaluation.faulting import targets
-from evaluation.faulting.interface import Struck, take_back
+from evaluation.faulting.interface import Struck, take_back, undone_on_failure
 from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
@@ -86,11 +86,8 @@ class Kill(_OnProcesses):
         # Members with a leader may need it before they can start (a replica that is rewound): one by one.
         struck.undo += restarts if targets.has_leader(context.system) else [together(restarts)]
         context.note(f"kill -9 of {', '.join(victims)}")
-        try:
+        async with undone_on_failure(struck):
             await kill(context, victims)
-        except BaseException:
-            await take_back(struck)
-            raise
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:
@@ -119,7 +116,7 @@ class Pause(_OnProcesses):
 
         struck.undo.append(undo)
         context.note(f"SIGSTOP of {', '.join(victims)}")
-        try:
+        async with undone_on_failure(struck):
             _signal(pids, signal.SIGSTOP)
             await _until(
                 f"{self.name}: the processes are stopped",
@@ -127,9 +124,6 @@ class Pause(_OnProcesses):
                     all(state(pid) in ("T", "") for pid in pids) and any(state(pid) == "T" for pid in pids)
                 ),
             )
-        except BaseException:
-            await take_back(struck)
-            raise
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:
