@@ -53,7 +53,7 @@ bench: $(VENV)/.installed-dev ## measure the cluster beside one `chroma run`, an
 
 .PHONY: raft-bench
 raft-bench: $(VENV)/.installed-dev $(CACHE)/bin/server ## measure the log: commits beside plain pysyncobj's, and failover
-	@$(BIN)/python -m evaluation.raft_bench $(ARGS)
+	@$(BIN)/python -m evaluation.raft.bench $(ARGS)
 
 # Runs that are finished in OUT are not done again: another OUT, or an empty one, starts anew.
 OUT ?= evaluation-runs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evaluation.raft_bench import TOXIPROXY
+from evaluation.raft.bench import TOXIPROXY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def test_the_benchmark_measures_and_loses_nothing(tmp_path: Path) -> None:
         failures.append("black-hole")
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "evaluation.raft_bench"),
+            *(sys.executable, "-m", "evaluation.raft.bench"),
             *("--rounds", "1", "--scale", "0.01", "--loads", "16 x 2 KB", "1 x 16 MiB"),
             *("--trials", "1", "--failures", *failures),
             *("--timeout", "5", "--out", tmp_path / "figures.json"),
@@ -48,7 +48,7 @@ def test_the_benchmark_measures_and_loses_nothing(tmp_path: Path) -> None:
 
 def test_without_toxiproxy_nothing_is_measured(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "evaluation.raft_bench", "--toxiproxy", tmp_path / "none"],
+        [sys.executable, "-m", "evaluation.raft.bench", "--toxiproxy", tmp_path / "none"],
         capture_output=True,
         text=True,
         timeout=60,

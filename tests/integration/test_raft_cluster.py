@@ -12,7 +12,7 @@ import pytest
 from cluster.errors import Fault, NotLeader, Overloaded
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
-from evaluation.raft_cluster import Cluster, eventually, free_ports
+from evaluation.raft.cluster import Cluster, eventually, free_ports
 from tests.integration.raft_link import Link
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.raft.raft import RaftNode
 from cluster.raft.tls import Tls
-from evaluation.raft_cluster import Cluster, eventually, free_ports
+from evaluation.raft.cluster import Cluster, eventually, free_ports
 from tests.certificates import Authority
 from tests.integration.raft_link import Link
 

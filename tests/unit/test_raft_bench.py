@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.raft_bench import LOADS, Round, lost, summarize
-from evaluation.raft_load import Done, Driven, Load, drive, percentile
+from evaluation.raft.bench import LOADS, Round, lost, summarize
+from evaluation.raft.load import Done, Driven, Load, drive, percentile
 
 
 @pytest.mark.parametrize(

@@ -10,5 +10,5 @@ from .transport import Transport as Transport
 class _Put(Protocol):
     def __call__(self, payload: bytes, *, callback: Callable[[None, int], None] | None = ...) -> None: ...
 
-# As evaluation/raft_stock.py uses it: on a method that takes one payload.
+# As evaluation/raft/stock.py uses it: on a method that takes one payload.
 def replicated(func: Callable[[Any, bytes], None]) -> _Put: ...

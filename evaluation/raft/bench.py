@@ -1,4 +1,4 @@
-"""The replicated log measured as three real processes on loopback: `python -m evaluation.raft_bench`.
+"""The replicated log measured as three real processes on loopback: `python -m evaluation.raft.bench`.
 
 Latency from `propose` to commit, with fsync on and links authenticated, at several sizes and numbers
 in flight ("ours"), turn by turn with unmodified pysyncobj ("stock": a plain SyncObj with its own file
@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.raft_cluster import MEMBER, Cluster, eventually
-from evaluation.raft_links import Links
-from evaluation.raft_load import Driven, Load, percentile
+from evaluation.raft.cluster import MEMBER, Cluster, eventually
+from evaluation.raft.links import Links
+from evaluation.raft.load import Driven, Load, percentile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 Failure: TypeAlias = Literal["kill", "freeze", "black-hole"]
 System: TypeAlias = Literal["ours", "stock"]
 
-PROGRAMS: dict[System, str] = {"ours": MEMBER, "stock": "evaluation.raft_stock"}
+PROGRAMS: dict[System, str] = {"ours": MEMBER, "stock": "evaluation.raft.stock"}
 LOADS = (
     Load(1, 2048, 1500),
     Load(16, 2048, 4000),
@@ -54,7 +54,7 @@ HUGE = (Load(1, 40 << 20, 3), Load(1, 60 << 20, 3))
 """Only if asked for: the longest request that a node takes, and nearly the longest entry of the log."""
 
 PUMPED = 16
-TOXIPROXY = Path(__file__).parents[1] / ".cache" / "bin" / "server"
+TOXIPROXY = Path(__file__).parents[2] / ".cache" / "bin" / "server"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf, replicated
 
-from evaluation.raft_load import Done, Load, drive
+from evaluation.raft.load import Done, Load, drive
 
 REASONS: dict[int, str] = {value: name for name, value in vars(FAIL_REASON).items() if name.isupper()}
 

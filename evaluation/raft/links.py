@@ -10,12 +10,12 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any, Self
 
-from evaluation.raft_cluster import free_ports
+from evaluation.raft.cluster import free_ports
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evaluation.raft_cluster import Cluster
+    from evaluation.raft.cluster import Cluster
 
 
 class Links:

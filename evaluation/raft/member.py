@@ -15,7 +15,7 @@ from cluster.errors import ClusterError
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
-from evaluation.raft_load import Done, Load, drive
+from evaluation.raft.load import Done, Load, drive
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MEMBER = "evaluation.raft_member"
+MEMBER = "evaluation.raft.member"
 """The program of one node. Another one that speaks its commands can take its place."""
 
 
