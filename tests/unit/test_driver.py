@@ -28,6 +28,7 @@ class Server:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         self.answer: Callable[[web.Request], Awaitable[web.StreamResponse]] = self.fine
+        self.over = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
@@ -49,7 +50,7 @@ class Server:
         return web.Response()
 
     async def hang(self, request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(30)
+        await self.over.wait()
         return web.Response()
 
 
@@ -74,6 +75,7 @@ def play(
             await steps(driver, server)
         finally:
             await driver.close()
+            server.over.set()  # else the server would wait for those that hang
             await runner.cleanup()
 
     asyncio.run(body())
