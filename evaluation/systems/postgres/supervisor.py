@@ -9,9 +9,10 @@ answered for `patience_s`:
 4. the other replica is pointed at the new primary;
 5. the profile's `synchronous_standby_names` are set on the new primary, and only then its name is given out.
 
-Fenced also means that an old primary that is seen again is made read-only and its sessions are ended; to be
-rewound is up to its operator (`system.restart`, `system.settle`). While it cannot be reached, nothing can be
-done to it: what keeps clients from it is that the API servers' word from here has run out.
+Fenced also means that an old primary that is seen again is made read-only and its sessions are ended. From
+then on it is named as `fenced`, by which the agent on its machine knows that it is to be rewound (see
+`rejoining`): nothing is done to its files from here. While it cannot be reached, nothing can be done to it at
+all: what keeps clients from it is that the API servers' word from here has run out.
 
 It is alone: two of them would need a vote. Who was made primary last is in a file, for its next life. While
 it is away nothing fails over, and where it fences, no write is acknowledged either: nobody gives its word.
@@ -19,11 +20,9 @@ it is away nothing fails over, and where it fences, no write is acknowledged eit
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from aiohttp import web
 
+from evaluation.systems.postgres import serving
 from evaluation.systems.postgres.connection import FAILURES, Pool
 from evaluation.systems.postgres.election import Candidate, choose, lease_over, parse_lsn
 from evaluation.systems.postgres.profiles import PROFILES
@@ -98,6 +98,14 @@ class Seen:
     read_only: bool
 
 
+def fenced(seen: Mapping[str, Seen], primary: str) -> tuple[str, ...]:
+    """Old primaries that take no writes any more, if the primary is there for them to follow; pure."""
+    if primary not in seen or seen[primary].replica:
+        return ()
+    others = (one for one in seen.values() if one.member != primary)
+    return tuple(sorted(one.member for one in others if not one.replica and one.read_only))
+
+
 class Supervisor:
     """Its state is what `word` tells: the primary (None while there is none) and the term."""
 
@@ -115,6 +123,7 @@ class Supervisor:
             known: dict[str, Any] = orjson.loads(self._state.read_bytes())
             self.last_primary, self.term = known["primary"], known["term"]
         self._stale: set[str] = set()
+        self._old: tuple[str, ...] = ()
         self._chosen: str | None = None
         self._healthy_at = time.monotonic()
         self.events: list[dict[str, Any]] = []
@@ -134,6 +143,7 @@ class Supervisor:
             "last_primary": self.last_primary,
             "term": self.term,
             "readable": readable,
+            "fenced": self._old,
             "events": self.events,
         }
 
@@ -285,6 +295,8 @@ class Supervisor:
     async def _tend(self, seen: Mapping[str, Seen]) -> None:
         """What a failover could not do for servers that were out of reach then."""
         primary = self.last_primary
+        # Without fencing nobody tells an old primary that it is one: that is what this profile shows.
+        self._old = fenced(seen, primary) if self._fenced else ()
         if primary not in seen or seen[primary].replica:
             return
         if seen[primary].names != self._names(primary):
@@ -338,30 +350,14 @@ async def serve(settings: Settings) -> None:
 
     app = web.Application()
     app.router.add_get("/state", state)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    host, _, port = settings.listen.rpartition(":")
-    await web.TCPSite(runner, host, int(port), shutdown_timeout=1.0).start()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
-    running = asyncio.ensure_future(supervisor.run())
-    stopping = asyncio.ensure_future(stop.wait())
-    done, _ = await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if running in done:
-        running.result()
-    running.cancel()
-    await runner.cleanup()
-    await supervisor.close()
+    try:
+        await serving.answer(app, settings.listen, supervisor.run())
+    finally:
+        await supervisor.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="JSON with the fields of `Settings`")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(serve(Settings.load(arguments.config)))
+    serving.run(__doc__, lambda path: serve(Settings.load(path)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
     client -> balancer (round robin) -> api-1..3 -> pgbouncer-1..3 -> pg-1..3
                                         api-1..3 -> supervisor -> pg-1..3    pg-2, pg-3 -> pg-1 (replication)
 
+Where it is fenced, an agent for each server makes an old primary follow the new one (`rejoining`).
+
 api-N and pgbouncer-N stand on pg-N's machine: between those three there is no proxy. All other links have
 one; those of replication are there for each pair, so that after a failover the new ones are proxied too.
 """
@@ -10,6 +12,7 @@ one; those of replication are there for each pair, so that after a failover the 
 from __future__ import annotations
 
 import asyncio
+import datetime
 import shutil
 import sys
 import time
@@ -28,7 +31,8 @@ from evaluation.systems.postgres.bouncer import Bouncer
 from evaluation.systems.postgres.connection import FAILURES, Connection, connect
 from evaluation.systems.postgres.election import parse_lsn
 from evaluation.systems.postgres.profiles import MEMBERS, PROFILES
-from evaluation.systems.postgres.servers import Server, Source, home, programs, slot
+from evaluation.systems.postgres.rejoining import Agent, Hands, Word
+from evaluation.systems.postgres.servers import Killed, Server, Source, home, programs, slot
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -43,6 +47,7 @@ _DEADLINE_S: Final = 90.0
 _FOLLOW_S: Final = 6.0
 """Longer than a silent link's timeout and the next attempt together."""
 _LEASE_S: Final = 1.0
+_PREPARE_S: Final = 20.0
 
 _LOOK: Final = """
 SELECT pg_is_in_recovery() AS replica,
@@ -110,6 +115,7 @@ class Postgres:
         self._servers: dict[str, Server] = {}
         self._bouncers: dict[str, Bouncer] = {}
         self._children: dict[str, Child] = {}
+        self._agents: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
 
     # ------------------------------------------------------------------------ start and stop
@@ -135,6 +141,8 @@ class Postgres:
         for entry in self.entries:
             await self._wait(f"a write through {entry.name}", lambda url=entry.url: self._takes_writes(url))
         await self.settle()
+        if self._profile.fenced:
+            self._agents = [asyncio.create_task(self._agent(one).run()) for one in self._servers.values()]
 
     def _make_folders(self) -> Path:
         """The folder of Postgres's programs."""
@@ -180,6 +188,11 @@ class Postgres:
         self._run(f"api-{number}")
 
     async def stop(self) -> None:
+        for agent in self._agents:
+            agent.cancel()
+        # What one failed with was told by `_is_healthy`; now all that counts is that none is at work.
+        await asyncio.gather(*self._agents, return_exceptions=True)
+        self._agents.clear()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -195,10 +208,14 @@ class Postgres:
             await asyncio.to_thread(shutil.rmtree, self._home, True)
 
     async def restart(self, participant: str) -> None:
-        if self.pids(participant):
-            return
         if participant in self._servers:
-            await self._restart_server(self._servers[participant])
+            server = self._servers[participant]
+            async with server.lock:
+                if self.pids(participant):
+                    return
+                await self._restart_server(server)
+        elif self.pids(participant):
+            return
         elif participant in self._bouncers:
             await self._bouncers[participant].start()
         else:
@@ -213,60 +230,107 @@ class Postgres:
         if not server.has_data:
             if primary == server.member:
                 await self._wait("another primary to copy from", lambda: self._another(server.member))
-            await self._copy(server)
+            primary = await self.leader()
+            if primary is None:
+                raise SystemFailure(f"There is no primary to copy to {server.member}.")
+            await self._make_follow(server, primary)
         elif server.was_primary and primary not in (None, server.member):
-            await self._rewind(server, str(primary))
+            await self._make_follow(server, str(primary))
         else:
             await server.start()
 
     async def _another(self, member: str) -> bool:
         return await self.leader() not in (None, member)
 
-    async def _copy(self, server: Server) -> None:
-        """Instead of what it had."""
-        primary = await self.leader()
-        if primary is None:
-            raise SystemFailure(f"There is no primary to copy to {server.member}.")
-        await self._make_slot(server, primary)
-        await server.clone(self._source(server, primary), create_slot=False)
-        await server.start()
-
     def _source(self, server: Server, primary: str) -> Source:
         return Source(self._at[f"repl.{server.member}.{primary}"], server.member)
 
-    async def _rewind(self, server: Server, primary: str) -> None:
-        await server.stop()
-        await self._make_slot(server, primary)
-        try:
-            await server.rewind(self._source(server, primary))
-        except SystemFailure:
-            # What it had in common with the primary is not in its log any more.
-            await self._copy(server)
-        else:
-            await server.start()
+    async def _make_follow(self, server: Server, primary: str) -> None:
+        """A stopped one, whatever it wrote of its own."""
 
-    async def _make_slot(self, server: Server, primary: str) -> None:
-        connection = await connect(self._servers[primary].address, vectors=False)
+        async def is_prepared() -> bool:
+            try:
+                await self._prepare_source(server, primary)
+            except SystemFailure:
+                return False
+            return True
+
+        await self._wait(f"{primary} to be reached from {server.member}", is_prepared)
+        await self._fill(server, primary)
+
+    async def _fill(self, server: Server, primary: str) -> None:
+        source = self._source(server, primary)
+        if server.has_data:
+            try:
+                await server.rewind(source)
+            except Killed:
+                raise
+            except SystemFailure:
+                # What it had in common with the primary is not in its log any more; or it was cut short.
+                await server.clone(source, create_slot=False)
+        else:
+            await server.clone(source, create_slot=False)
+        await server.start()
+
+    async def _prepare_source(self, server: Server, primary: str) -> None:
+        """Raises:
+        SystemFailure: the primary does not answer through the server's link to it.
+        """
+        connection: Connection | None = None
         try:
-            # Until its next checkpoint a new primary's control file names the old timeline.
-            await connection.execute("CHECKPOINT")
-            await connection.execute(
-                "SELECT pg_create_physical_replication_slot($1::text) "
-                "WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1::text)",
-                slot(server.member),
-            )
+            async with asyncio.timeout(_PREPARE_S):
+                connection = await connect(self._source(server, primary).address, vectors=False)
+                # Until its next checkpoint a new primary's control file names the old timeline.
+                await connection.execute("CHECKPOINT")
+                await connection.execute(
+                    "SELECT pg_create_physical_replication_slot($1::text) "
+                    "WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1::text)",
+                    slot(server.member),
+                )
+        except FAILURES as error:
+            raise SystemFailure(f"{server.member} does not reach {primary} to follow it: {error!r}") from None
         finally:
-            await connection.close()
+            if connection is not None:
+                connection.terminate()
+
+    def _agent(self, server: Server) -> Agent:
+        supervisor_url = f"http://{self._at[f'control.api-{_number(server.member)}.supervisor']}"
+
+        async def hear() -> Word | None:
+            return Word.read(await self._get(f"{supervisor_url}/state"))
+
+        return Agent(
+            server,
+            Hands(
+                hear=hear,
+                look=lambda: self._observe(server.member),
+                prepare=lambda primary: self._prepare_source(server, primary),
+                fill=lambda primary: self._fill(server, primary),
+                note=self._note,
+            ),
+        )
+
+    def _note(self, text: str) -> None:
+        """What the agents do."""
+        now = datetime.datetime.now(datetime.UTC).strftime("%H:%M:%S.%f")
+        with self._log("agents").open("a") as file:
+            file.write(f"{now} {text}\n")
 
     async def settle(self) -> None:
         """The operator's part: whatever does not follow the primary is rewound; then all caught up."""
         await self._wait("a primary", self._has_primary)
         for server in self._servers.values():
-            primary = await self.leader()
-            if primary is None or server.member == primary:
-                continue
-            if server.was_primary or not await self._comes_to_follow(server.member):
-                await self._rewind(server, primary)
+            async with server.lock:
+                primary = await self.leader()
+                if primary is None or server.member == primary:
+                    continue
+                if (
+                    server.was_primary
+                    or not server.has_data
+                    or not await self._comes_to_follow(server.member)
+                ):
+                    await server.stop()
+                    await self._make_follow(server, primary)
         await self._wait("all as after the start", self._is_healthy)
 
     # ------------------------------------------------------------------------------- looking
@@ -460,6 +524,9 @@ class Postgres:
         for name, child in self._children.items():
             if child.returncode is not None:
                 raise SystemFailure(f"{name} ended with {child.returncode}. {child.log_tail()}")
+        for agent in self._agents:
+            if agent.done():
+                agent.result()  # it never ends but by a defect
         return await self.health() is None
 
     async def _takes_writes(self, url: str) -> bool:
