@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from evaluation.run_folder import RunRecord
     from evaluation.verdict import Judgement, Verdict
 
-SEED = 1
+#: `CHAOS_SEED=2 make chaos-tests` makes other decisions.
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
 TIMING = Timing(fault_s=6.0, after_s=1.5)
 
 
