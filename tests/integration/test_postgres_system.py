@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,13 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
     from pathlib import Path
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        shutil.which("pgbouncer", path="/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin") is None,
-        reason="needs pgbouncer (apt-get install pgbouncer)",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 DEADLINE_S: Final = 60.0
 REPLICAS: Final = ("repl.pg-2.pg-1", "repl.pg-3.pg-1")
@@ -290,6 +283,38 @@ def test_an_old_primary_comes_back_without_its_operator(tmp_path: Path) -> None:
             await clients.add_until_acknowledged("after the pause")
             await wait_until("health", lambda: _is_healthy(system), DEADLINE_S)
             assert await clients.lost() == set()
+
+    run(body)
+
+
+@pytest.mark.parametrize("profile", ["postgres-async", "postgres-async-unfenced"])
+def test_a_replica_that_goes_on_receiving_can_follow_the_next_primary(tmp_path: Path, profile: str) -> None:
+    """Only the supervisor is cut off from the primary, which writes and ships its log all the time."""
+
+    async def write_on(connection: asyncpg.Connection) -> None:
+        with contextlib.suppress(asyncpg.PostgresError, OSError):
+            while True:
+                await connection.execute("SELECT pg_logical_emit_message(false, 'test', repeat('x', 1000))")
+
+    async def body() -> None:
+        async with running(profile, tmp_path) as (system, _, proxies):
+            host, _, port = system.address("pg-1").rpartition(":")
+            connection = await asyncpg.connect(host=host, port=int(port), user="postgres")
+            writing = asyncio.create_task(write_on(connection))
+            try:
+                await switch(proxies, ["sql.supervisor.pg-1"], False)
+                new = await other_primary(system, "pg-1")
+                third = next(name for name in ("pg-2", "pg-3") if name != new)
+
+                async def follows() -> bool:
+                    seen = {one.member: one for one in await system.observe()}
+                    return (seen[third].role, seen[third].term) == ("replica", 2)
+
+                await wait_until(f"{third} to follow {new}", follows, DEADLINE_S)
+            finally:
+                writing.cancel()
+                await asyncio.wait([writing])
+                connection.terminate()
 
     run(body)
 

@@ -4,7 +4,8 @@ It asks all servers a few times a second, through the same links as everybody. W
 answered for `patience_s`:
 
 1. it stops giving out the primary's name, and waits until no API server holds its word any more (fenced);
-2. it compares how far the replicas have received the log, and stops here if too few answer for the profile;
+2. it parts the replicas from the old primary, which may still send to them although nobody else hears of it,
+   and compares how far they have received the log; it stops here if too few answer for the profile;
 3. on the most advanced one: `synchronous_standby_names` is emptied, then `pg_promote`;
 4. the other replica is pointed at the new primary;
 5. the profile's `synchronous_standby_names` are set on the new primary, and only then its name is given out.
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from aiohttp import web
 
+from evaluation.processes import wait_until
 from evaluation.systems.postgres import serving
 from evaluation.systems.postgres.connection import FAILURES, Pool
 from evaluation.systems.postgres.election import Candidate, choose, lease_over, parse_lsn
@@ -58,6 +60,10 @@ SELECT pg_is_in_recovery() AS replica,
     current_setting('primary_conninfo') AS follows,
     current_setting('synchronous_standby_names') AS names,
     current_setting('default_transaction_read_only') AS read_only
+"""
+
+_FOLLOWS_NOBODY: Final = """
+SELECT current_setting('primary_conninfo') = '' AND NOT EXISTS (SELECT 1 FROM pg_stat_wal_receiver)
 """
 
 
@@ -123,6 +129,8 @@ class Supervisor:
             known: dict[str, Any] = orjson.loads(self._state.read_bytes())
             self.last_primary, self.term = known["primary"], known["term"]
         self._stale: set[str] = set()
+        self._parted: dict[str, str] = {}
+        """Replica -> the primary that it does not follow any more, while a failover is under way."""
         self._old: tuple[str, ...] = ()
         self._chosen: str | None = None
         self._healthy_at = time.monotonic()
@@ -225,10 +233,15 @@ class Supervisor:
         found = await self._look_at_all()
         if not found.get(old, _ABSENT).replica and self._chosen is None:
             return  # it is back
+        # What is compared must not grow any more: a replica that went on receiving could not follow.
+        await asyncio.gather(*(self._part(one, old) for one in found.values() if one.replica))
+        found = await self._look_at_all()
+        if not found.get(old, _ABSENT).replica and self._chosen is None:
+            return  # it is back, and the replicas are pointed at it again
         candidates = [
             Candidate(one.member, one.position)
             for one in found.values()
-            if one.replica and one.member != old and self._source(one.member, old).is_in(one.follows)
+            if one.replica and not one.follows and self._parted.get(one.member) == old
         ]
         chosen = self._chosen
         if chosen is None:
@@ -255,6 +268,25 @@ class Supervisor:
         self._stale.add(old)
         self._healthy_at = time.monotonic()
         # Its name is given out when it is seen with the names set: at the next look.
+
+    async def _part(self, one: Seen, old: str) -> None:
+        """Let a replica of the old primary follow nobody, and wait until it receives no more."""
+        member = one.member
+        if member == old or not self._source(member, old).is_in(one.follows):
+            return
+        try:
+            async with self._pools[member].use(_COMMAND_TIMEOUT_S) as connection:
+                await connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
+                await connection.execute("SELECT pg_reload_conf()")
+                await wait_until(
+                    f"{member} to receive no more",
+                    lambda: connection.value(_FOLLOWS_NOBODY),
+                    _COMMAND_TIMEOUT_S,
+                    pause_s=0.01,
+                )
+            self._parted[member] = old
+        except FAILURES as error:
+            self._note(f"{member} cannot be parted from {old}: {error!r}")
 
     async def _promote(self, member: str) -> None:
         async with self._pools[member].use(_PROMOTE_TIMEOUT_S + 2) as connection:
@@ -285,6 +317,7 @@ class Supervisor:
                 await connection.execute(f"ALTER SYSTEM SET primary_conninfo = '{conninfo}'")
                 await connection.execute(f"ALTER SYSTEM SET primary_slot_name = '{slot(member)}'")
                 await connection.execute("SELECT pg_reload_conf()")
+            self._parted.pop(member, None)
             self._note(f"{member} follows {primary}")
         except FAILURES as error:
             self._note(f"{member} cannot be pointed at {primary}: {error!r}")

@@ -327,7 +327,7 @@ class Postgres:
                 if (
                     server.was_primary
                     or not server.has_data
-                    or not await self._comes_to_follow(server.member)
+                    or not await self._comes_to_follow(server.member, primary)
                 ):
                     await server.stop()
                     await self._make_follow(server, primary)
@@ -506,13 +506,15 @@ class Postgres:
             await asyncio.sleep(0.05)
         return False
 
-    async def _follows(self, member: str) -> bool:
-        query = "SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"
-        return await self._ask(member, lambda connection: connection.value(query)) is not None
+    async def _follows(self, member: str, primary: str) -> bool:
+        """On the primary's timeline: one that received more than what was promoted also streams now and then,
+        but never gets there."""
+        one, other = await asyncio.gather(self._observe(member), self._observe(primary))
+        return one.role == "replica" and one.term is not None and one.term == other.term
 
-    async def _comes_to_follow(self, member: str) -> bool:
+    async def _comes_to_follow(self, member: str, primary: str) -> bool:
         try:
-            await wait_until(f"{member} to follow", lambda: self._follows(member), _FOLLOW_S)
+            await wait_until(f"{member} to follow", lambda: self._follows(member, primary), _FOLLOW_S)
         except TimeoutError:
             return False
         return True
