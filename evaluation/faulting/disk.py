@@ -20,7 +20,7 @@ from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     from evaluation.faulting.interface import Context
-    from evaluation.systems.interface import System
+    from evaluation.systems.interface import Entry, System
 
 _LIMIT_BYTES: Final = 4096
 _BITES_S: Final = 30.0
@@ -66,6 +66,10 @@ class _OnDisk:
         return ""
 
 
+def _entry_of(system: System, member: str) -> Entry:
+    return next((each for each in system.entries if each.member == member), system.entries[0])
+
+
 class Full(_OnDisk):
     """A `Fault`: no file of one member's processes may grow beyond 4 KiB. The leader, if there is one."""
 
@@ -101,8 +105,7 @@ class Full(_OnDisk):
 
     async def _prove(self, context: Context, victim: str) -> None:
         """A write through its entry fails, or the member says that it is ill or is not there any more."""
-        entries = context.system.entries
-        entry = next((each for each in entries if each.member == victim), entries[0])
+        entry = _entry_of(context.system, victim)
         end = time.monotonic() + _BITES_S
         async with aiohttp.ClientSession() as session:
             while time.monotonic() < end:
@@ -117,11 +120,14 @@ class Full(_OnDisk):
     async def _revive(self, context: Context, victim: str) -> None:
         """With room again: if it is not well by itself, its operator starts it anew."""
         end = time.monotonic() + _HEALTHY_S
-        while time.monotonic() < end and context.system.pids(victim):
-            seen = {each.member: each for each in await context.system.observe()}
-            if seen[victim].healthy:
-                return
-            await asyncio.sleep(0.2)
+        entry = _entry_of(context.system, victim)
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < end and context.system.pids(victim):
+                seen = {each.member: each for each in await context.system.observe()}
+                # A Chroma whose disk was full may answer again, and still store nothing.
+                if seen[victim].healthy and await http.takes_writes(session, entry.url, 5.0):
+                    return
+                await asyncio.sleep(0.2)
         if context.system.pids(victim):
             await kill(context, (victim,))
         context.note(f"{victim} is started anew")

@@ -354,4 +354,5 @@ class Naive:
             await wait_until(f"{self.name}: {what}", condition, _DEADLINE_S)
         except TimeoutError as error:
             tails = "\n".join(f"--- {name}\n{child.log_tail()}" for name, child in self._children())
-            raise SystemFailure(f"{error}\n{tails}") from error
+            last = await self._agent("GET", "/status", 5.0)
+            raise SystemFailure(f"{error} The agent's last round: {last}\n{tails}") from error
