@@ -13,7 +13,7 @@ from evaluation.report.standing import Standing, standing_of, worst
 from evaluation.verdict import PROPERTIES, Finding, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from evaluation.report.runs import Run
 
@@ -111,10 +111,47 @@ class Cell:
         levels = dict.fromkeys(level for one in self.measures for level in one.stale)
         return {level: sum(one.stale.get(level, 0) for one in self.measures) for level in levels}
 
+    @property
+    def reads_by_level(self) -> dict[str, int]:
+        levels = dict.fromkeys(level for one in self.measures for level in one.reads)
+        return {level: sum(one.reads.get(level, 0) for one in self.measures) for level in levels}
+
     def median(self, of: Callable[[Measures], float | None]) -> float | None:
         """Over the seeds; None where nothing was measured."""
         values = [value for one in self.measures if (value := of(one)) is not None]
         return statistics.median(values) if values else None
+
+
+#: From what promises most to what promises least.
+LEVELS = ("linearizable", "session", "eventual", "default")
+
+
+def stale_reads(cells: Sequence[Cell]) -> str:
+    """Stale reads of all of them, at each level where there are several; a dash if none was placed."""
+    levels = _levels(cells)
+    stale = {name: sum(cell.stale_by_level.get(name, 0) for cell in cells) for name in levels}
+    reads = {name: sum(cell.reads_by_level.get(name, 0) for cell in cells) for name in levels}
+    return _each({name: f"{stale[name]:,} of {reads[name]:,}" for name in levels})
+
+
+def stale_faults(cells: Sequence[Cell]) -> str:
+    """The same, counted in cells: in how many of them a read was stale."""
+    said: dict[str, str] = {}
+    for name in _levels(cells):
+        placed = [cell.stale_by_level[name] for cell in cells if name in cell.stale_by_level]
+        said[name] = f"{sum(count > 0 for count in placed)} of {len(placed)}"
+    return _each(said)
+
+
+def _levels(cells: Sequence[Cell]) -> list[str]:
+    known = {level for cell in cells for level in cell.stale_by_level}
+    return sorted(known, key=lambda name: (LEVELS.index(name) if name in LEVELS else len(LEVELS), name))
+
+
+def _each(said: Mapping[str, str]) -> str:
+    if len(said) == 1:
+        return next(iter(said.values()))
+    return ", ".join(f"{name}: {words}" for name, words in said.items()) or MISSING
 
 
 def cell_of(system: str, fault: str, runs: Sequence[Run], *, applies: bool = True) -> Cell:

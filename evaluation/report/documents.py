@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from evaluation.report import curves, grid, storage, style, timeline
+from evaluation.report.cells import stale_faults, stale_reads
 from evaluation.report.costs import Table, cost_tables, operation
 from evaluation.report.counterexamples import CounterExample, clearest
 from evaluation.report.markers import names, replaced, table
@@ -126,13 +127,12 @@ class _Draft:
             one = overview_of(self.matrix, system)
             cells = [cell for cell in self.matrix.of_system(system) if cell.measured]
             said = ", ".join(f"{one.cells[each]} {each.value}" for each in _RUN if one.cells.get(each))
-            reads = sum(sum(each.reads.values()) for cell in cells for each in cell.measures)
             rows.append(
                 [
                     f"`{system}`",
                     said or "not run",
                     whole(one.lost),
-                    whole(one.stale) + (f" of {reads:,}" if reads and one.stale is not None else ""),
+                    stale_reads(cells),
                     whole(one.duplicated),
                     _over(cells, "write", "majority"),
                     _over(cells, "write", "minority"),
@@ -163,10 +163,7 @@ class _Draft:
                 [
                     f"`{system}`",
                     f"{sum(count > 0 for count in lost)} of {len(lost)}" if lost else MISSING,
-                    f"{sum(bool(cell.stale) for cell in cells if cell.stale is not None)} of "
-                    f"{sum(cell.stale is not None for cell in cells)}"
-                    if any(cell.stale is not None for cell in cells)
-                    else MISSING,
+                    stale_faults(cells),
                     self._pause(system, "kill-leader"),
                     self._pause(system, "leader-isolated"),
                     duration(_median(cells, lambda each: _quantile(each, "warmup", "write"))),
@@ -184,6 +181,7 @@ class _Draft:
             "typed to fail over",
         ]  # fmt: skip
         note = (
+            "Stale: with several read levels, at each; only `linearizable` promises that none is. "
             "Pause: the longest time without an acknowledged write for the majority's clients, median over "
             "seeds. Latencies: in the chaos traffic before the fault, every link through a proxy."
         )
