@@ -40,7 +40,8 @@ def measure(record: RunRecord, operations: Sequence[Operation]) -> dict[str, Any
         for side in {sides.get(operation.entry, "all"), TOTAL}:
             for kind in ("write" if operation.is_write else "read", "any"):
                 groups[side, kind].append(operation)
-    end = max((_time(operation) for operation in traffic), default=0)
+    # Until the last request was sent: to wait for the answers that are still open then is no pause.
+    end = max((operation.invoked_ns for operation in traffic), default=0)
     if record.quiet_ns:
         end = min(end, record.quiet_ns)
     names = [*sorted({side for side, _ in groups} - {TOTAL}), TOTAL]

@@ -86,6 +86,7 @@ AVAILABILITY = """
     B get x a 395-430 @node-3 fault
     A get x d 455-550 @node-1 healed
     B upsert x f 510-580 @node-3 healed
+    A get x f 590-595 @node-1 healed refused
     A get x f 900-901 final
 """
 
@@ -115,6 +116,12 @@ def test_first_successes_and_the_longest_pause() -> None:
     assert found["longest_pause_ms"]["minority"]["write"] == {"ms": 430, "from_ms": 150, "to_ms": 580}
 
 
+def test_waiting_for_the_last_answers_is_no_pause() -> None:
+    found = measures("A upsert x a 0-100\nB get x a 110-4110\nA upsert x b 150-250\nA upsert x c 260-400")
+    assert found["longest_pause_ms"]["total"]["write"] == {"ms": 150, "from_ms": 100, "to_ms": 250}
+    assert len(found["availability"]["sides"]["total"]["write"]["ok"]) == 2
+
+
 def test_the_longest_pause_in_the_fault() -> None:
     found = measures(AVAILABILITY, entries=SIDES, fault=(200, 500), quiet=600)["longest_pause_in_fault_ms"]
     recovered = measures(AVAILABILITY, entries=SIDES, fault=(200, 500), quiet=600)["recovered_after_fault_ms"]
@@ -125,7 +132,7 @@ def test_the_longest_pause_in_the_fault() -> None:
 
 
 def test_a_run_without_a_fault_has_no_during() -> None:
-    found = measures("A upsert x a 0-150\nA upsert x b 160-350")
+    found = measures("A upsert x a 0-150\nA upsert x b 160-350\nA upsert x c 350-360 refused")
     total = found["availability"]["sides"]["total"]["write"]
     assert (total["before"], total["during"], total["after"]) == (pytest.approx(1 / 3), None, None)
     assert found["first_success_after_fault_ms"]["total"]["write"] is None
@@ -145,11 +152,11 @@ def test_latency_of_successes_by_phase_and_kind() -> None:
 
 def test_operations_are_counted() -> None:
     found = measures(AVAILABILITY, entries=SIDES, fault=(200, 500), quiet=600)["operations"]
-    assert (found["total"], found["by_outcome"]) == (9, {"ok": 8, "refused": 1})
+    assert (found["total"], found["by_outcome"]) == (10, {"ok": 8, "refused": 2})
     assert found["by_side"] == {"majority": {"ok": 2}, "minority": {"refused": 1, "ok": 1}}
-    assert found["by_kind"] == {"read": {"ok": 3}, "write": {"ok": 5, "refused": 1}}
+    assert found["by_kind"] == {"read": {"ok": 3, "refused": 1}, "write": {"ok": 5, "refused": 1}}
     assert found["by_phase"]["final"] == {"ok": 1}
-    assert found["by_action"]["get"] == {"ok": 3}
+    assert found["by_action"]["get"] == {"ok": 3, "refused": 1}
 
 
 def test_stable_latency_of_adds() -> None:
