@@ -138,9 +138,10 @@ def table(conclusions: Mapping[Cell, Conclusion]) -> Table:
     """Faults down, systems across; the worst of all seeds."""
     systems = list(dict.fromkeys(cell.system for cell in conclusions))
     rows = Table(title="what each run means (of several seeds the worst)")
-    rows.add_column("fault")
+    # Where it is narrow, names of systems break; those of faults never do.
+    rows.add_column("fault", no_wrap=True, min_width=max(len(cell.fault) for cell in conclusions))
     for system in systems:
-        rows.add_column(system)
+        rows.add_column(system, overflow="fold")
     for fault in dict.fromkeys(cell.fault for cell in conclusions):
         row: list[Text] = [Text(fault)]
         for system in systems:
