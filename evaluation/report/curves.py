@@ -68,6 +68,10 @@ def draw(lines: Sequence[Line]) -> Figure | None:
     return figure
 
 
+#: With more lines than colours: the same colours again, with other marks.
+_MARKS = "os^D"
+
+
 def _panel(axes: Axes, lines: Sequence[Line], column: int, title: str) -> None:
     lowest, latest = 1e-2, 1000.0
     for number, line in enumerate(lines):
@@ -78,11 +82,13 @@ def _panel(axes: Axes, lines: Sequence[Line], column: int, title: str) -> None:
         ]
         if not shown:
             continue
+        again = number // len(style.LINES)
         lowest = min(lowest, *(share for _, share in shown))
         latest = max(latest, *(at for at, _ in shown))
         axes.plot(
             [at for at, _ in shown], [share for _, share in shown],
-            linestyle=style.DASHES[number % len(style.DASHES)], linewidth=1.6, marker="o", markersize=3,
+            linestyle=style.DASHES[number % len(style.DASHES)], linewidth=1.6,
+            marker=_MARKS[again % len(_MARKS)], markersize=3 + again,
             color=style.LINES[number % len(style.LINES)],
             label=f"{line.label}: {line.stale:,} of {line.reads:,} reads stale",
         )  # fmt: skip

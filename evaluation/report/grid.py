@@ -45,7 +45,8 @@ def draw(matrix: Matrix) -> Figure | None:
     if not matrix.systems or not matrix.faults:
         return None
     rows, columns = len(matrix.faults), len(matrix.systems)
-    figure = Figure(figsize=(9.2, 1.35 + 0.31 * rows), layout="constrained")
+    # A cell must hold its mark and a number with its word.
+    figure = Figure(figsize=(max(9.2, 2.1 + 0.8 * columns), 1.35 + 0.31 * rows), layout="constrained")
     axes = figure.subplots()
     seen: set[Standing] = set()
     for row, fault in enumerate(matrix.faults):
