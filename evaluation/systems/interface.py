@@ -48,7 +48,7 @@ class Observation:
     member: str
     at_ns: int
     role: str
-    """leader, follower, candidate, primary, replica, peer, stopped, silent."""
+    """leader, follower, candidate, primary, replica, peer (writes its own data), worker, stopped, silent."""
     term: int | None = None
     """Term or timeline, where there is one."""
     applied: int | None = None

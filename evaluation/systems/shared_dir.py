@@ -334,7 +334,8 @@ class SharedDir:
     async def _observe(self, member: str) -> Observation:
         answers = await self._counted(member, 0.5)
         worker = self._workers[member]
-        role = "peer" if answers else ("silent" if self.pids(member) else "stopped")
+        # Not peers, of which each would have data of its own: writes of two workers are no split brain.
+        role = "worker" if answers else ("silent" if self.pids(member) else "stopped")
         counts = {**(worker.errors + worker.current), "crashes": worker.crashes}
         detail = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()) if count)
         return Observation(member, time.monotonic_ns(), role, healthy=answers, detail=detail)
