@@ -215,6 +215,17 @@ class NodeService:
         result = await loop.run_in_executor(self._readers, fn, self._engine)
         return result, self._applier.started_index(collection_id)
 
+    async def read_back(self, index: int, fn: Callable[[Engine], T]) -> T:
+        """What the answer to a write that was applied at `index` needs; also while this node is stopping.
+
+        Raises:
+            Fault: this node is broken.
+            Unavailable: it has not applied the index in time.
+        """
+        self._require_no_fault()
+        await self._wait_applied(index)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, fn, self._engine)
+
     async def read_index(self) -> int:
         """The leader's read index, proven by a quorum round that starts after this call."""
         self._require_serving()
@@ -343,12 +354,15 @@ class NodeService:
             return self._fault.message
         return "The node is stopping." if self._stopping else None
 
-    def _require_serving(self) -> None:
+    def _require_no_fault(self) -> None:
         if self._fault is not None:
             raise Fault(
                 f"Node {self.node_id} has stopped serving: {self._fault.message} "
                 "Nothing was read or changed; ask another node."
             )
+
+    def _require_serving(self) -> None:
+        self._require_no_fault()
         if self._stopping:
             raise Unavailable(
                 f"Node {self.node_id} is stopping. Nothing was read or changed; ask another node."

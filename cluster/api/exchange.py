@@ -12,7 +12,7 @@ from aiohttp import web
 from cluster.api import headers
 from cluster.api.encode import encode, encode_error
 from cluster.api.names import invalid, no_collection, parse_uuid
-from cluster.errors import NotLeader, Refusal
+from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Refusal
 from cluster.failpoint import failpoint
 from cluster.reads import Level
 
@@ -90,17 +90,17 @@ class Exchange:
         if collection_id is not None:
             # The leader has applied it, so this reads at once.
             try:
-                body, _ = await self.service.read(
-                    Level.EVENTUAL,
-                    index,
-                    None,
-                    collection_id,
-                    lambda engine: engine.collection(collection_id),
-                )
+                body = await self.service.read_back(index, lambda engine: engine.collection(collection_id))
             except Refusal as refusal:
                 if refusal.status != 404 or missing is None:
                     raise
                 body = await missing(collection_id)
+            except ClusterError as error:
+                # Its own words would say that nothing was changed.
+                raise OutcomeUnknown(
+                    "The write took effect, but this node failed before it could answer with the collection. "
+                    "Send it again with the same Idempotency-Key for the answer."
+                ) from error
         failpoint("api.before_answer")
         return self.json(body, outcome.status)
 

@@ -102,6 +102,10 @@ class Service(Protocol):
         """
         ...
 
+    async def read_back(self, index: int, fn: Callable[[Engine], T]) -> T:
+        """What the answer to a write that was applied at `index` needs; also while this node is stopping."""
+        ...
+
     async def embed(
         self, collection_id: str, texts: Sequence[str], *, query: bool = False
     ) -> tuple[list[bytes], str, int]:

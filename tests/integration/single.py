@@ -41,6 +41,8 @@ class SingleService:
         self.leader_at: str | None = None
         self.leader_name: str | None = "node-2"
         self.observed: list[int] = []
+        self.failing: Exception | None = None
+        """What reading back for the answer to a write fails with."""
         self.scratch = Scratch()
         self.oracle = Oracle()
         self._engine = Engine(directory)
@@ -74,6 +76,12 @@ class SingleService:
     ) -> tuple[Any, int]:
         del level, min_index, max_staleness_ms, collection_id
         return await asyncio.to_thread(fn, self._engine), self._index
+
+    async def read_back(self, index: int, fn: Any) -> Any:
+        del index
+        if self.failing is not None:
+            raise self.failing
+        return await asyncio.to_thread(fn, self._engine)
 
     async def embed(
         self, collection_id: str, texts: Any, *, query: bool = False

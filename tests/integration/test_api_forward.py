@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cluster.errors import Unavailable
 from tests.integration.differential import DATABASE, Request, Side
 from tests.integration.harness import free_port
 from tests.integration.single import SingleNode
@@ -58,6 +59,19 @@ def test_a_write_is_forwarded_with_its_headers(
     assert (reused.status, reused.body["error"]) == (422, "IdempotencyKeyReusedError")
     assert leader.service.catalog.collection(client.ids["main"]) is not None
     assert follower.service.catalog.collection(client.ids["main"]) is None
+
+
+def test_a_collection_that_cannot_be_read_back_was_made_all_the_same(leader: SingleNode) -> None:
+    """Found by clock-step, seed 2: a leader that was stopped said that nothing was changed."""
+    side = Side(leader.url)
+    request = Request("POST", COLLECTIONS, {"name": "half-told"}, {"Idempotency-Key": "half"})
+    leader.service.failing = Unavailable("Node node-1 is stopping. Nothing was read or changed.")
+    answer = side.send(request)
+    leader.service.failing = None
+    assert (answer.status, answer.body["error"]) == (504, "OutcomeUnknownError")
+    assert "Nothing" not in answer.body["message"]
+    assert side.send(request).body["name"] == "half-told"
+    side.close()
 
 
 def test_refusals_come_from_the_leader(client: Side) -> None:
