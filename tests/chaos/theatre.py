@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: `CHAOS_SEED=2 make chaos-tests` makes other decisions.
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
+#: A member that has lost its disk replays the whole log: that of a new system is short.
+ANEW = frozenset({"disk-lost"})
 TIMING = Timing(fault_s=6.0, after_s=1.5)
 
 
@@ -64,6 +66,8 @@ class Theatre:
         if secluded.needed(fault):
             record = self._runner.run(secluded.run(plan, folder))
         else:
+            if fault in ANEW:
+                self._leave()
             if self._stage is None:
                 self._entered = staged(SYSTEMS[self._system])
                 self._stage = self._runner.run(self._entered.__aenter__())
