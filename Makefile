@@ -44,7 +44,7 @@ check: $(VENV)/.installed-dev ## format, lint and types
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 .PHONY: soak
-soak: $(VENV)/.installed-dev ## simulated clusters under faults for SOAK_MINUTES (10), and the slow ones of the deliberate bugs
+soak: $(VENV)/.installed-dev $(CACHE)/patroni/.installed ## simulated clusters under faults for SOAK_MINUTES (10), and the slow ones of the deliberate bugs
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 .PHONY: bench

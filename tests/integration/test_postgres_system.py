@@ -19,7 +19,6 @@ import pytest
 from evaluation.links import between, groups, participants, streams
 from evaluation.processes import wait_until
 from evaluation.systems.http import DATABASE
-from evaluation.systems.postgres import governed
 from evaluation.systems.postgres.connection import connect
 from evaluation.systems.postgres.patroni import Patroni
 from evaluation.systems.postgres.servers import Condition
@@ -385,7 +384,6 @@ def test_all_shows_each_write_everywhere_and_stops_without_a_replica(tmp_path: P
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(not governed.installed(), reason="needs Patroni (make patroni)")
 def test_patroni_replaces_a_primary_whose_patroni_hangs_and_the_old_one_goes_on(tmp_path: Path) -> None:
     async def body() -> None:
         async with running("postgres-patroni", tmp_path, reads="local") as (system, clients, _):
