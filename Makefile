@@ -49,7 +49,7 @@ soak: $(VENV)/.installed-dev $(CACHE)/patroni/.installed ## simulated clusters u
 
 .PHONY: bench
 bench: $(VENV)/.installed-dev ## measure the cluster beside one `chroma run`, and the pause after a killed leader
-	@$(BIN)/python -m evaluation.bench $(ARGS)
+	@$(BIN)/python -m evaluation.costs.bench $(ARGS)
 
 .PHONY: raft-bench
 raft-bench: $(VENV)/.installed-dev $(CACHE)/bin/server ## measure the log: commits beside plain pysyncobj's, and failover
@@ -66,7 +66,7 @@ chaos: $(VENV)/.installed-dev $(CACHE)/bin/server ## systems under faults for MI
 
 .PHONY: cost
 cost: $(VENV)/.installed-dev $(CACHE)/bin/server ## what each system costs (speed, memory, disk, recovery), for the report in OUT
-	@mkdir -p $(OUT); $(BIN)/python -m evaluation.cost --out $(OUT)/cost.json $(ARGS)
+	@mkdir -p $(OUT); $(BIN)/python -m evaluation.costs.cost --out $(OUT)/cost.json $(ARGS)
 
 .PHONY: compactor
 compactor: $(VENV)/.installed-dev $(CACHE)/s3/.installed ## what a compactor with a lock loses on S3, and when, for the report in OUT

@@ -15,26 +15,26 @@ from aiohttp import web
 
 from cluster.api.app import create_app
 from cluster.api.cluster_routes import StatusFeed, add_cluster_routes
-from cluster.api.oracle import Oracle
-from cluster.applier import Applier
+from cluster.apply.applier import Applier
+from cluster.apply.store import Store
+from cluster.chroma.embedded import LOCAL_PREFIX
+from cluster.chroma.isolated import IsolatedEngine
+from cluster.chroma.oracle import Oracle
+from cluster.chroma.scratch import Scratch
 from cluster.config import split_address
-from cluster.embedding import Embedder
-from cluster.engine import LOCAL_PREFIX
-from cluster.engine_process import IsolatedEngine
+from cluster.embedding.embedder import Embedder
 from cluster.errors import ClusterError, Fault
 from cluster.failpoint import arm
-from cluster.grouping import GroupLimits
 from cluster.lock import DirectoryLock
-from cluster.log_clock import LogClock
-from cluster.machine import Machine
 from cluster.peers import Peers
-from cluster.proposer import Proposer
+from cluster.propose.grouping import GroupLimits
+from cluster.propose.log_clock import LogClock
+from cluster.propose.proposer import Proposer
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
-from cluster.scratch import Scratch
 from cluster.service import NodeService
-from cluster.store import Store
+from cluster.state.machine import Machine
 
 if TYPE_CHECKING:
     from cluster.config import NodeSettings

@@ -11,29 +11,29 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from cluster.commands import Proposal, WriteRecords, encode_proposal
 from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overloaded, Unavailable
 from cluster.leader_watch import LeaderChanged, unless_leader_changes
-from cluster.machine import Outcome
 from cluster.reads import Guarantee, behind, check_freshness, needs_read_index, wanted_index
+from cluster.state.commands import Proposal, WriteRecords, encode_proposal
+from cluster.state.machine import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from concurrent.futures import Future
 
-    from cluster.api.oracle import Oracle
-    from cluster.api.service import Ack
-    from cluster.applier import Applier, Decided
-    from cluster.catalog import Catalog
-    from cluster.commands import Command
+    from cluster.api.interface import Ack
+    from cluster.apply.applier import Applier, Decided
+    from cluster.chroma.embedded import Engine
+    from cluster.chroma.oracle import Oracle
+    from cluster.chroma.scratch import Scratch
     from cluster.config import NodeSettings
-    from cluster.embedding import Embedder
-    from cluster.engine import Engine
+    from cluster.embedding.embedder import Embedder
     from cluster.peers import Peers
-    from cluster.proposer import Proposer, Ticket
+    from cluster.propose.proposer import Proposer, Ticket
     from cluster.raft.interface import Raft, RaftStatus
     from cluster.reads import Level
-    from cluster.scratch import Scratch
+    from cluster.state.catalog import Catalog
+    from cluster.state.commands import Command
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ _WARM_CHECK_S: Final = 1.0
 
 
 class NodeService:
-    """Implements `cluster.api.service.Service`; lives on the node's event loop.
+    """Implements `cluster.api.interface.Service`; lives on the node's event loop.
 
     Invariants:
       * a write is answered 2xx only after its entry is committed (fsynced on a majority), and with

@@ -1,7 +1,7 @@
 """The commands of the evaluation: run the matrix, judge saved runs again, write the report.
 
 Exit codes: 0 all as expected; 1 a promise is broken, or a weak system was not convicted; 2 an error or
-something undecided. They are hooked into `chroma-cluster` by `cluster.cli`, which imports this lazily.
+something undecided. They are hooked into `chroma-cluster` by `cluster.cli.app`, which imports this lazily.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from evaluation import campaign, matrix, stopping
-from evaluation.matrix import Cell, Conclusion, Result
+from evaluation import stopping
+from evaluation.run import campaign, matrix
+from evaluation.run.matrix import Cell, Conclusion, Result
 from evaluation.traffic.mix import NAMES
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def evaluate(
     quick: bool,
 ) -> int:
     """Run what is asked for and not yet in `out`. Raises `Wrong`."""
-    from evaluation.faults import FAULTS
+    from evaluation.faulting.catalogue import FAULTS
     from evaluation.systems.catalogue import SYSTEMS
 
     outline = campaign.Outline(

@@ -24,7 +24,7 @@ from cluster.errors import ClusterError, Refusal
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from cluster.api.service import Service
+    from cluster.api.interface import Service
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,11 @@ from cluster.api.names import (
     parse_collection_id,
     parse_uuid,
 )
-from cluster.api.oracle import COLLECTIONS
-from cluster.commands import (
+from cluster.chroma.oracle import COLLECTIONS
+from cluster.embedding.policy import check_configuration
+from cluster.errors import Refusal
+from cluster.reads import Level
+from cluster.state.commands import (
     CreateCollection,
     CreateDatabase,
     CreateTenant,
@@ -34,9 +37,6 @@ from cluster.commands import (
     UpdateCollection,
     UpdateTenant,
 )
-from cluster.embedding_policy import check_configuration
-from cluster.errors import Refusal
-from cluster.reads import Level
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
     from cluster.api.decode import Page
     from cluster.api.exchange import Exchange
-    from cluster.api.oracle import Answer
-    from cluster.engine import Engine
+    from cluster.chroma.embedded import Engine
+    from cluster.chroma.oracle import Answer
 
 # ------------------------------------------------------------------------------------ tenants
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cluster.commands import Metadata, WriteKind
     from cluster.errors import Refusal
+    from cluster.state.commands import Metadata, WriteKind
 
 _INCLUDES: Final = frozenset({"distances", "documents", "embeddings", "metadatas", "uris"})
 _GET_INCLUDE: Final = ("documents", "metadatas")

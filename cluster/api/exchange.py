@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
     from cluster.api.forward import Forwarder
-    from cluster.api.oracle import Answer
-    from cluster.api.service import Service
-    from cluster.catalog import Collection
-    from cluster.commands import Command
-    from cluster.engine import Engine
-    from cluster.machine import Outcome
+    from cluster.api.interface import Service
+    from cluster.chroma.embedded import Engine
+    from cluster.chroma.oracle import Answer
+    from cluster.state.catalog import Collection
+    from cluster.state.commands import Command
+    from cluster.state.machine import Outcome
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from cluster.api.names import invalid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.commands import Metadata
     from cluster.errors import Refusal
+    from cluster.state.commands import Metadata
 
 _MAX_I64: Final = 2**63 - 1
 #: Where Chroma keeps the document among the metadata.

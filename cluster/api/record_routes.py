@@ -30,10 +30,10 @@ from cluster.api.names import (
     parse_collection_id,
     parse_uuid,
 )
-from cluster.catalog import check_dimension
-from cluster.commands import DeleteRecords, WriteRecords
 from cluster.errors import Refusal
 from cluster.reads import Level
+from cluster.state.catalog import check_dimension
+from cluster.state.commands import DeleteRecords, WriteRecords
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cluster.api.exchange import Exchange
-    from cluster.commands import WriteKind
-    from cluster.engine import Engine
+    from cluster.chroma.embedded import Engine
+    from cluster.state.commands import WriteKind
 
 T = TypeVar("T")
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cluster.api.exchange import Exchange, empty_response
 from cluster.api.names import invalid
-from cluster.commands import Reset
 from cluster.errors import Refusal, Unavailable
+from cluster.state.commands import Reset
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from cluster.api.oracle import Answer
+    from cluster.chroma.oracle import Answer
 
 #: What a single Chroma 1.5.9 says of itself, whatever its package's version is.
 VERSION: Final = "1.0.0"

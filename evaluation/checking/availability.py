@@ -12,7 +12,7 @@ from evaluation.history import Operation, Outcome, Phase
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from evaluation.run_folder import RunRecord
+    from evaluation.run.folder import RunRecord
 
 WINDOW_MS = 100
 WINDOW_NS = WINDOW_MS * 1_000_000
@@ -32,7 +32,7 @@ def bites_ns(record: RunRecord) -> int:
 
 
 def measure(record: RunRecord, operations: Sequence[Operation]) -> dict[str, Any]:
-    """All measures of this module, by the names that `evaluation.checker` documents."""
+    """All measures of this module, by the names that `evaluation.checking.judge` documents."""
     traffic = [operation for operation in operations if operation.phase is not Phase.FINAL]
     sides = sides_of(record)
     groups: dict[tuple[str, str], list[Operation]] = defaultdict(list)

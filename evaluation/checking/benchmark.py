@@ -6,8 +6,8 @@ import sys
 from dataclasses import replace
 from time import process_time
 
-from evaluation.checker import judge
 from evaluation.checking.findings import by_key
+from evaluation.checking.judge import judge
 from evaluation.checking.linearizability import search
 from evaluation.checking.models import REGISTER, calls_of
 from evaluation.checking.synthetic import Plan, history, record

@@ -16,9 +16,9 @@ from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.linearizability import check
 from evaluation.checking.models import FRACTURED, NEVER, REGISTER, REGISTERS, Call, calls_of
 from evaluation.checking.sessions import seen
+from evaluation.checking.verdict import Verdict
 from evaluation.checking.versions import returned
 from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

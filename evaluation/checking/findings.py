@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from evaluation.verdict import Finding, Verdict
+from evaluation.checking.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.checking import zones
 from evaluation.checking.models import CONDITIONAL, NEVER, REGISTER, REJECTED, Call, Model
+from evaluation.checking.verdict import Verdict
 from evaluation.history import Action
-from evaluation.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

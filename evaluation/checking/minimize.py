@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.checking.linearizability import check, search
 from evaluation.checking.models import CATALOGUE, CONDITIONAL, NEVER, Call, Model
+from evaluation.checking.verdict import Verdict
 from evaluation.history import Action
-from evaluation.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -22,7 +22,7 @@ from evaluation.history import Operation, Outcome
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from evaluation.verdict import Finding
+    from evaluation.checking.verdict import Finding
 
 SESSION_LEVELS = frozenset({"session", "linearizable", "default"})
 COPY = "/copy"

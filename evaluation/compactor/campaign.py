@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from evaluation.checker import judge
+from evaluation.checking.judge import judge
 from evaluation.compactor import throughput
 from evaluation.compactor.document import FORM, summary
 from evaluation.compactor.loss import expected, lost

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evaluation.checking.verdict import Finding, Verdict
 from evaluation.compactor.model import Variant
 from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Parts of `evaluation.cost`: texts and vectors, loads, resources, and the commands an operator needs."""
+"""What a system costs: texts and vectors, loads, resources, and the commands an operator needs."""

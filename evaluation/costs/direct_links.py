@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
-    from evaluation.toxiproxy import Toxic
+    from evaluation.faulting.toxiproxy import Toxic
 
 
 class DirectLinks:

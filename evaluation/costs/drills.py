@@ -17,7 +17,7 @@ import orjson
 from chromadb import PersistentClient
 from chromadb.config import Settings
 
-from evaluation import load
+from evaluation.costs import http_load as load
 from evaluation.costs.sql import primary_address
 from evaluation.processes import wait_until
 from evaluation.systems.interface import SystemFailure
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from evaluation.faulting.toxiproxy import Proxies
     from evaluation.systems.interface import System
-    from evaluation.toxiproxy import Proxies
 
 COLLECTION = "drill"
 _ANSWER_S = 3.0

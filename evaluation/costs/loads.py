@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from evaluation import load
+from evaluation.costs import http_load as load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

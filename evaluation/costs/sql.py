@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evaluation.costs.texts import Texts
+    from evaluation.faulting.toxiproxy import Proxies
     from evaluation.systems.interface import System
-    from evaluation.toxiproxy import Proxies
 
     Call = Callable[[int, int], Coroutine[Any, Any, object]]
 

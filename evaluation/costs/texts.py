@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster.demo import corpus
-from cluster.embedding import Embedder
+from cluster.cli.demo import corpus
+from cluster.embedding.embedder import Embedder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

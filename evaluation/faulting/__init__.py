@@ -1,1 +1,1 @@
-"""How each kind of fault is brought about, proven to bite, and taken away (names: `evaluation.faults`)."""
+"""How each kind of fault is brought about, proven to bite, and taken away (names: `catalogue`)."""

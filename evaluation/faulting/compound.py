@@ -8,8 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evaluation import schedules
-from evaluation.faulting import targets
+from evaluation.faulting import schedules, targets
 from evaluation.faulting.interface import Struck, take_back
 from evaluation.systems.interface import SystemFailure
 

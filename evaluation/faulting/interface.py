@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+    from evaluation.faulting.toxiproxy import Proxies
     from evaluation.systems.interface import System
-    from evaluation.toxiproxy import Proxies
 
 
 _TASK_S = 150.0

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from evaluation import links
-from evaluation.faulting import probes, targets
+from evaluation.faulting import links, probes, targets
 from evaluation.faulting.interface import Struck, take_back, undone_on_failure
+from evaluation.faulting.toxiproxy import Toxic
 from evaluation.systems.interface import SystemFailure
-from evaluation.toxiproxy import Toxic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from evaluation.faulting.interface import Context
-    from evaluation.links import Cut, Stream
+    from evaluation.faulting.links import Cut, Stream
     from evaluation.systems.interface import Link, System
 
 _number = itertools.count(1)

@@ -19,8 +19,8 @@ from evaluation.systems.interface import SystemFailure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from evaluation.faulting.toxiproxy import Proxies
     from evaluation.systems.interface import Link
-    from evaluation.toxiproxy import Proxies
 
 SILENCE_S: Final = 0.5
 _LENIENT_S: Final = 2.0

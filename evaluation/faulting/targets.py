@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from evaluation import links
+from evaluation.faulting import links
 from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from evaluation.checking.verdict import PROPERTIES, Finding, Verdict
 from evaluation.report.measures import Measures, read_measures
 from evaluation.report.numbers import MISSING, whole
 from evaluation.report.standing import Standing, standing_of, worst
-from evaluation.verdict import PROPERTIES, Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Tables of cost.json (its form: `evaluation.cost`) for the page and the documents. Pure."""
+"""Tables of cost.json (its form: `evaluation.costs.cost`) for the page and the documents. Pure."""
 
 from __future__ import annotations
 

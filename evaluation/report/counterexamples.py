@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evaluation.checking.verdict import PROPERTIES, Verdict
 from evaluation.report.drawing import in_words, to_svg
 from evaluation.report.lanes import lay_out
 from evaluation.report.standing import Standing, standing_of
-from evaluation.verdict import PROPERTIES, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from evaluation.checking.verdict import Finding
     from evaluation.history import Operation
     from evaluation.report.runs import Run
-    from evaluation.verdict import Finding
 
 
 @dataclass(frozen=True)

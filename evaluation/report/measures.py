@@ -1,4 +1,4 @@
-"""`Judgement.measures` in typed form; its JSON form is documented in `evaluation.checker`. Pure.
+"""`Judgement.measures` in typed form; its JSON form is documented in `evaluation.checking.judge`. Pure.
 
 Everything is optional: an old or partial verdict shows dashes, never zeros.
 """

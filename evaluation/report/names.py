@@ -34,7 +34,7 @@ def in_order(systems: Iterable[str]) -> list[str]:
 
 def fault_words() -> dict[str, str]:
     """Fault -> what it does, in the order in which faults are shown."""
-    from evaluation.faults import FAULTS
+    from evaluation.faulting.catalogue import FAULTS
 
     return {name: fault.summary for name, fault in FAULTS.items()}
 
@@ -42,7 +42,7 @@ def fault_words() -> dict[str, str]:
 @cache
 def applies(system: str, fault: str) -> bool:
     """Can this fault strike this system? Of unknown ones: it can, or there would be no such run."""
-    from evaluation.faults import FAULTS
+    from evaluation.faulting.catalogue import FAULTS
     from evaluation.systems.catalogue import SYSTEMS as MAKERS
     from evaluation.systems.interface import SystemFailure
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from evaluation.checking.verdict import PROPERTIES
 from evaluation.report import curves, storage, style, timeline
 from evaluation.report.costs import cost_tables
 from evaluation.report.counterexamples import CounterExample, clearest, examples_of
@@ -19,7 +20,6 @@ from evaluation.report.names import METRICS as DEFINITIONS
 from evaluation.report.names import SYSTEMS, fault_words
 from evaluation.report.numbers import MISSING, duration, percent, whole
 from evaluation.report.standing import Standing, promised, standing_of
-from evaluation.verdict import PROPERTIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from evaluation.checking.verdict import Judgement, Verdict
 from evaluation.history import Operation, read_history
-from evaluation.matrix import Conclusion, Result, conclude
 from evaluation.report.standing import Standing
-from evaluation.run_folder import RunRecord
-from evaluation.verdict import Judgement, Verdict
+from evaluation.run.folder import RunRecord
+from evaluation.run.matrix import Conclusion, Result, conclude
 
 if TYPE_CHECKING:
     from pathlib import Path

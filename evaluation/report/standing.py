@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from evaluation.verdict import Finding, Verdict
+from evaluation.checking.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -26,7 +26,7 @@ from evaluation.systems.interface import Entry, Link, Observation, Promises, Sys
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from evaluation.toxiproxy import Proxies
+    from evaluation.faulting.toxiproxy import Proxies
 
 BALANCER: Final = "balancer"
 ELECTION_TIMEOUT_MS: Final = 2000

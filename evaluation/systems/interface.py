@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from evaluation.toxiproxy import Proxies
+    from evaluation.faulting.toxiproxy import Proxies
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from cluster.commands import decode_group
 from cluster.raft.journal import Meta
+from cluster.state.commands import decode_group
 from evaluation.checking.log import LogEntry
 from evaluation.systems.interface import SystemFailure
 

@@ -43,7 +43,7 @@ from evaluation.systems.interface import Entry, Link, Observation, Promises, Sys
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from evaluation.toxiproxy import Proxies
+    from evaluation.faulting.toxiproxy import Proxies
 
 BALANCER: Final = "balancer"
 _DEADLINE_S: Final = 120.0

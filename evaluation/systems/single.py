@@ -18,7 +18,7 @@ from evaluation.systems.interface import Entry, Link, Observation, Promises, Sys
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from evaluation.toxiproxy import Proxies
+    from evaluation.faulting.toxiproxy import Proxies
 
 MEMBER: Final = "chroma-1"
 _DEADLINE_S: Final = 120.0

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evaluation import matrix
-from evaluation.faults import FAULTS
-from evaluation.matrix import Result
+from evaluation.checking.verdict import Verdict
+from evaluation.faulting.catalogue import FAULTS
+from evaluation.run import matrix
+from evaluation.run.matrix import Result
 from evaluation.systems.cluster import ELECTION_TIMEOUT_MS, Cluster
-from evaluation.verdict import Verdict
 from tests.chaos.theatre import Theatre
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evaluation import matrix
-from evaluation.matrix import Result
+from evaluation.run import matrix
+from evaluation.run.matrix import Result
 from tests.chaos.theatre import Theatre
 
 if TYPE_CHECKING:

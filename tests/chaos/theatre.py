@@ -7,18 +7,18 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evaluation import campaign, matrix, secluded
 from evaluation.history import Operation, read_history
-from evaluation.matrix import Conclusion, Result
-from evaluation.scenario import Plan, Stage, Timing, run_on, staged
+from evaluation.run import campaign, matrix, secluded
+from evaluation.run.matrix import Conclusion, Result
+from evaluation.run.scenario import Plan, Stage, Timing, run_on, staged
 from evaluation.systems.catalogue import SYSTEMS
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from evaluation.run_folder import RunRecord
-    from evaluation.verdict import Judgement, Verdict
+    from evaluation.checking.verdict import Judgement, Verdict
+    from evaluation.run.folder import RunRecord
 
 #: `CHAOS_SEED=2 make chaos-tests` makes other decisions.
 SEED = int(os.environ.get("CHAOS_SEED", "1"))

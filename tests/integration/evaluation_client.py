@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from evaluation.faulting.toxiproxy import ToxiproxyServer
 from evaluation.systems.http import DATABASE
-from evaluation.toxiproxy import ToxiproxyServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,12 +16,12 @@ import numpy as np
 from aiohttp import web
 
 from cluster.api.app import create_app
-from cluster.api.oracle import Oracle
-from cluster.commands import Group, Proposal
-from cluster.engine import Engine
+from cluster.chroma.embedded import Engine
+from cluster.chroma.oracle import Oracle
+from cluster.chroma.scratch import Scratch
 from cluster.errors import Refusal
-from cluster.machine import Call, Machine, Outcome, Resolve
-from cluster.scratch import Scratch
+from cluster.state.commands import Group, Proposal
+from cluster.state.machine import Call, Machine, Outcome, Resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class SingleService:
-    """`cluster.api.service.Service` over a log in memory that commits at once."""
+    """`cluster.api.interface.Service` over a log in memory that commits at once."""
 
     def __init__(self, directory: Path) -> None:
         self.node_id = "node-1"

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.api.oracle import COLLECTIONS, Oracle
+from cluster.chroma.oracle import COLLECTIONS, Oracle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -90,7 +90,7 @@ def test_collections_are_fresh_and_removed() -> None:
 
 _PARENT = """
 import asyncio, sys
-from cluster.api.oracle import Oracle
+from cluster.chroma.oracle import Oracle
 
 async def main():
     oracle = Oracle()

@@ -22,8 +22,12 @@ import msgpack
 import numpy as np
 import pytest
 
-from cluster.applier import Applier
-from cluster.commands import (
+from cluster.apply.applier import Applier
+from cluster.apply.store import Store
+from cluster.chroma.embedded import LOCAL_PREFIX, Engine
+from cluster.chroma.isolated import IsolatedEngine
+from cluster.raft.interface import Entry, Position, RaftStatus
+from cluster.state.commands import (
     Command,
     CreateCollection,
     CreateDatabase,
@@ -37,11 +41,7 @@ from cluster.commands import (
     encode_group,
     encode_proposal,
 )
-from cluster.engine import LOCAL_PREFIX, Engine
-from cluster.engine_process import IsolatedEngine
-from cluster.machine import Machine
-from cluster.raft.interface import Entry, Position, RaftStatus
-from cluster.store import Store
+from cluster.state.machine import Machine
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from evaluation.cost import FORM, measure
+from evaluation.costs.cost import FORM, measure
 from evaluation.costs.loads import TITLES
 
 pytestmark = pytest.mark.slow
@@ -39,6 +39,6 @@ def test_a_system_that_cannot_be_measured_is_an_error_of_its_own(monkeypatch: py
     def broken() -> Any:
         raise RuntimeError("it is broken")
 
-    monkeypatch.setattr("evaluation.cost.SYSTEMS", {"single": broken})
+    monkeypatch.setattr("evaluation.costs.cost.SYSTEMS", {"single": broken})
     result = measure(["single"], documents=50, seconds=0.1, rounds=1)
     assert "it is broken" in result["systems"][0]["error"]

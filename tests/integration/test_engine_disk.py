@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cluster.commands import (
+from cluster.chroma.embedded import Engine
+from cluster.state.commands import (
     Command,
     CreateCollection,
     CreateDatabase,
@@ -19,8 +20,7 @@ from cluster.commands import (
     DeleteRecords,
     WriteRecords,
 )
-from cluster.engine import Engine
-from cluster.machine import Call, Target
+from cluster.state.machine import Call, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,10 +56,10 @@ FILLS_THE_DISK = """
 import json, os, resource, signal, sys
 from pathlib import Path
 import numpy as np
-from cluster.commands import CreateCollection, WriteRecords
-from cluster.engine import Engine
+from cluster.state.commands import CreateCollection, WriteRecords
+from cluster.chroma.embedded import Engine
 from cluster.errors import Fault
-from cluster.machine import Call, Target
+from cluster.state.machine import Call, Target
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 directory, collection_id = Path(sys.argv[1]), sys.argv[2]
 engine = Engine(directory)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cluster.commands import CreateCollection, DeleteRecords, WriteRecords
-from cluster.engine import Engine
-from cluster.engine_process import IsolatedEngine
+from cluster.chroma.embedded import Engine
+from cluster.chroma.isolated import IsolatedEngine
 from cluster.errors import ClusterError, Fault, Unavailable
-from cluster.machine import Call, Resolve, Target
+from cluster.state.commands import CreateCollection, DeleteRecords, WriteRecords
+from cluster.state.machine import Call, Resolve, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +34,9 @@ WRITES_FOR_EVER = """
 import sys
 from pathlib import Path
 import numpy as np
-from cluster.commands import CreateCollection, WriteRecords
-from cluster.engine_process import IsolatedEngine
-from cluster.machine import Call, Target
+from cluster.state.commands import CreateCollection, WriteRecords
+from cluster.chroma.isolated import IsolatedEngine
+from cluster.state.machine import Call, Target
 home = ("default_tenant", "default_database", "first", sys.argv[2])
 engine = IsolatedEngine(Path(sys.argv[1]))
 engine.apply(Call(CreateCollection(*home, False, None, None, None), None, 1))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evaluation import toxiproxy
+from evaluation.faulting import toxiproxy
+from evaluation.faulting.toxiproxy import Toxic, ToxiproxyServer
 from evaluation.systems.interface import SystemFailure
-from evaluation.toxiproxy import Toxic, ToxiproxyServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -300,7 +300,7 @@ def test_a_dead_server_is_an_error_and_not_success(tmp_path: Path) -> None:
 
 def test_a_missing_server_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOXIPROXY", raising=False)
-    monkeypatch.setattr(toxiproxy, "__file__", "/nowhere/evaluation/toxiproxy.py")
+    monkeypatch.setattr(toxiproxy, "__file__", "/nowhere/evaluation/faulting/toxiproxy.py")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SystemFailure, match="make toxiproxy"):
         toxiproxy.find_server()

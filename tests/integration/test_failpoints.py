@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 import requests
 
+from cluster.cli.layout import BALANCER, DataDirectory, choose_ports, new_plan, port_is_free, shuffled_ports
+from cluster.cli.processes import identify
+from cluster.cli.supervisor import Supervisor, wait_until_serving
 from cluster.failpoint import NAMES, VARIABLE
-from cluster.layout import BALANCER, DataDirectory, choose_ports, new_plan, port_is_free, shuffled_ports
-from cluster.processes import identify
-from cluster.supervisor import Supervisor, wait_until_serving
 from tests.integration.harness import RunningCluster
 
 if TYPE_CHECKING:

@@ -16,14 +16,14 @@ import aiohttp
 import asyncpg
 import pytest
 
-from evaluation.links import between, groups, participants, streams
+from evaluation.faulting.links import between, groups, participants, streams
+from evaluation.faulting.toxiproxy import ToxiproxyServer
 from evaluation.processes import wait_until
 from evaluation.systems.http import DATABASE
 from evaluation.systems.postgres.connection import connect
 from evaluation.systems.postgres.patroni import Patroni
 from evaluation.systems.postgres.servers import Condition
 from evaluation.systems.postgres.system import Postgres
-from evaluation.toxiproxy import ToxiproxyServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable

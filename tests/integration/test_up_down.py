@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from cluster.layout import DataDirectory, choose_ports, new_plan, port_is_free, shuffled_ports
-from cluster.processes import Identity, identify
+from cluster.cli.layout import DataDirectory, choose_ports, new_plan, port_is_free, shuffled_ports
+from cluster.cli.processes import Identity, identify
 from tests.integration.harness import COMMAND, RunningCluster, free_port
 
 if TYPE_CHECKING:

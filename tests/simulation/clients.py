@@ -6,14 +6,14 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.commands import CreateCollection, DeleteCollection, DeleteRecords, WriteRecords
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown
 from cluster.reads import Guarantee, Level
+from cluster.state.commands import CreateCollection, DeleteCollection, DeleteRecords, WriteRecords
 
 if TYPE_CHECKING:
     import random
 
-    from cluster.commands import Command
+    from cluster.state.commands import Command
     from tests.simulation.cluster import Simulation
 
 TENANT, DATABASE = "default_tenant", "default_database"

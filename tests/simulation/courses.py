@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cluster.commands import encode_group
 from cluster.raft.settings import RaftSettings
+from cluster.state.commands import encode_group
 from tests.simulation.cluster import Simulation
 from tests.simulation.invariants import Violation
 from tests.simulation.mutations import parts_of

@@ -11,15 +11,15 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from cluster.apply.store import Marker
 from cluster.errors import Fault
 from cluster.raft.journal import Meta
-from cluster.store import Marker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from cluster.machine import Change
     from cluster.raft.storage import Batch, Row
+    from cluster.state.machine import Change
 
 
 class Crash(BaseException):
@@ -41,7 +41,7 @@ class Disk:
         """Collections of engine calls that began, by how far the log was applied had they been marked too.
 
         Up to there the content may run ahead of the marker: after a crash the call is repeated, but may
-        be planned from fewer entries than the first time (see `cluster.machine`).
+        be planned from fewer entries than the first time (see `cluster.state.machine`).
         """
         self.is_full = False
         self.has_failed = False
@@ -164,7 +164,7 @@ class SimulatedStorage:
 
 
 class SimulatedStore:
-    """`cluster.store.Store` on a simulated disk."""
+    """`cluster.apply.store.Store` on a simulated disk."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk

@@ -26,8 +26,8 @@ from tests.simulation.model import Model
 from tests.simulation.stepped import touched
 
 if TYPE_CHECKING:
-    from cluster.machine import Outcome, Step
     from cluster.raft.storage import Row
+    from cluster.state.machine import Outcome, Step
     from tests.simulation.cluster import Simulation
     from tests.simulation.process import Process
 

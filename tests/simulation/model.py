@@ -1,7 +1,7 @@
 """What the log means, written a second time and as plainly as possible: the yardstick for every node.
 
 One proposal after the other, nothing merged, nothing remembered on disk. It knows the rules of request ids
-(bounded by log time and by count) and of records; it shares no code with `cluster.machine`.
+(bounded by log time and by count) and of records; it shares no code with `cluster.state.machine`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cluster.commands import (
+from cluster.state.commands import (
     CreateCollection,
     DeleteCollection,
     DeleteRecords,
@@ -21,7 +21,7 @@ from cluster.commands import (
 from tests.simulation.engine import record_digest
 
 if TYPE_CHECKING:
-    from cluster.commands import Proposal
+    from cluster.state.commands import Proposal
     from tests.simulation.engine import Record
 
 Position = tuple[int, int]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cluster.commands import Group
-from cluster.machine import Machine, Step
 from cluster.raft.journal import Journal
 from cluster.raft.messages import Accepted, Append, HeartbeatReply, Rejected
 from cluster.raft.node import CorrectedNode
+from cluster.state.commands import Group
+from cluster.state.machine import Machine, Step
 from tests.simulation.disk import SimulatedStorage
 from tests.simulation.parts import Parts
 from tests.simulation.stepped import SteppedApplier, SteppedRaft
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from pysyncobj.node import Node
 
-    from cluster.machine import Change, Limits, LogEntry
     from cluster.raft.interface import Entry
     from cluster.raft.messages import Message, WireEntry
     from cluster.raft.progress import Progress
     from cluster.raft.storage import Batch
     from cluster.reads import Guarantee
+    from cluster.state.machine import Change, Limits, LogEntry
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster import reads
-from cluster.machine import Machine
-from cluster.proposer import Proposer
+from cluster.propose.proposer import Proposer
 from cluster.raft.journal import Journal
 from cluster.raft.node import CorrectedNode
+from cluster.state.machine import Machine
 from tests.simulation.disk import SimulatedStorage
 from tests.simulation.stepped import SteppedApplier, SteppedRaft
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.machine import Limits
+    from cluster.state.machine import Limits
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from cluster.grouping import GroupLimits
-from cluster.machine import Limits
+from cluster.propose.grouping import GroupLimits
 from cluster.raft.settings import RaftSettings
+from cluster.state.machine import Limits
 from tests.simulation.network import Weather
 
 FAULTS = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from cluster.commands import Proposal, encode_proposal
 from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overloaded, Unavailable
 from cluster.reads import Guarantee, behind, check_freshness, needs_read_index
+from cluster.state.commands import Proposal, encode_proposal
 from tests.simulation.disk import Crash, SimulatedStore
 from tests.simulation.engine import FakeEngine
 from tests.simulation.network import Wire
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from pysyncobj.node import Node
 
-    from cluster.commands import Command
-    from cluster.machine import Change, Step
-    from cluster.proposer import Proposer
+    from cluster.propose.proposer import Proposer
+    from cluster.state.commands import Command
+    from cluster.state.machine import Change, Step
     from tests.simulation.cluster import Simulation
 
 

@@ -9,19 +9,19 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.applier import Applier
+from cluster.apply.applier import Applier
 from cluster.errors import Fault
-from cluster.machine import Call, Resolve
 from cluster.raft.raft import RaftNode
+from cluster.state.machine import Call, Resolve
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
-    from cluster.machine import Change, LogEntry, Step
     from cluster.raft.journal import Journal
     from cluster.raft.node import CorrectedNode
     from cluster.raft.settings import RaftSettings
+    from cluster.state.machine import Change, LogEntry, Step
     from tests.simulation.network import Wire
 
 CLUSTER_ID = "simulated"

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from evaluation.checker import judge
+from evaluation.checking.judge import judge
+from evaluation.checking.verdict import PROPERTIES, Finding, Judgement, Verdict
 from evaluation.history import Action, Operation, Outcome, Phase, write_history
-from evaluation.run_folder import Event, RunRecord
-from evaluation.verdict import PROPERTIES, Finding, Judgement, Verdict
+from evaluation.run.folder import Event, RunRecord
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.applier import Applier
-from cluster.commands import (
+from cluster.apply.applier import Applier
+from cluster.apply.store import Marker, Store
+from cluster.chroma.embedded import LOCAL_PREFIX
+from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
+from cluster.raft.interface import Entry, Position, RaftStatus
+from cluster.state.commands import (
     Command,
     CreateCollection,
     DeleteRecords,
@@ -17,11 +21,7 @@ from cluster.commands import (
     encode_group,
     encode_proposal,
 )
-from cluster.engine import LOCAL_PREFIX
-from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
-from cluster.machine import Call, Change, Machine, Outcome, Resolve
-from cluster.raft.interface import Entry, Position, RaftStatus
-from cluster.store import Marker, Store
+from cluster.state.machine import Call, Change, Machine, Outcome, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evaluation import campaign
-from evaluation.campaign import Outline
 from evaluation.checking.log import LogEntry, LogEvidence
-from evaluation.evidence import load_evidence, save_evidence
 from evaluation.history import write_history
-from evaluation.matrix import Cell, Result
-from evaluation.run_folder import RunRecord
+from evaluation.run import campaign
+from evaluation.run.campaign import Outline
+from evaluation.run.evidence import load_evidence, save_evidence
+from evaluation.run.folder import RunRecord
+from evaluation.run.matrix import Cell, Result
 
 if TYPE_CHECKING:
     from pathlib import Path

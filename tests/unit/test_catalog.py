@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.catalog import (
+from cluster.errors import Refusal
+from cluster.state.catalog import (
     DEFAULT_DATABASE,
     DEFAULT_DATABASE_ID,
     DEFAULT_TENANT,
@@ -20,7 +21,7 @@ from cluster.catalog import (
     Verdict,
     decide,
 )
-from cluster.commands import (
+from cluster.state.commands import (
     CreateCollection,
     CreateDatabase,
     CreateTenant,
@@ -32,7 +33,6 @@ from cluster.commands import (
     UpdateTenant,
     WriteRecords,
 )
-from cluster.errors import Refusal
 
 HERE = (DEFAULT_TENANT, DEFAULT_DATABASE)
 TAKEN = (

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from evaluation.checker import judge
-from evaluation.verdict import PROPERTIES, Verdict
+from evaluation.checking.judge import judge
+from evaluation.checking.verdict import PROPERTIES, Verdict
 from tests.unit.checker_histories import history, record
 
 if TYPE_CHECKING:

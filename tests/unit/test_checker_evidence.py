@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from evaluation.checker import judge
+from evaluation.checking.judge import judge
 from evaluation.checking.log import LogEntry, LogEvidence
 from evaluation.checking.split_brain import reigns
-from evaluation.verdict import Finding, Verdict
+from evaluation.checking.verdict import Finding, Verdict
 from tests.unit.checker_histories import history, record
 
 OK, VIOLATION, NOT_CHECKED = Verdict.OK, Verdict.VIOLATION, Verdict.NOT_CHECKED

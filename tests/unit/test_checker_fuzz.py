@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation.checker import judge
 from evaluation.checking import sets, zones
+from evaluation.checking.judge import judge
 from evaluation.checking.linearizability import Budget, check, check_keys, search, tighten
 from evaluation.checking.minimize import minimize, unit
 from evaluation.checking.models import (
@@ -25,8 +25,8 @@ from evaluation.checking.models import (
 )
 from evaluation.checking.synthetic import Plan, history
 from evaluation.checking.synthetic import record as synthetic_record
+from evaluation.checking.verdict import Verdict
 from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.verdict import Verdict
 from tests.unit import checker_brute as brute
 
 MODELS: dict[str, Model] = {

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from evaluation.checker import judge
-from evaluation.verdict import Judgement
+from evaluation.checking.judge import judge
+from evaluation.checking.verdict import Judgement
 from tests.unit.checker_histories import history, record
 
 SIDES = {"node-1": ("node-1", "majority"), "node-3": ("node-3", "minority")}

@@ -26,7 +26,7 @@ from evaluation.checking.models import (
     calls_of,
 )
 from evaluation.checking.synthetic import Plan, history
-from evaluation.verdict import Verdict
+from evaluation.checking.verdict import Verdict
 from tests.unit import checker_brute as brute
 
 if TYPE_CHECKING:

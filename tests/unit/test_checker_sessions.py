@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from evaluation.checker import judge
+from evaluation.checking.judge import judge
 from evaluation.checking.sessions import SESSION_LEVELS
+from evaluation.checking.verdict import Verdict
 from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.verdict import Verdict
 from tests.unit.checker_histories import record
 
 GUARANTEES = ("read-your-writes", "monotonic-reads", "monotonic-writes", "writes-follow-reads")

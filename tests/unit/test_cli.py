@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster import cli, process_commands
-from cluster.layout import DataDirectory, new_plan
+from cluster.cli import app as cli
+from cluster.cli import process_commands
+from cluster.cli.layout import DataDirectory, new_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,7 @@ def founded(path: Path, nodes: int = 3) -> DataDirectory:
 
 def test_help_needs_no_heavy_module() -> None:
     script = (
-        "import sys; from cluster.cli import app\n"
+        "import sys; from cluster.cli.app import app\n"
         "try: app(['--help'], prog_name='x')\n"
         "except SystemExit: pass\n"
         "heavy = {'chromadb', 'numpy', 'aiohttp', 'pydantic_settings', 'pysyncobj', 'wordllama', 'asyncio'}\n"
@@ -125,7 +126,7 @@ def test_up_refuses_a_directory_that_cannot_be_written(
     def refuse(dir: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(dir))
 
-    monkeypatch.setattr("cluster.layout.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("cluster.cli.layout.tempfile.TemporaryFile", refuse)
     assert run(monkeypatch, "up", "--detach", "--data", str(tmp_path)) == 1
     message = capsys.readouterr().err
     assert f"cannot be used: Permission denied ({tmp_path})" in message

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.commands import (
+from cluster.state.commands import (
     CreateCollection,
     CreateDatabase,
     CreateTenant,

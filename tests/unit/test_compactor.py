@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluation.checking.verdict import Verdict
 from evaluation.compactor.document import summary
 from evaluation.compactor.lease import Lease, claim
 from evaluation.compactor.loss import expected, lost
 from evaluation.compactor.model import Change, Point, Pointer, Variant, queue_key
 from evaluation.compactor.scenario import FAULTS, holdings, plan
 from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.verdict import Verdict
 
 
 def test_a_free_lock_is_claimed_with_the_first_token() -> None:

@@ -7,17 +7,17 @@ import numpy as np
 import orjson
 import pytest
 
-from evaluation.cost import with_drills
+from evaluation.costs.cost import with_drills
 from evaluation.costs.direct_links import DirectLinks
 from evaluation.costs.drills import longest_pause_ms
 from evaluation.costs.figures import LoadFigures, RoundFigures, recall, systems
 from evaluation.costs.loads import TITLES, fill_bodies, loads, requests
 from evaluation.costs.operations import operations_of
 from evaluation.costs.texts import Texts, distinct, exact_neighbours, pieces, widen
-from evaluation.footprint import disk_bytes
+from evaluation.faulting.toxiproxy import Toxic
+from evaluation.run.footprint import disk_bytes
 from evaluation.systems.catalogue import SYSTEMS
 from evaluation.systems.interface import SystemFailure
-from evaluation.toxiproxy import Toxic
 
 
 def texts(count: int = 7) -> Texts:

@@ -10,12 +10,12 @@ import pytest
 from chromadb.errors import InvalidArgumentError, RateLimitError
 from rich.console import Console
 
-from cluster.demo import corpus, story, writing
-from cluster.demo.compare import digest, records_in
-from cluster.demo.ledger import Difference, Ledger, Pause, Record, differences
-from cluster.demo.local import DemoError, LocalCluster, Node
-from cluster.demo.show import Show
-from cluster.demo.story import Findings
+from cluster.cli.demo import corpus, story, writing
+from cluster.cli.demo.compare import digest, records_in
+from cluster.cli.demo.ledger import Difference, Ledger, Pause, Record, differences
+from cluster.cli.demo.local import DemoError, LocalCluster, Node
+from cluster.cli.demo.show import Show
+from cluster.cli.demo.story import Findings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from chromadb.utils import embedding_functions as stock
 
-from cluster.embedding import (
+from cluster.embedding.embedder import (
     BATCH_CHARACTERS,
     MAX_CHARACTERS,
     RETRY_AFTER_S,
@@ -351,7 +351,14 @@ def test_long_texts_are_cut_and_batches_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["nowhere:f", "cluster.embedding:nothing", "cluster.embedding", ":x", f"{__name__}:WORDLLAMA"]
+    "path",
+    [
+        "nowhere:f",
+        "cluster.embedding.embedder:nothing",
+        "cluster.embedding.embedder",
+        ":x",
+        f"{__name__}:WORDLLAMA",
+    ],
 )
 def test_an_own_function_that_cannot_be_imported_stops_the_start(path: str) -> None:
     with pytest.raises(ValueError, match="embedding_module"):

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.commands import (
+from cluster.chroma.embedded import LOCAL_PREFIX, Engine, slices
+from cluster.errors import ClusterError, Fault, Refusal, Unavailable
+from cluster.state.commands import (
     Command,
     CreateCollection,
     CreateDatabase,
@@ -23,9 +25,7 @@ from cluster.commands import (
     UpdateTenant,
     WriteRecords,
 )
-from cluster.engine import LOCAL_PREFIX, Engine, slices
-from cluster.errors import ClusterError, Fault, Refusal, Unavailable
-from cluster.machine import Call, Change, Resolve, Target
+from cluster.state.machine import Call, Change, Resolve, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

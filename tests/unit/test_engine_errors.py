@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError, UniqueConstraintError
 
-from cluster.engine_errors import fault_of, is_missing, is_panic, is_present, read_failure, refusal_of
+from cluster.chroma.errors import fault_of, is_missing, is_panic, is_present, read_failure, refusal_of
 from cluster.errors import Fault, Refusal
 
 

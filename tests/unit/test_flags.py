@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typer.testing import CliRunner
 
-from cluster.flags import explain, kind_of, settings_command, unknown_keys
+from cluster.cli.flags import explain, kind_of, settings_command, unknown_keys
 
 NAMES = {"peers": ("--peer", "--peers")}
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import Overloaded
-from cluster.grouping import GroupLimits, WaitingLine, admits, choose
+from cluster.propose.grouping import GroupLimits, WaitingLine, admits, choose
 
 LIMITS = GroupLimits(entry_bytes=100, entry_proposals=3, in_flight=2, queue_bytes=250)
 

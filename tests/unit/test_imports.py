@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[2]
 #: Decisions: no I/O, no clock, no randomness, no threads. They know each other and these only.
 PURE = (
     "cluster.errors",
-    "cluster.commands",
-    "cluster.catalog",
-    "cluster.requests",
-    "cluster.machine",
-    "cluster.grouping",
+    "cluster.state.commands",
+    "cluster.state.catalog",
+    "cluster.state.requests",
+    "cluster.state.machine",
+    "cluster.propose.grouping",
     "cluster.reads",
 )
 HARMLESS = {
@@ -43,27 +43,34 @@ IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__", "id",
 #: Who may import what; a name that ends in a dot stands for everything in that package.
 PLACES = {
     "pysyncobj": ("cluster.raft.",),
-    "sqlite3": ("cluster.raft.", "cluster.store"),
+    "sqlite3": ("cluster.raft.", "cluster.apply.store"),
     "chromadb_rust_bindings": (
-        "cluster.engine",
-        "cluster.engine_process",
-        "cluster.scratch",
-        "cluster.api.oracle",
+        "cluster.chroma.embedded",
+        "cluster.chroma.isolated",
+        "cluster.chroma.scratch",
+        "cluster.chroma.oracle",
     ),
     # A client of a cluster is a chromadb client; the demo is one, and embedding runs its functions.
     "chromadb": (
-        "cluster.engine",
-        "cluster.engine_process",
-        "cluster.scratch",
-        "cluster.embedding",
+        "cluster.chroma.embedded",
+        "cluster.chroma.isolated",
+        "cluster.chroma.scratch",
+        "cluster.embedding.embedder",
         "cluster.client",
-        "cluster.demo.",
+        "cluster.cli.demo.",
     ),
-    "wordllama": ("cluster.embedding",),
-    "aiohttp": ("cluster.api.", "cluster.server", "cluster.peers", "cluster.service", "lb."),
+    "wordllama": ("cluster.embedding.embedder",),
+    "aiohttp": (
+        "cluster.api.",
+        "cluster.chroma.oracle",
+        "cluster.server",
+        "cluster.peers",
+        "cluster.service",
+        "lb.",
+    ),
     # A cluster runs without the evaluation's packages.
-    "evaluation": ("cluster.cli",),
-    "rich": ("cluster.cli", "cluster.status_view", "cluster.up", "cluster.demo."),
+    "evaluation": ("cluster.cli.app",),
+    "rich": ("cluster.cli.app", "cluster.cli.status_view", "cluster.cli.up", "cluster.cli.demo."),
     # No byte from a wire or a disk is unpickled, anywhere.
     "pickle": (),
     "marshal": (),
@@ -75,9 +82,7 @@ PLACES = {
 #: Decisions of the evaluation; they know each other, the types that all share, and no I/O library.
 EVALUATION = ROOT / "evaluation"
 EVALUATION_PURE = (
-    "matrix",
-    "verdict",
-    "checker",
+    "run/matrix",
     "traffic/answers",
     "traffic/decision",
     "traffic/mix",
@@ -85,7 +90,7 @@ EVALUATION_PURE = (
     "traffic/workloads/",
     "checking/",
 )
-EVALUATION_SHARED = {"evaluation.history", "evaluation.run_folder", "evaluation.report.standing"}
+EVALUATION_SHARED = {"evaluation.history", "evaluation.run.folder", "evaluation.report.standing"}
 #: For types only, or for bytes in memory.
 EVALUATION_HARMLESS = HARMLESS | {"random", "orjson", "bisect", "statistics", "operator"}
 
@@ -95,11 +100,16 @@ FAILPOINT = "cluster.failpoint"
 #: What a layer may know of the project besides itself, the pure modules and the failpoints.
 LAYERS = {
     "cluster.raft.": (),
-    "cluster.store": (),
-    "cluster.engine": ("cluster.engine_errors", "cluster.engine_process"),
-    "cluster.scratch": ("cluster.engine", "cluster.engine_errors"),
-    "cluster.applier": ("cluster.engine", "cluster.engine_errors", "cluster.store", "cluster.raft.interface"),
-    "cluster.proposer": ("cluster.raft.interface",),
+    "cluster.apply.store": (),
+    "cluster.chroma.embedded": ("cluster.chroma.errors", "cluster.chroma.isolated"),
+    "cluster.chroma.scratch": ("cluster.chroma.embedded", "cluster.chroma.errors"),
+    "cluster.apply.applier": (
+        "cluster.chroma.embedded",
+        "cluster.chroma.errors",
+        "cluster.apply.store",
+        "cluster.raft.interface",
+    ),
+    "cluster.propose.proposer": ("cluster.raft.interface",),
     "lb.": (),
 }
 
@@ -208,8 +218,14 @@ def test_a_layer_knows_only_what_is_below_it(layer: str) -> None:
 
 
 def test_handlers_do_not_reach_around_the_service() -> None:
-    """What a handler may do to the node is what `cluster.api.service` says."""
-    hidden = ("cluster.raft.", "cluster.applier", "cluster.store", "cluster.service", "cluster.server")
+    """What a handler may do to the node is what `cluster.api.interface` says."""
+    hidden = (
+        "cluster.raft.",
+        "cluster.apply.applier",
+        "cluster.apply.store",
+        "cluster.service",
+        "cluster.server",
+    )
     # Between nodes, not for Chroma's clients: it serves one node's insides by their own type.
     own = ("cluster.api.cluster_routes",)
     strangers = [

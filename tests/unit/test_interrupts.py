@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from cluster.interrupts import Interrupts
+from cluster.cli.interrupts import Interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

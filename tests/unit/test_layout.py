@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cluster.layout import (
+from cluster.cli.layout import (
     PORT_RANGE,
     ClusterPlan,
     DataDirectory,

@@ -7,8 +7,8 @@ from itertools import combinations, islice, permutations
 
 import pytest
 
-from evaluation import links, schedules
-from evaluation.links import Stream
+from evaluation.faulting import links, schedules
+from evaluation.faulting.links import Stream
 from evaluation.systems.cluster import Cluster
 from evaluation.systems.interface import Link
 

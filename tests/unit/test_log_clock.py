@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.log_clock import LogClock
+from cluster.propose.log_clock import LogClock
 
 
 class Node:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation import matrix
-from evaluation.checker import judge
-from evaluation.matrix import Result
+from evaluation.checking.judge import judge
+from evaluation.run import matrix
+from evaluation.run.matrix import Result
 from tests.unit.checker_histories import history, record
 
 LATE = "A append l a 0-1\nA append l b 2-3\nB get l [b] 4-5\nB get l [a,b] 90-91 final"

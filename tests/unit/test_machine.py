@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.commands import (
+from cluster.state.commands import (
     CreateCollection,
     CreateDatabase,
     CreateTenant,
@@ -24,7 +24,7 @@ from cluster.commands import (
     UpdateTenant,
     WriteRecords,
 )
-from cluster.machine import Call, Limits, Machine, Outcome, Resolve, Step
+from cluster.state.machine import Call, Limits, Machine, Outcome, Resolve, Step
 
 TENANT, DATABASE = "default_tenant", "default_database"
 LIMITS = Limits(window_ms=60, max_requests=6, max_records=4)

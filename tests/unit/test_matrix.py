@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evaluation import matrix, scenario
-from evaluation.faults import FAULTS
+from evaluation.checking.verdict import PROPERTIES, Finding, Judgement, Verdict
+from evaluation.faulting.catalogue import FAULTS
 from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.matrix import Cell, Result
-from evaluation.observing import changes
-from evaluation.run_folder import RunRecord
+from evaluation.run import matrix, scenario
+from evaluation.run.folder import RunRecord
+from evaluation.run.matrix import Cell, Result
+from evaluation.run.observing import changes
 from evaluation.systems.catalogue import SYSTEMS
 from evaluation.systems.interface import Entry, Observation, Promises
-from evaluation.verdict import PROPERTIES, Finding, Judgement, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

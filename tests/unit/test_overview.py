@@ -9,8 +9,8 @@ from urllib.error import URLError
 
 import pytest
 
-from cluster.layout import DataDirectory, new_plan
-from cluster.overview import (
+from cluster.cli.layout import DataDirectory, new_plan
+from cluster.cli.overview import (
     BalancerView,
     NodeView,
     Overview,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cluster.processes import (
+from cluster.cli.processes import (
     Identity,
     forget,
     identify,

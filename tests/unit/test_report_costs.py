@@ -24,7 +24,7 @@ FAILOVER = {
     "drill": {"commands": 0, "pause_ms": 270.0, "acknowledged": 139, "lost": 0},
 }
 COST: dict[str, Any] = {
-    "command": "python -m evaluation.cost",
+    "command": "python -m evaluation.costs.cost",
     "titles": {"write-1": "one client, one document"},
     "systems": [
         {"system": "single", "loads": [{**LOAD, "ratio": 1.0}], "memory_mib_total": 126.4, "operations": {}},
@@ -52,7 +52,7 @@ def test_systems_stand_one_above_the_other_for_each_load() -> None:
         ("one client, one document", "cluster (applied)", "120", "0.50 x"),
     ]
     assert [row[-1] for row in speed.rows] == ["none", "2 503"]
-    assert "python -m evaluation.cost" in speed.note
+    assert "python -m evaluation.costs.cost" in speed.note
 
 
 def test_what_was_not_measured_is_a_dash_and_an_error_is_said() -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.commands import CreateCollection
-from cluster.engine import Engine
-from cluster.machine import Call
-from cluster.scratch import Scratch
+from cluster.chroma.embedded import Engine
+from cluster.chroma.scratch import Scratch
+from cluster.state.commands import CreateCollection
+from cluster.state.machine import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import orjson
 
-from evaluation import netns, secluded
-from evaluation.scenario import Plan, Timing
+from evaluation.run import netns, secluded
+from evaluation.run.scenario import Plan, Timing
 
 
 def test_a_plan_comes_back_from_json() -> None:

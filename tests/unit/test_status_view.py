@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cluster.overview import BalancerView, NodeView, Overview
-from cluster.status_view import changes, render
+from cluster.cli.overview import BalancerView, NodeView, Overview
+from cluster.cli.status_view import changes, render
 
 
 def node(number: int, **changed: Any) -> NodeView:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cluster.apply.store import Marker, Store
 from cluster.errors import Fault
-from cluster.machine import Change
-from cluster.store import Marker, Store
+from cluster.state.machine import Change
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,9 +16,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from cluster.layout import ClusterPlan, DataDirectory, choose_ports, new_plan, port_is_free, shuffled_ports
-from cluster.processes import Identity
-from cluster.supervisor import (
+from cluster.cli.layout import (
+    ClusterPlan,
+    DataDirectory,
+    choose_ports,
+    new_plan,
+    port_is_free,
+    shuffled_ports,
+)
+from cluster.cli.processes import Identity
+from cluster.cli.supervisor import (
     Death,
     StartError,
     Supervisor,
@@ -184,7 +191,7 @@ def test_children_do_not_inherit_the_lock(supervisor: Harmless, directory: DataD
 
 
 def test_a_log_is_appended_to_until_it_is_too_big(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.supervisor.MAX_LOG_BYTES", 10)
+    monkeypatch.setattr("cluster.cli.supervisor.MAX_LOG_BYTES", 10)
     path = tmp_path / "node-1.log"
     for text, size in ((b"12345678", 0), (b"9012", 8), (b"new", 0)):
         with open_log(path) as file:

@@ -20,7 +20,7 @@ from evaluation.systems.interface import Entry, Link, Observation, Promises, Sys
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from evaluation.toxiproxy import Proxies
+    from evaluation.faulting.toxiproxy import Proxies
 
 BALANCER: Final = "balancer"
 AGENT: Final = "agent"

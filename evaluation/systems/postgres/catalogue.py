@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import asyncpg
 import orjson
 
-from cluster.engine import open_bindings
-from cluster.engine_errors import refusal_of
+from cluster.chroma.embedded import open_bindings
+from cluster.chroma.errors import refusal_of
+from cluster.chroma.scratch import Scratch
 from cluster.errors import Refusal
-from cluster.scratch import Scratch
 from evaluation.systems.postgres.connection import CLIENT_USER
 from evaluation.systems.postgres.records import create_table, fix_dimension, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cluster.commands import Metadata
+    from cluster.state.commands import Metadata
     from evaluation.systems.postgres.connection import Connection
 
 TENANT: Final = "default_tenant"

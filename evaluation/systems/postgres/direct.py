@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from cluster.commands import WriteRecords
+from cluster.state.commands import WriteRecords
 from evaluation.systems.postgres import catalogue, records
 from evaluation.systems.postgres.catalogue import DATABASE, TENANT, Look
 from evaluation.systems.postgres.connection import CLIENT_USER, connect
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cluster.commands import Metadata
+    from cluster.state.commands import Metadata
     from evaluation.systems.postgres.connection import Connection
 
 

@@ -32,8 +32,8 @@ from cluster.api.names import (
     parse_collection_id,
     parse_uuid,
 )
-from cluster.commands import WriteRecords
 from cluster.errors import OutcomeUnknown, Refusal, Unavailable
+from cluster.state.commands import WriteRecords
 from evaluation.systems.postgres import catalogue, records, writing
 from evaluation.systems.postgres.connection import BROKEN
 from evaluation.systems.postgres.filters import Parameters, Unreadable, condition
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cluster.commands import WriteKind
+    from cluster.state.commands import WriteKind
     from evaluation.systems.postgres.catalogue import Collection, Judge
     from evaluation.systems.postgres.connection import Connection, Pool
     from evaluation.systems.postgres.routing import Readers, Route

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from cluster.engine import Neighbours, Records
+from cluster.chroma.embedded import Neighbours, Records
 from evaluation.systems.postgres.values import check_text, metadata_text
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cluster.commands import WriteRecords
+    from cluster.state.commands import WriteRecords
     from evaluation.systems.postgres.connection import Connection
     from evaluation.systems.postgres.filters import Parameters
 

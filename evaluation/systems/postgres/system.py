@@ -37,7 +37,7 @@ from evaluation.systems.postgres.servers import Killed, Server, Source, home, pr
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-    from evaluation.toxiproxy import Proxies
+    from evaluation.faulting.toxiproxy import Proxies
 
 BALANCER: Final = "balancer"
 SUPERVISOR: Final = "supervisor"

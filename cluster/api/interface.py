@@ -1,0 +1,116 @@
+"""What the HTTP handlers need of a node: one protocol, implemented by `cluster.service`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cluster.chroma.embedded import Engine
+    from cluster.chroma.oracle import Oracle
+    from cluster.chroma.scratch import Scratch
+    from cluster.reads import Level
+    from cluster.state.catalog import Catalog
+    from cluster.state.commands import Command
+    from cluster.state.machine import Outcome
+
+T = TypeVar("T")
+
+#: When a write is answered: after the leader's Chroma has applied it, or at commit.
+Ack: TypeAlias = Literal["applied", "committed"]
+
+
+class Service(Protocol):
+    """One node as its HTTP handlers see it. All methods raise `cluster.errors.ClusterError`s.
+
+    Everything runs on the node's event loop; nothing here blocks it.
+    """
+
+    @property
+    def node_id(self) -> str:
+        """Goes out as `X-Chroma-Node`."""
+        ...
+
+    @property
+    def allow_reset(self) -> bool:
+        """Whether `POST /api/v2/reset` may forget everything."""
+        ...
+
+    @property
+    def max_request_bytes(self) -> int:
+        """Bodies above this are refused with 413, as Chroma's server does above 40 MiB."""
+        ...
+
+    @property
+    def scratch(self) -> Scratch:
+        """An in-memory Chroma that judges catalogue requests before they are proposed."""
+        ...
+
+    @property
+    def oracle(self) -> Oracle:
+        """A real `chroma run` that words the refusal of requests the decoder cannot read."""
+        ...
+
+    @property
+    def catalog(self) -> Catalog:
+        """Tenants, databases and collections as applied here; to look at, never to change."""
+        ...
+
+    @property
+    def reason(self) -> str | None:
+        """Why this node does not serve, or None."""
+        ...
+
+    def is_leader(self) -> bool:
+        """Whether this node takes writes itself at the moment."""
+        ...
+
+    def leader_id(self) -> str | None:
+        """Id of the leader as this node knows it; goes out as `X-Chroma-Leader`."""
+        ...
+
+    def leader_url(self) -> str | None:
+        """Base URL of the leader's HTTP API (`http://host:port`), or None if unknown."""
+        ...
+
+    def observe(self, index: int) -> None:
+        """An answer with this log index was passed on to a client here."""
+        ...
+
+    async def write(
+        self, command: Command, *, key: str | None, digest: bytes, ack: Ack
+    ) -> tuple[Outcome, int]:
+        """Replicate `command`; its outcome and the log index it was decided at.
+
+        `key` is the client's Idempotency-Key, `digest` the hash of its request.
+        """
+        ...
+
+    async def read(
+        self,
+        level: Level,
+        min_index: int | None,
+        max_staleness_ms: float | None,
+        collection_id: str | None,
+        fn: Callable[[Engine], T],
+    ) -> tuple[T, int]:
+        """Wait for the guarantee, then run `fn` on the engine in a worker thread.
+
+        Returns its result and the session token: the index of the newest write it may have seen
+        (of `collection_id`; None stands for the catalogue).
+        """
+        ...
+
+    async def read_back(self, index: int, fn: Callable[[Engine], T]) -> T:
+        """What the answer to a write that was applied at `index` needs; also while this node is stopping."""
+        ...
+
+    async def embed(
+        self, collection_id: str, texts: Sequence[str], *, query: bool = False
+    ) -> tuple[list[bytes], str, int]:
+        """Vectors (float32 bytes), model fingerprint and dimension for `texts`, made at the leader.
+
+        `query` for texts that are searched with.
+        """
+        ...

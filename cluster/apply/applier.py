@@ -1,0 +1,316 @@
+"""Drives machine, engine and store through the committed log: in order, each entry once, durably.
+
+One thread. For each step: the engine call, then one durable transaction with the machine's changes,
+the engine's id map and the marker, then memory, then the answers to who waits. A crash in between
+repeats exactly that step (see `cluster.state.machine` for why that is harmless). What the machine decides
+is final; what this node cannot do is a fault: the thread stops there, and no entry is ever skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from cluster.chroma.errors import fault_of
+from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
+from cluster.failpoint import failpoint
+from cluster.state.commands import decode_group
+from cluster.state.machine import Call, Outcome, Resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cluster.apply.store import Store
+    from cluster.chroma.embedded import Engine
+    from cluster.raft.interface import Raft
+    from cluster.state.catalog import Catalog, Change
+    from cluster.state.machine import LogEntry, Machine, Step
+
+log = logging.getLogger(__name__)
+
+#: What is taken from the log at once: enough for neighbouring writes to be merged, bounded in memory.
+_BATCH_BYTES: Final = 16 * 1024 * 1024
+#: How long a wait for commits may last before the thread looks whether it is to stop.
+_WAIT_S: Final = 0.25
+
+#: For how many collections the last index is remembered one by one.
+_REMEMBERED: Final = 20_000
+
+#: An outcome and the log index at which it was decided.
+Decided: TypeAlias = tuple[Outcome, int]
+
+
+class Applier:
+    """Applies the log to this node's Chroma, on a thread of its own.
+
+    Machine, engine writes and store writes belong to that thread from `start` on. All methods here
+    are thread-safe. `catalog` may be looked into from other threads (single look-ups and its
+    sorted listings); what they find may be one step old or one step early.
+    """
+
+    def __init__(
+        self,
+        raft: Raft,
+        machine: Machine,
+        engine: Engine,
+        store: Store,
+        on_fault: Callable[[Fault], None],
+    ) -> None:
+        """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
+
+        Raises:
+            Fault: the machine does not stand where the store's marker does.
+        """
+        marker = store.marker()
+        if marker.index != machine.applied_index:
+            raise Fault(
+                f"This node's state file says that entry {marker.index} is applied, its pairs say "
+                f"{machine.applied_index}: it is damaged. Nothing was changed; restore this node from "
+                "another one."
+            )
+        self._raft = raft
+        self._machine = machine
+        self._engine = engine
+        self._store = store
+        self._on_fault = on_fault
+        self._applied = machine.applied_index
+        self._recovering_until = 0
+        self._started: dict[str, int] = {}
+        self._started_anywhere = 0
+        # Of a part of the next entry nothing else would know, once that entry is finished.
+        self._floor = machine.begun_index
+        self._condition = threading.Condition()
+        self._waiting: dict[str, list[Future[Decided]]] = {}
+        self._listeners: list[Callable[[int], None]] = []
+        self._stopping = threading.Event()
+        self._fault: Fault | None = None
+        self._thread = threading.Thread(target=self._run, name="applier", daemon=True)
+
+    # ------------------------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Begin to apply; the raft must have been started, so that its log is there."""
+        # A call begun before a crash may be half in Chroma without being marked; it was in the log.
+        self._recovering_until = self._raft.status().last_index
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 60.0) -> None:
+        """Finish the current step and end the thread; who still waits learns `OutcomeUnknown`."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self._abandon("this node stopped before it had applied the write")
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why applying has stopped for good, or None."""
+        return self._fault
+
+    # ---------------------------------------------------------------------------- progress
+
+    @property
+    def applied_index(self) -> int:
+        """Every entry up to here is in Chroma and durably marked so."""
+        return self._applied
+
+    @property
+    def catalog(self) -> Catalog:
+        """Tenants, databases and collections as of the last step; to look at, never to change."""
+        return self._machine.catalog
+
+    def model_of(self, collection_id: str) -> str | None:
+        """Fingerprint of the model that embeds for this collection, None if not fixed yet."""
+        collection = self._machine.catalog.collection(collection_id)
+        return None if collection is None else collection.model
+
+    def started_index(self, collection_id: str | None) -> int:
+        """The highest index whose work a read of this collection may have seen (None: any of them).
+
+        Listings show of each collection what its record writes made: dimension and schema keys.
+
+        To be asked after the read. Records of entries up to it may be there, none of later ones.
+        """
+        everywhere = self._started_anywhere
+        started = everywhere if collection_id is None else self._started.get(collection_id, 0)
+        known = max(started, self._floor)
+        if self._applied < self._recovering_until:
+            known = max(known, min(self._recovering_until, self._raft.status().last_index))
+        return known
+
+    def wait_applied(self, index: int, timeout_s: float) -> bool:
+        """Block until `index` is applied; False if the time is over, or applying has stopped."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._applied >= index or self._ended(), timeout_s)
+            return self._applied >= index
+
+    def add_listener(self, listener: Callable[[int], None]) -> None:
+        """Call `listener(applied index)` from the applier's thread whenever it has risen."""
+        with self._condition:
+            self._listeners.append(listener)
+
+    def remove_listener(self, listener: Callable[[int], None]) -> None:
+        """Undo `add_listener`; a listener that is not there is no error."""
+        with self._condition, contextlib.suppress(ValueError):
+            self._listeners.remove(listener)
+
+    # ---------------------------------------------------------------------------- outcomes
+
+    def expect(self, request_id: str) -> Future[Decided]:
+        """The outcome of this request once it is applied here; to be called before proposing it.
+
+        The future fails with `OutcomeUnknown` if this node stops or breaks first.
+
+        Raises:
+            Fault: applying has stopped for good; nothing was proposed.
+            Unavailable: the node is stopping; nothing was proposed.
+        """
+        future: Future[Decided] = Future()
+        with self._condition:
+            if self._fault is not None:
+                raise self._fault
+            if self._stopping.is_set():
+                raise Unavailable("This node is stopping. Nothing was changed; ask another node.")
+            self._waiting.setdefault(request_id, []).append(future)
+        return future
+
+    def forget(self, request_id: str, future: Future[Decided] | None = None) -> None:
+        """Stop waiting: for `future`, or for all of this request."""
+        with self._condition:
+            waiting = self._waiting.get(request_id, [])
+            left = [other for other in waiting if future is not None and other is not future]
+            if left:
+                self._waiting[request_id] = left
+            else:
+                self._waiting.pop(request_id, None)
+
+    # ------------------------------------------------------------------------- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if self._raft.wait_commit(self._applied, _WAIT_S) > self._applied:
+                    self._apply_batch(self._take())
+        except Fault as fault:
+            self._break(fault)
+        except BaseException as error:  # a bug must stop the node as surely as a full disk
+            log.exception("the applier failed after log entry %d", self._applied)
+            self._break(fault_of(f"apply the log after entry {self._applied}", error))
+        finally:
+            with self._condition:
+                self._condition.notify_all()
+
+    def _take(self) -> list[LogEntry]:
+        start = self._applied + 1
+        try:
+            found = self._raft.entries(start, _BATCH_BYTES)
+        except LookupError:
+            raise Fault(
+                f"Log entry {start} is the next to apply, but the log here begins later: this node is "
+                "too far behind. Nothing was changed; restore it from a snapshot of another node."
+            ) from None
+        entries: list[LogEntry] = []
+        for entry in found:
+            try:
+                entries.append((entry.index, decode_group(entry.payload) if entry.payload else None))
+            except Exception as error:
+                if entries:
+                    break  # apply what comes before it first
+                raise Fault(
+                    f"Log entry {entry.index} cannot be read: {error}. It was not skipped and nothing was "
+                    "changed. If a newer version wrote it, upgrade this node; else restore it from another."
+                ) from None
+        return entries
+
+    def _apply_batch(self, entries: Sequence[LogEntry]) -> None:
+        while not self._stopping.is_set():
+            failpoint("applier.before_step")
+            step = self._machine.next_step(entries)
+            if step is None:
+                return
+            done = self._do(step)
+            if done is not None:
+                self._finish(*done)
+
+    def _do(self, step: Step) -> tuple[Step, Sequence[Change]] | None:
+        """Make the step's engine call; the step to make durable, or None to plan again."""
+        try:
+            match step.work:
+                case Resolve() as work:
+                    ids = self._engine.resolve(work)
+                    failpoint("applier.after_resolve")
+                    return self._machine.resolved(step, ids), ()
+                case Call() as work:
+                    self._note_start(work)
+                    failpoint("applier.before_engine")
+                    local = self._engine.apply(work)
+                    failpoint("applier.after_engine")
+                    return step, local
+                case None:
+                    return step, ()
+        except Refusal as refusal:
+            body = {"error": refusal.error, "message": refusal.message}
+            instead = self._machine.refused(step, Outcome(refusal.status, body))
+            return None if instead is None else (instead, ())
+
+    def _note_start(self, call: Call) -> None:
+        target = call.target
+        if len(self._started) > _REMEMBERED:
+            # Collections come and go: forget which was touched when, and say the highest for all.
+            self._floor = self._machine.begun_index
+            self._started = {}
+        self._started_anywhere = call.index
+        for collection_id in (*call.dropped, *((target.collection_id,) if target else ())):
+            self._started[collection_id] = call.index
+
+    def _finish(self, step: Step, local: Sequence[Change]) -> None:
+        self._store.write((*step.changes, *local), step.index, step.position)
+        self._machine.commit(step)
+        risen = step.index > self._applied
+        self._applied = step.index
+        with self._condition:
+            answered = [
+                (future, (outcome, index))
+                for request_id, outcome, index in step.outcomes
+                for future in self._waiting.pop(request_id, ())
+            ]
+            listeners = tuple(self._listeners) if risen else ()
+            self._condition.notify_all()
+        if risen:
+            self._raft.set_applied(step.index)
+        failpoint("applier.before_outcome")
+        for future, decided in answered:
+            with contextlib.suppress(InvalidStateError):  # cancelled by who waited
+                future.set_result(decided)
+        for listener in listeners:
+            try:
+                listener(step.index)
+            except Exception:
+                log.exception("a listener of the applied index failed; the entry is applied all the same")
+
+    # ------------------------------------------------------------------------------ ending
+
+    def _ended(self) -> bool:
+        return self._fault is not None or self._stopping.is_set()
+
+    def _break(self, fault: Fault) -> None:
+        with self._condition:
+            self._fault = fault
+        log.error("%s", fault.message)
+        self._abandon(f"this node broke before it had applied the write ({fault.message})")
+        self._on_fault(fault)
+
+    def _abandon(self, why: str) -> None:
+        with self._condition:
+            waiting, self._waiting = self._waiting, {}
+        for futures in waiting.values():
+            for future in futures:
+                with contextlib.suppress(InvalidStateError):
+                    future.set_exception(
+                        OutcomeUnknown(
+                            f"Outcome unknown: {why}. It may still take effect; send it again with the same "
+                            "Idempotency-Key to find out."
+                        )
+                    )

@@ -1,0 +1,314 @@
+"""The `chroma-cluster` command: a cluster on this machine (`up`, `down`, `status`, `demo`), one process, or
+the evaluation (`evaluate`, `judge`, `report`).
+
+Exit codes: 0 done, 1 it did not work (the reason is on stderr), 2 wrong usage or settings.
+Heavy modules are imported by the commands that need them, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from cluster.errors import ClusterError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from cluster.cli.layout import ClusterPlan, DataDirectory
+
+app = typer.Typer(
+    help="A replicated, highly available Chroma: stock clients, no single point of failure.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataOption = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="The cluster's data directory.", show_default=True)
+]
+DEFAULT_DATA = Path("data")
+
+
+def main() -> None:
+    """Entry point of the `chroma-cluster` command."""
+    try:
+        app(prog_name="chroma-cluster")
+    except ClusterError as error:
+        fail(error.message)
+    except OSError as error:  # not permitted to signal a process, no space left to print to, ...
+        fail(f"It did not work: {error}")
+    finally:
+        _let_go_of_lost_output()
+
+
+def _let_go_of_lost_output() -> None:
+    """Drop what cannot be printed any more (the terminal is closed, a pipe's reader is gone).
+
+    Otherwise Python, as it ends, tries again to print it, fails, and spoils the exit code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say why on stderr and end."""
+    # No markup and no wrapping: messages hold paths and other people's text.
+    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(message, style="red")
+    raise SystemExit(code)
+
+
+@app.command()
+def up(
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=9, help="How many nodes the cluster has (first time: 3).", show_default=False
+        ),
+    ] = None,
+    data: DataOption = DEFAULT_DATA,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Where clients reach it (first time: 8000).", show_default=False),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when the cluster answers writes.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long it may take to answer writes.")
+    ] = 60.0,
+) -> None:
+    """Start a cluster on this machine, or what is missing of it.
+
+    The first time, DIR gets a new cluster; later the same cluster resumes. On a running cluster only
+    what is missing (a killed node, a killed balancer) is started.
+
+    Without --detach a live view of the cluster follows. Ctrl-C stops the cluster, if this command
+    started it; if it was running before, Ctrl-C only ends the view.
+    """
+    from cluster.cli.up import bring_up
+
+    raise typer.Exit(bring_up(directory_at(data), nodes=nodes, port=port, detach=detach, timeout_s=timeout))
+
+
+@app.command()
+def down(data: DataOption = DEFAULT_DATA) -> None:
+    """Stop the cluster's processes on this machine; its data stays. Nothing to stop is fine."""
+    from cluster.cli.supervisor import Supervisor, exclusive, title
+
+    console = Console(highlight=False)
+    directory = directory_at(data)
+    plan = directory.read_plan()
+    if plan is None:
+        console.print(f"No cluster in {directory.root}: nothing to stop.", markup=False)
+        return
+    directory.prepare()
+    with exclusive(directory):
+        supervisor = Supervisor(directory, plan)
+        stopped = supervisor.stop(list(supervisor.names))
+    for name, was_killed in stopped.items():
+        console.print(f"stopped {title(name)}" + (" (it had to be killed)" if was_killed else ""))
+    console.print("The cluster is down." if stopped else "The cluster is not running: nothing to stop.")
+
+
+@app.command()
+def status(
+    data: DataOption = DEFAULT_DATA,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON for programs; with --watch one line a second.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
+) -> None:
+    """Show each node and the balancer. Exit code 0: it has a leader and a healthy balancer; 1: it has not."""
+    from cluster.cli.overview import look
+
+    directory = directory_at(data)
+    plan = known_plan(directory)
+    if watch:
+        watch_status(directory, plan, as_json=as_json)
+        return
+    overview = look(directory, plan)
+    if as_json:
+        typer.echo(json.dumps(overview.as_json(), indent=2))
+    else:
+        from cluster.cli.status_view import render
+
+        # Into a pipe or a file: wide enough for every number, whatever the terminal.
+        Console(width=None if sys.stdout.isatty() else 120).print(render(overview))
+    raise typer.Exit(0 if overview.serving else 1)
+
+
+def watch_status(directory: DataDirectory, plan: ClusterPlan, *, as_json: bool) -> None:
+    """Show the cluster again and again, until Ctrl-C."""
+    from rich.live import Live
+
+    from cluster.cli.interrupts import Interrupts
+    from cluster.cli.overview import look
+    from cluster.cli.status_view import render
+
+    interrupts = Interrupts()
+    with interrupts.installed():
+        if as_json:
+            typer.echo(json.dumps(look(directory, plan).as_json()))
+            while not interrupts.wait(1):
+                typer.echo(json.dumps(look(directory, plan).as_json()))
+            return
+        with Live(console=Console(), auto_refresh=False) as live:
+            live.update(render(look(directory, plan)), refresh=True)
+            while not interrupts.wait(1):
+                live.update(render(look(directory, plan)), refresh=True)
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A data directory to use and keep; without it a temporary one.",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running in the end.")] = False,
+    texts: Annotated[
+        int | None, typer.Option(min=100, help="How many texts to index.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The balancer's port.", show_default=False)
+    ] = None,
+) -> None:
+    """Index real texts, ask questions, kill the leader while writing, and compare all nodes."""
+    from cluster.cli.demo import run
+
+    done = (
+        run(data=data, keep=keep, port=port)
+        if texts is None
+        else run(data=data, keep=keep, port=port, texts=texts)
+    )
+    raise typer.Exit(done)
+
+
+@app.command()
+def evaluate(
+    systems: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Which systems (all).", show_default=False)
+    ] = None,
+    faults: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Which faults (all).", show_default=False)
+    ] = None,
+    workloads: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Which workloads (all).", show_default=False)
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="Begin no run that would not be over by then.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from the first on.")] = 1,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where runs are saved; finished ones are not done again.")
+    ] = Path("evaluation-runs"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only the essence: the sharpest faults, each weak system once.")
+    ] = False,
+) -> None:
+    """Run systems under faults and judge what clients saw; an interrupted evaluation goes on where it ended.
+
+    Exit code 0: all as expected; 1: a promise is broken, or a weak system showed nothing where it must;
+    2: a run ended in an error, or undecided.
+    """
+    evaluation = evaluation_commands()
+    raise typer.Exit(
+        evaluation.evaluate(
+            systems=systems,
+            faults=faults,
+            workloads=workloads,
+            minutes=minutes,
+            seed=seed,
+            seeds=seeds,
+            out=out,
+            quick=quick,
+        )
+    )
+
+
+@app.command()
+def judge(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
+    """Judge the saved runs of an evaluation again. Exit codes as of `evaluate`."""
+    raise typer.Exit(evaluation_commands().judge(folder))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the report goes (DIR/report).", show_default=False),
+    ] = None,
+) -> None:
+    """Write the report of an evaluation's saved runs: pages and figures that need no network."""
+    raise typer.Exit(evaluation_commands().report(folder, out or folder / "report"))
+
+
+def evaluation_commands() -> ModuleType:
+    """The evaluation's commands; they need packages of their own, which a cluster does not."""
+    try:
+        return import_module("evaluation.cli")
+    except ModuleNotFoundError as error:
+        fail(
+            f"The evaluation needs the package {error.name}, which is not installed. In a checkout, "
+            "`make chaos` installs all of it; elsewhere: pip install 'chroma-cluster[evaluation]'.",
+            code=2,
+        )
+
+
+# `node` and `lb` take every setting as a flag. The flags come from the settings' models, which take a
+# while to import: these two pass on what they are given, so that the other commands need not wait.
+PASS_ON: dict[str, Any] = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def node(context: typer.Context) -> None:
+    """Run one node in this process (for containers and init systems); `node --help` lists its settings."""
+    from cluster.cli.process_commands import node_command
+
+    node_command(context.args)
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def lb(context: typer.Context) -> None:
+    """Run one balancer in this process (for containers and init systems); `lb --help` lists its settings."""
+    from cluster.cli.process_commands import balancer_command
+
+    balancer_command(context.args)
+
+
+def directory_at(path: Path) -> DataDirectory:
+    """The data directory at a path, made absolute: the processes that use it may live elsewhere."""
+    from cluster.cli.layout import DataDirectory
+
+    return DataDirectory(path.expanduser().absolute())
+
+
+def known_plan(directory: DataDirectory) -> ClusterPlan:
+    """The plan of a cluster that must exist."""
+    plan = directory.read_plan()
+    if plan is None:
+        fail(f"No cluster in {directory.root}. Start one with `chroma-cluster up --data DIR`.", code=2)
+    return plan

@@ -1,0 +1,189 @@
+"""`chroma-cluster up`: found or resume a cluster, start what is missing, and stay with it unless detached.
+
+Who stops what: an `up` in the foreground that found nothing running owns the cluster, and Ctrl-C,
+SIGTERM or a closed terminal stop all of it. One that joined a running cluster leaves it running:
+nobody takes a service down by closing a view. A process that dies is shown, never restarted by
+itself: `up` again (in another terminal, say) starts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+from rich.live import Live
+
+from cluster.cli.interrupts import Interrupts
+from cluster.cli.layout import (
+    BALANCER,
+    DEFAULT_NODES,
+    DEFAULT_PORT,
+    choose_ports,
+    new_plan,
+    port_is_free,
+    settle_plan,
+    shuffled_ports,
+)
+from cluster.cli.overview import look
+from cluster.cli.status_view import changes, render
+from cluster.cli.supervisor import StartError, Supervisor, exclusive, title, wait_until_serving
+
+if TYPE_CHECKING:
+    from cluster.cli.layout import ClusterPlan, DataDirectory
+    from cluster.cli.overview import Overview
+    from cluster.cli.supervisor import Verdict
+
+REFRESH_S: Final = 1.0
+
+
+def _say(text: str, *, style: str | None = None, error: bool = False) -> None:
+    """Print one message as it is; a terminal that is gone must not keep a cluster from being stopped."""
+    with contextlib.suppress(OSError):
+        Console(stderr=error, markup=False, highlight=False, soft_wrap=True).print(text, style=style)
+
+
+def bring_up(
+    directory: DataDirectory, *, nodes: int | None, port: int | None, detach: bool, timeout_s: float
+) -> int:
+    """Run `up`; its exit code.
+
+    Raises:
+        LayoutError: the data directory cannot be used, or holds another cluster than asked for.
+        StartError: a port or a node's directory is in use. Nothing was started in either case.
+    """
+    interrupts = Interrupts()
+    with interrupts.installed():
+        supervisor, joined = _start_missing(directory, nodes=nodes, port=port)
+        verdict = wait_until_serving(supervisor, timeout_s=timeout_s, interrupted=interrupts.asked)
+        if interrupts.asked():
+            _end(supervisor, joined, interrupts)
+            return 130
+        _report(verdict)
+        if verdict.hopeless:
+            supervisor.stop(list(supervisor.children))
+            _say("What this command had started is stopped again.", style="red", error=True)
+            return 1
+        if verdict.answers:
+            _welcome(supervisor, detach=detach)
+        else:
+            look_there = f"chroma-cluster status --data {directory.root}"
+            text = "It is left running: it may only need more time (a long log to replay, say)."
+            _say(f"{text} Look with `{look_there}`.", style="red", error=True)
+        console = Console(highlight=False)
+        # Without a terminal there is no view to keep: to join a running cluster is then done.
+        if detach or (joined and not console.is_terminal):
+            return 0 if verdict.answers and not verdict.deaths else 1
+        with contextlib.suppress(OSError):  # the terminal is gone: that ends the view
+            _stay(console, supervisor, interrupts)
+        return _end(supervisor, joined, interrupts)
+
+
+def _start_missing(
+    directory: DataDirectory, *, nodes: int | None, port: int | None
+) -> tuple[Supervisor, bool]:
+    """Start what does not run; the supervisor, and whether something was running before."""
+    _settled(directory, nodes, port)  # refuses before anything is written
+    directory.prepare()
+    with exclusive(directory):
+        plan, known = _settled(directory, nodes, port)
+        supervisor = Supervisor(directory, plan)
+        there = supervisor.running()
+        missing = supervisor.missing()
+        if known is not None and known.port != plan.port and BALANCER in there:
+            raise StartError(
+                f"The balancer runs on port {known.port}, so it cannot be started on {plan.port}. Nothing "
+                "was changed. Leave --port out, or stop the cluster first with `chroma-cluster down`."
+            )
+        supervisor.check(missing)
+        if plan != known:
+            directory.write_plan(plan)
+        if known is None:
+            _say(f"New cluster of {len(plan.nodes)} nodes in {directory.root}")
+        elif not there:
+            _say(f"Resuming the cluster of {len(plan.nodes)} nodes in {directory.root}")
+        elif missing:
+            names = ", ".join(title(name) for name in missing)
+            _say(f"The cluster is running; missing and started now: {names}")
+        else:
+            _say("The cluster is running, nothing is missing.")
+        supervisor.start(missing)
+        return supervisor, bool(there)
+
+
+def _settled(
+    directory: DataDirectory, nodes: int | None, port: int | None
+) -> tuple[ClusterPlan, ClusterPlan | None]:
+    """The plan to run, and the one in the directory (None: a new one is founded)."""
+    known = directory.read_plan()
+    if known is not None:
+        return settle_plan(known, nodes=nodes, port=port), known
+    directory.refuse_foreign_data()
+    count = nodes or DEFAULT_NODES
+    public = port or DEFAULT_PORT
+    candidates = (each for each in shuffled_ports(random.Random()) if each != public)
+    return new_plan(count, public, choose_ports(2 * count, candidates, port_is_free)), None
+
+
+def _report(verdict: Verdict) -> None:
+    """Say on stderr what went wrong, if something did."""
+    for death in verdict.deaths:
+        _say(str(death), style="red", error=True)
+    if not verdict.answers:
+        _say(f"The cluster does not answer writes: {verdict.reason}", style="red", error=True)
+    elif verdict.deaths:
+        _say("The cluster answers writes without it.", style="yellow", error=True)
+    elif verdict.reason:
+        _say(f"The cluster answers writes, but {verdict.reason}", style="yellow", error=True)
+
+
+def _welcome(supervisor: Supervisor, *, detach: bool) -> None:
+    _say(f"Chroma is at {supervisor.plan.url}", style="bold")
+    if detach:
+        where = supervisor.directory.root
+        _say("It runs in the background, with logs in " + str(where / "logs"))
+        _say(f"Look: chroma-cluster status --data {where}   Stop: chroma-cluster down --data {where}")
+
+
+def _stay(console: Console, supervisor: Supervisor, interrupts: Interrupts) -> None:
+    """Show the cluster until asked to end, or until somebody stopped all of it."""
+    directory, plan = supervisor.directory, supervisor.plan
+    again = f"`chroma-cluster up --data {directory.root}` in another terminal starts it again"
+    before: Overview | None = None
+
+    def observe() -> bool:
+        """Tell what changed; True when everything was stopped on purpose."""
+        nonlocal before
+        supervisor.deaths()  # collects dead children, so that they do not stay zombies
+        now = look(directory, plan)
+        for line in changes(before, now) if before else []:
+            text = f"- {line}" + (f"; {again}" if line.endswith("is down") else "")
+            console.print(text, markup=False, soft_wrap=True)
+        before = now
+        return all(supervisor.was_stopped(name) for name in supervisor.names)
+
+    with contextlib.ExitStack() as stack:
+        live = None
+        if console.is_terminal:
+            live = stack.enter_context(Live(console=console, auto_refresh=False, transient=True))
+        while not interrupts.asked() and not observe():
+            if live and before:
+                live.update(render(before), refresh=True)
+            interrupts.wait(REFRESH_S)
+
+
+def _end(supervisor: Supervisor, joined: bool, interrupts: Interrupts) -> int:
+    """Leave a cluster that was there before; stop one that this command started."""
+    where = supervisor.directory.root
+    if joined:
+        _say(f"The cluster stays up. `chroma-cluster down --data {where}` stops it.")
+        return 0
+    _say("Stopping ... (Ctrl-C again: at once)")
+    with exclusive(supervisor.directory):
+        stopped = supervisor.stop(list(supervisor.names), hurry=interrupts.hurried)
+    killed = [title(name) for name, was_killed in stopped.items() if was_killed]
+    if killed:
+        _say(f"Had to be killed: {', '.join(killed)}")
+    _say("The cluster is down. Its data stays; `up` again resumes it.")
+    return 0

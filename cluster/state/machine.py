@@ -1,0 +1,565 @@
+"""The replicated state machine: committed entries in, engine work, outcomes and state changes out.
+
+Pure. The applier drives it, one step at a time:
+
+    while step := machine.next_step(entries):
+        if isinstance(step.work, Resolve):
+            step = machine.resolved(step, ids_read_from_the_engine)
+        elif step.work is not None:
+            try: engine.apply(step.work)
+            except <deterministic engine refusal> as error:
+                step = machine.refused(step, Outcome(status, body))
+                if step is None: continue          # plan again, one proposal at a time
+        store.write(step.changes)                  # ONE durable transaction, marker included
+        machine.commit(step)                       # memory follows the store
+        publish(step.outcomes); raft.set_applied(step.index)
+
+`next_step` changes nothing: a step counts once `commit` was called, and memory is rebuilt from
+exactly the changes that the store holds. A crash before the store's transaction is durable
+repeats that one step from the same state; a crash after it repeats nothing.
+
+Why a repeat is harmless. The engine may already have done the call, or part of it, and the repeat
+may be planned from more or from fewer committed entries than the first time, so the repeated call
+may be longer or shorter than the first. But a call is only ever merged from writes that stand next
+to each other in the log (nothing between them but proposals that do not touch the engine), of one
+kind, on one collection, with no id twice. Longer or shorter, the calls from the same position on
+bring the same records in the same order, and until the last of that run is reached no other call
+and no read for a `Resolve` is planned. Each record comes to rest where it would without the crash:
+an add of an id that exists is ignored, an upsert or an update of the same id with the same values
+changes nothing, a delete of a deleted id neither. Outcomes are decided from the state, never from
+what the engine found, so they do not tell the difference. A delete by filter would select other
+records the second time: its ids are therefore read first and made durable ("intent") in a step of
+their own. A write larger than one engine call is done in parts, one step each; the marker counts
+parts, and only the last one has the outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import msgpack
+
+from cluster.errors import Refusal
+from cluster.state.catalog import (
+    Catalog,
+    Change,
+    Collection,
+    Outcome,
+    Verdict,
+    decide,
+    has_filter,
+    initial_changes,
+)
+from cluster.state.commands import Command, DeleteRecords, Group, Proposal, WriteRecords
+from cluster.state.requests import PREFIX, Answered, RequestPlan, RequestTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "Call",
+    "Change",
+    "Limits",
+    "LogEntry",
+    "Machine",
+    "Outcome",
+    "Resolve",
+    "Step",
+    "Target",
+    "Work",
+]
+
+#: A committed entry as the machine takes it; None for Raft's own (empty payload).
+LogEntry: TypeAlias = tuple[int, Group | None]
+
+_META: Final = "meta"
+_INTENT: Final = "intent"
+_STATE_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The collection that a call is about; `name` is its name before the call."""
+
+    tenant: str
+    database: str
+    name: str
+    collection_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call that changes the engine.
+
+    A `WriteRecords` or ids-only `DeleteRecords` here may be merged from several proposals or be one
+    part of a big one. `index` is the last entry it covers, `target` is None for tenants, databases
+    and reset. `dropped` names the collections that are gone afterwards (delete, reset).
+    Repeating a call right after itself must change nothing: "already there" on a create and "not
+    found" on a delete mean done.
+    """
+
+    command: Command
+    target: Target | None
+    index: int
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Read from the engine the ids that this delete by filter removes, and give them to `resolved`.
+
+    That is `get(ids, where, where_document, limit)` on the target; nothing is changed yet. The
+    ids become part of the durable state before any is deleted.
+    """
+
+    command: DeleteRecords
+    target: Target
+    index: int
+
+
+Work: TypeAlias = Call | Resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """How far the log is applied: entries up to `index`, `position` proposals of the next entry,
+    and `part` engine calls of the proposal after those. `time_ms` is the latest log time seen."""
+
+    index: int = 0
+    position: int = 0
+    part: int = 0
+    time_ms: int = 0
+
+    def after(self, index: int, position: int, group: Group) -> Marker:
+        """The marker once proposal `position` of the entry `index` is finished."""
+        time_ms = max(self.time_ms, group.time_ms)
+        if position + 1 == len(group.proposals):
+            return Marker(index, 0, 0, time_ms)
+        return Marker(index - 1, position + 1, 0, time_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The proposal that a step's work is for, where it stands, and the marker behind it."""
+
+    proposal: Proposal
+    index: int
+    position: int
+    after: Marker
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens together: at most one engine call, then one durable transaction.
+
+    After it every entry up to `index` is finished, and `position` proposals of the next one.
+    `proposals` counts the proposals whose fate this step decides or carries on. `outcomes` are
+    (request id, outcome, log index) in log order; the index is the first attempt's if repeated.
+    """
+
+    work: Work | None
+    outcomes: tuple[tuple[str, Outcome, int], ...]
+    changes: tuple[Change, ...]
+    index: int
+    position: int
+    proposals: int
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that all nodes of a cluster must share, for outcomes depend on the first two.
+
+    `window_ms` of log time and `max_requests` bound how long a request id is remembered;
+    `max_records` is Chroma's largest batch, the most records in one engine call.
+    """
+
+    window_ms: int = 15 * 60 * 1000
+    max_requests: int = 50_000
+    max_records: int = 5461
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A step in the making."""
+
+    requests: RequestPlan
+    marker: Marker
+    #: Ids that a delete by filter found, until this plan uses them.
+    intent: tuple[str, ...] | None = None
+    changes: list[Change] = field(default_factory=list[Change])
+    outcomes: list[tuple[str, Outcome, int]] = field(default_factory=list[tuple[str, Outcome, int]])
+    proposals: int = 0
+    work: Work | None = None
+    origin: Origin | None = None
+    #: The collection as the merged call leaves it, where it changes it (first dimension, model).
+    pending: Collection | None = None
+    merged: list[WriteRecords | DeleteRecords] = field(default_factory=list[WriteRecords | DeleteRecords])
+    #: Ids in the merged call; None if nothing may be merged with it.
+    ids: set[str] | None = None
+
+
+class Machine:
+    """Replicated state and the rules by which entries change it; not thread-safe.
+
+    Built with `Machine.load(items)` from the store's pairs (none: a new node). `catalog` may be
+    looked into from other threads, see there.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self.catalog = Catalog()
+        self._requests = RequestTable(self._limits.window_ms, self._limits.max_requests)
+        self._marker = Marker()
+        self._intent: tuple[str, ...] | None = None
+        # Written with the first step of a new node, so that the store is complete from then on.
+        self._unwritten: tuple[Change, ...] = ()
+        # Up to here proposals go to the engine one by one: it refused them together.
+        self._alone_until = (0, 0)
+
+    @classmethod
+    def load(cls, items: Iterable[tuple[str, bytes]], limits: Limits | None = None) -> Machine:
+        """The machine whose durable state is `items`, as written from changes or by `dump`.
+
+        Raises:
+            ValueError: not a state that this version of the program can read.
+        """
+        pairs = list(items)
+        machine = cls(limits)
+        if not pairs:
+            machine._unwritten = initial_changes()
+        machine._requests.load(pair for pair in pairs if pair[0].startswith(PREFIX))
+        rest = (Change(key, value) for key, value in pairs if not key.startswith(PREFIX))
+        for change in (*machine._unwritten, *rest):
+            machine._put(change)
+        return machine
+
+    def dump(self) -> list[tuple[str, bytes]]:
+        """The whole state as pairs sorted by key, equal on all replicas at one step; for snapshots."""
+        own = [(_META, _pack_marker(self._marker))]
+        if self._intent is not None:
+            own.append((_INTENT, _pack(self._intent)))
+        return sorted([*own, *self.catalog.items(), *self._requests.items()])
+
+    @property
+    def applied_index(self) -> int:
+        """Every entry up to here is finished; the next one may be begun (`next_step` knows)."""
+        return self._marker.index
+
+    @property
+    def begun_index(self) -> int:
+        """The last entry of which something is applied: all of it, or its first proposals."""
+        marker = self._marker
+        return marker.index + (1 if marker.position or marker.part else 0)
+
+    @property
+    def time_ms(self) -> int:
+        """Log time: the latest clock reading of a leader among the entries begun."""
+        return self._marker.time_ms
+
+    @property
+    def remembered(self) -> int:
+        """How many request ids are remembered."""
+        return len(self._requests)
+
+    def digest(self) -> str:
+        """A hash of the catalogue, the same for the same content however it came about."""
+        return self.catalog.digest()
+
+    def next_step(self, entries: Sequence[LogEntry]) -> Step | None:
+        """The next step, decided from the state; None when all `entries` are finished.
+
+        `entries` are committed, in order and without gaps, and may begin with finished ones.
+
+        Raises:
+            ValueError: an entry is missing before or among `entries`.
+        """
+        if not entries:
+            return None
+        start = self._marker.index + 1 - entries[0][0]
+        if start < 0:
+            raise ValueError(
+                f"log entry {self._marker.index + 1} is next, but entries begin at {entries[0][0]}"
+            )
+        plan = _Plan(self._requests.plan(), self._marker, self._intent)
+        for offset in range(start, len(entries)):
+            index, group = entries[offset]
+            if index != plan.marker.index + 1:
+                raise ValueError(f"log entry {plan.marker.index + 1} is next, but {index} was given")
+            if not self._take_entry(plan, index, group):
+                break
+        if plan.marker == self._marker and plan.work is None:
+            return None
+        return self._step(plan)
+
+    def resolved(self, step: Step, ids: Sequence[str]) -> Step:
+        """`step`, whose work is `Resolve`, with the ids to delete among its changes."""
+        if not isinstance(step.work, Resolve):
+            raise ValueError("only a step whose work is Resolve can be resolved")
+        return replace(step, changes=(*step.changes, Change(_INTENT, _pack(tuple(ids)))))
+
+    def refused(self, step: Step, outcome: Outcome) -> Step | None:
+        """What replaces `step` after the engine refused its work with a deterministic error.
+
+        None if the step covers several proposals: plan again, they are then taken one by one, so
+        that no proposal is refused for its neighbour's fault. A refused proposal leaves no trace in
+        the catalogue.
+        """
+        origin = step.origin
+        if origin is None:
+            raise ValueError("a step without work cannot be refused")
+        if step.proposals > 1:
+            # Also when the work is only begun: up to the end of that proposal.
+            end = (origin.after.index, origin.after.position)
+            self._alone_until = max(end, (step.index, step.position))
+            return None
+        plan = _Plan(self._requests.plan(), origin.after, proposals=1, origin=origin)
+        if self._intent is not None:
+            plan.changes.append(Change(_INTENT, None))
+        _finish(plan, origin, outcome)
+        return self._step(plan)
+
+    def commit(self, step: Step) -> None:
+        """The step's changes are durable: make them the state."""
+        for change in step.changes:
+            self._put(change)
+        self._unwritten = ()
+
+    def _put(self, change: Change) -> None:
+        if change.key.startswith(PREFIX):
+            self._requests.put(change)
+        elif change.key == _META:
+            self._marker = _unpack_marker(change.value or b"")
+        elif change.key == _INTENT:
+            self._intent = None if change.value is None else tuple(msgpack.unpackb(change.value))
+        else:
+            self.catalog.put(change)
+
+    def _step(self, plan: _Plan) -> Step:
+        work = plan.work
+        if len(plan.merged) > 1 and isinstance(work, Call):
+            work = replace(work, command=_merge(plan.merged))
+        changes = (
+            *self._unwritten,
+            *plan.changes,
+            *plan.requests.changes(),
+            Change(_META, _pack_marker(plan.marker)),
+        )
+        return Step(
+            work,
+            tuple(plan.outcomes),
+            changes,
+            plan.marker.index,
+            plan.marker.position,
+            plan.proposals,
+            plan.origin,
+        )
+
+    def _take_entry(self, plan: _Plan, index: int, group: Group | None) -> bool:
+        """Add to the plan what fits of one entry; whether the next entry may follow."""
+        if group is None or not group.proposals:
+            time_ms = plan.marker.time_ms if group is None else max(plan.marker.time_ms, group.time_ms)
+            plan.marker = Marker(index, 0, 0, time_ms)
+            return True
+        for position in range(plan.marker.position, len(group.proposals)):
+            alone = (plan.marker.index, plan.marker.position) < self._alone_until
+            if alone and plan.proposals:
+                return False
+            after = plan.marker.after(index, position, group)
+            origin = Origin(group.proposals[position], index, position, after)
+            if not self._take(plan, origin):
+                return False
+            plan.marker = after
+            if plan.work is not None and plan.ids is None:
+                return False
+        return True
+
+    def _take(self, plan: _Plan, origin: Origin) -> bool:
+        """Add one proposal to the plan; False if it is not finished by this step, or not in it."""
+        proposal = origin.proposal
+        earlier = plan.requests.find(proposal.request_id, origin.after.time_ms)
+        if earlier is not None:
+            plan.proposals += 1
+            plan.outcomes.append(_repeat(origin, earlier))
+            return True
+        try:
+            verdict = decide(self.catalog, proposal.command, plan.pending)
+        except Refusal as refusal:
+            _finish(plan, origin, _refusal_outcome(refusal))
+            plan.proposals += 1
+            return True
+        if not verdict.work:
+            plan.changes.extend(verdict.changes)
+            _finish(plan, origin, verdict.outcome)
+            plan.proposals += 1
+            return True
+        if plan.work is not None:
+            return self._join(plan, origin, verdict)
+        plan.origin = origin
+        plan.proposals += 1
+        return self._begin(plan, origin, verdict)
+
+    def _begin(self, plan: _Plan, origin: Origin, verdict: Verdict) -> bool:
+        """Make the proposal the step's work; False if more steps must follow for it."""
+        command = origin.proposal.command
+        target = _target(verdict)
+        outcome = verdict.outcome
+        plan.changes.extend(verdict.changes)
+        plan.pending = verdict.after
+        if isinstance(command, DeleteRecords) and has_filter(command):
+            assert target is not None
+            if plan.intent is None:
+                plan.work = Resolve(command, target, origin.index)
+                return False
+            ids, plan.intent = plan.intent, None
+            outcome = Outcome(200, {"deleted": len(ids)})
+            plan.changes.append(Change(_INTENT, None))
+            if ids:
+                command = DeleteRecords(command.collection_id, ids, None, None, None)
+                plan.work = Call(command, target, origin.index)
+        elif isinstance(command, WriteRecords) and len(command.ids) > self._limits.max_records:
+            first = plan.marker.part * self._limits.max_records
+            last = first + self._limits.max_records
+            plan.work = Call(_slice(command, first, last), target, origin.index)
+            if last < len(command.ids):
+                plan.marker = replace(plan.marker, part=plan.marker.part + 1, time_ms=origin.after.time_ms)
+                return False
+        else:
+            plan.work = Call(command, target, origin.index, verdict.dropped)
+            if isinstance(command, WriteRecords | DeleteRecords):
+                ids = set(command.ids or ())
+                if len(ids) == len(command.ids or ()):
+                    plan.ids = ids
+                    plan.merged.append(command)
+        _finish(plan, origin, outcome)
+        return True
+
+    def _join(self, plan: _Plan, origin: Origin, verdict: Verdict) -> bool:
+        """Merge the proposal into the call already planned, if that is the same as two calls."""
+        command = origin.proposal.command
+        work = plan.work
+        if plan.ids is None or not isinstance(work, Call):
+            return False
+        if not isinstance(command, WriteRecords | DeleteRecords) or not _alike(plan.merged[0], command):
+            return False
+        ids = command.ids or ()
+        known = len(plan.ids)
+        if known + len(ids) > self._limits.max_records or not plan.ids.isdisjoint(ids):
+            return False
+        fresh = set(ids)
+        if len(fresh) != len(ids):
+            return False
+        plan.ids |= fresh
+        plan.merged.append(command)
+        plan.work = replace(work, index=origin.index)
+        plan.changes.extend(verdict.changes)
+        plan.pending = verdict.after or plan.pending
+        plan.proposals += 1
+        _finish(plan, origin, verdict.outcome)
+        return True
+
+
+def _finish(plan: _Plan, origin: Origin, outcome: Outcome) -> None:
+    proposal = origin.proposal
+    plan.outcomes.append((proposal.request_id, outcome, origin.index))
+    answered = Answered(proposal.digest, outcome, origin.index, origin.position, origin.after.time_ms)
+    plan.requests.record(proposal.request_id, answered)
+
+
+def _repeat(origin: Origin, earlier: Answered) -> tuple[str, Outcome, int]:
+    proposal = origin.proposal
+    if proposal.digest == earlier.digest:
+        return proposal.request_id, earlier.outcome, earlier.index
+    body = {
+        "error": "IdempotencyKeyReusedError",
+        "message": "This Idempotency-Key was used before with a different request. Nothing was changed by"
+        " this one. Use a new key for a new request, or repeat the first request unchanged.",
+    }
+    return proposal.request_id, Outcome(422, body), origin.index
+
+
+def _refusal_outcome(refusal: Refusal) -> Outcome:
+    return Outcome(refusal.status, {"error": refusal.error, "message": refusal.message})
+
+
+def _target(verdict: Verdict) -> Target | None:
+    collection = verdict.collection
+    if collection is None:
+        return None
+    return Target(collection.tenant, collection.database, collection.name, collection.collection_id)
+
+
+def _alike(first: WriteRecords | DeleteRecords, second: WriteRecords | DeleteRecords) -> bool:
+    """Whether both together mean in one call what they mean in two, given distinct ids."""
+    if first.collection_id != second.collection_id:
+        return False
+    if isinstance(first, WriteRecords):
+        return (
+            isinstance(second, WriteRecords)
+            and first.kind == second.kind
+            # None for an update without vectors, so these differ in shape as well.
+            and first.dimension == second.dimension
+        )
+    return isinstance(second, DeleteRecords) and not has_filter(second)
+
+
+def _merge(commands: list[WriteRecords | DeleteRecords]) -> WriteRecords | DeleteRecords:
+    first = commands[0]
+    ids = tuple(record_id for command in commands for record_id in command.ids or ())
+    if isinstance(first, DeleteRecords):
+        return replace(first, ids=ids)
+    writes = [command for command in commands if isinstance(command, WriteRecords)]
+    return replace(
+        first,
+        ids=ids,
+        embeddings=_column(writes, [write.embeddings for write in writes]),
+        metadatas=_column(writes, [write.metadatas for write in writes]),
+        documents=_column(writes, [write.documents for write in writes]),
+        uris=_column(writes, [write.uris for write in writes]),
+        model=next((write.model for write in writes if write.model is not None), None),
+    )
+
+
+def _column(writes: list[WriteRecords], columns: Sequence[tuple[Any, ...] | None]) -> tuple[Any, ...] | None:
+    """One column of several writes; where a write has none, None for each of its records.
+
+    To Chroma a column left out and a column of nulls are the same thing in all three kinds (it
+    reads both as "no value given": an add stores none, an upsert or update leaves the old one).
+    """
+    if all(column is None for column in columns):
+        return None
+    padded = (
+        column if column is not None else (None,) * len(write.ids)
+        for write, column in zip(writes, columns, strict=True)
+    )
+    return tuple(value for column in padded for value in column)
+
+
+def _slice(command: WriteRecords, first: int, last: int) -> WriteRecords:
+    def cut(column: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        return None if column is None else column[first:last]
+
+    return replace(
+        command,
+        ids=command.ids[first:last],
+        embeddings=cut(command.embeddings),
+        metadatas=cut(command.metadatas),
+        documents=cut(command.documents),
+        uris=cut(command.uris),
+    )
+
+
+def _pack_marker(marker: Marker) -> bytes:
+    return _pack((_STATE_VERSION, marker.index, marker.position, marker.part, marker.time_ms))
+
+
+def _unpack_marker(value: bytes) -> Marker:
+    version, *fields = msgpack.unpackb(value)
+    if version != _STATE_VERSION:
+        raise ValueError(f"state has version {version}, this program reads {_STATE_VERSION}")
+    return Marker(*fields)
+
+
+def _pack(value: Any) -> bytes:
+    return msgpack.packb(value)
