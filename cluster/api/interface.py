@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from cluster.chroma.oracle import Oracle
     from cluster.chroma.scratch import Scratch
     from cluster.reads import Level
-    from cluster.state.catalog import Catalog
+    from cluster.state.catalog import Catalog, Outcome
     from cluster.state.commands import Command
-    from cluster.state.machine import Outcome
 
 T = TypeVar("T")
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from cluster.chroma.errors import fault_of
 from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.failpoint import failpoint
+from cluster.state.catalog import Outcome
 from cluster.state.commands import decode_group
-from cluster.state.machine import Call, Outcome, Resolve
+from cluster.state.work import Call, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

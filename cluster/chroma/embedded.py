@@ -31,6 +31,7 @@ import numpy as np
 from cluster.chroma.errors import fault_of, is_missing, is_present, read_failure, refusal_of
 from cluster.errors import ClusterError, Fault, Refusal, Unavailable
 from cluster.failpoint import failpoint
+from cluster.state.catalog import Change
 from cluster.state.commands import (
     CreateCollection,
     CreateDatabase,
@@ -43,7 +44,6 @@ from cluster.state.commands import (
     UpdateTenant,
     WriteRecords,
 )
-from cluster.state.machine import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cluster.state.commands import MetadataValue
-    from cluster.state.machine import Call, Resolve
+    from cluster.state.work import Call, Resolve
 
 T = TypeVar("T")
 

@@ -34,8 +34,9 @@ from cluster.chroma.embedded import Engine, Neighbours, Records
 from cluster.errors import ClusterError, Fault, Refusal, Unavailable
 from cluster.failpoint import arm, failpoint
 from cluster.lock import DirectoryLock
+from cluster.state.catalog import Change
 from cluster.state.commands import Proposal, decode_proposal, encode_proposal
-from cluster.state.machine import Call, Change, Resolve, Target
+from cluster.state.work import Call, Resolve, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

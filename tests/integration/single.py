@@ -20,8 +20,10 @@ from cluster.chroma.embedded import Engine
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.scratch import Scratch
 from cluster.errors import Refusal
+from cluster.state.catalog import Outcome
 from cluster.state.commands import Group, Proposal
-from cluster.state.machine import Call, Machine, Outcome, Resolve
+from cluster.state.machine import Machine
+from cluster.state.work import Call, Resolve
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from cluster.state.commands import (
     DeleteRecords,
     WriteRecords,
 )
-from cluster.state.machine import Call, Target
+from cluster.state.work import Call, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +59,7 @@ import numpy as np
 from cluster.state.commands import CreateCollection, WriteRecords
 from cluster.chroma.embedded import Engine
 from cluster.errors import Fault
-from cluster.state.machine import Call, Target
+from cluster.state.work import Call, Target
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 directory, collection_id = Path(sys.argv[1]), sys.argv[2]
 engine = Engine(directory)

@@ -17,7 +17,7 @@ from cluster.chroma.embedded import Engine
 from cluster.chroma.isolated import IsolatedEngine
 from cluster.errors import ClusterError, Fault, Unavailable
 from cluster.state.commands import CreateCollection, DeleteRecords, WriteRecords
-from cluster.state.machine import Call, Resolve, Target
+from cluster.state.work import Call, Resolve, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ from pathlib import Path
 import numpy as np
 from cluster.state.commands import CreateCollection, WriteRecords
 from cluster.chroma.isolated import IsolatedEngine
-from cluster.state.machine import Call, Target
+from cluster.state.work import Call, Target
 home = ("default_tenant", "default_database", "first", sys.argv[2])
 engine = IsolatedEngine(Path(sys.argv[1]))
 engine.apply(Call(CreateCollection(*home, False, None, None, None), None, 1))

@@ -15,7 +15,8 @@ from cluster.errors import Fault
 from cluster.state.commands import CreateCollection, DeleteCollection, DeleteRecords, WriteRecords
 
 if TYPE_CHECKING:
-    from cluster.state.machine import Call, Change, Resolve
+    from cluster.state.catalog import Change
+    from cluster.state.work import Call, Resolve
     from tests.simulation.disk import Disk
 
 Record = tuple[bytes | None, str | None, int | None]

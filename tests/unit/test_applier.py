@@ -12,6 +12,7 @@ from cluster.apply.store import Marker, Store
 from cluster.chroma.embedded import LOCAL_PREFIX
 from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.raft.interface import Entry, Position, RaftStatus
+from cluster.state.catalog import Change, Outcome
 from cluster.state.commands import (
     Command,
     CreateCollection,
@@ -21,7 +22,8 @@ from cluster.state.commands import (
     encode_group,
     encode_proposal,
 )
-from cluster.state.machine import Call, Change, Machine, Outcome, Resolve
+from cluster.state.machine import Machine
+from cluster.state.work import Call, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.chroma.embedded import LOCAL_PREFIX, Engine, slices
 from cluster.errors import ClusterError, Fault, Refusal, Unavailable
+from cluster.state.catalog import Change
 from cluster.state.commands import (
     Command,
     CreateCollection,
@@ -25,7 +26,7 @@ from cluster.state.commands import (
     UpdateTenant,
     WriteRecords,
 )
-from cluster.state.machine import Call, Change, Resolve, Target
+from cluster.state.work import Call, Resolve, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,6 +21,8 @@ PURE = (
     "cluster.state.commands",
     "cluster.state.catalog",
     "cluster.state.requests",
+    "cluster.state.work",
+    "cluster.state.merging",
     "cluster.state.machine",
     "cluster.propose.grouping",
     "cluster.reads",

@@ -10,7 +10,7 @@ import pytest
 from cluster.chroma.embedded import Engine
 from cluster.chroma.scratch import Scratch
 from cluster.state.commands import CreateCollection
-from cluster.state.machine import Call
+from cluster.state.work import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
