@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cluster.api.interface import Ack
     from cluster.apply.applier import Applier, Decided
-    from cluster.chroma.embedded import Engine
+    from cluster.chroma.interface import Engine
     from cluster.chroma.oracle import Oracle
     from cluster.chroma.scratch import Scratch
     from cluster.config import NodeSettings

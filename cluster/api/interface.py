@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.chroma.embedded import Engine
+    from cluster.chroma.interface import Engine
     from cluster.chroma.oracle import Oracle
     from cluster.chroma.scratch import Scratch
     from cluster.reads import Level

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.apply.store import Store
-    from cluster.chroma.embedded import Engine
+    from cluster.chroma.interface import Engine
     from cluster.raft.interface import Raft
     from cluster.state.catalog import Catalog, Change
     from cluster.state.machine import LogEntry, Machine, Step

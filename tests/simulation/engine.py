@@ -1,4 +1,4 @@
-"""A Chroma that is a dictionary: what `chroma.embedded.Engine` is to the applier, on a simulated disk.
+"""A Chroma that is a dictionary: what `chroma.interface.Engine` is to the applier, on a simulated disk.
 
 It does whole calls, merged ones too, in Chroma's way: an add ignores ids that exist, an update those that
 do not. A digest of each collection is kept up to date, for comparison with the model.

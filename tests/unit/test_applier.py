@@ -9,7 +9,7 @@ import pytest
 
 from cluster.apply.applier import Applier
 from cluster.apply.store import Marker, Store
-from cluster.chroma.embedded import LOCAL_PREFIX
+from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.raft.interface import Entry, Position, RaftStatus
 from cluster.state.catalog import Change, Outcome
