@@ -38,6 +38,8 @@ from cluster.lock import DirectoryLock
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cluster.chroma.interface import Engine
+
 _LOCK_NAME: Final = "ENGINE.LOCK"
 #: A child whose parent was killed ends with the disk write that it is in.
 _LOCK_WAIT_S: Final = 30.0
@@ -79,7 +81,7 @@ class _Child:
             directory, local = arguments
             self._engine = _open_when_free(Path(directory), [(key, value) for key, value in local])
             return None
-        engine = self._engine
+        engine: Engine | None = self._engine
         if engine is None:
             raise Fault("Chroma is not open in this process.")
         match method:

@@ -121,7 +121,12 @@ LAYERS = {
     ),
     "cluster.chroma.channel": ("cluster.chroma.interface",),
     "cluster.chroma.isolated": ("cluster.chroma.channel", "cluster.chroma.interface"),
-    "cluster.chroma.child": ("cluster.chroma.channel", "cluster.chroma.embedded", "cluster.lock"),
+    "cluster.chroma.child": (
+        "cluster.chroma.channel",
+        "cluster.chroma.embedded",
+        "cluster.chroma.interface",
+        "cluster.lock",
+    ),
     "cluster.chroma.scratch": ("cluster.chroma.bindings", "cluster.chroma.errors"),
     "cluster.apply.applier": (
         "cluster.chroma.interface",
