@@ -17,8 +17,8 @@ from cluster.api.app import create_app
 from cluster.api.cluster_routes import StatusFeed, add_cluster_routes
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
-from cluster.chroma.embedded import LOCAL_PREFIX
 from cluster.chroma.isolated import IsolatedEngine
+from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.scratch import Scratch
 from cluster.config import split_address

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overloaded, Unavailable
 from cluster.leader_watch import LeaderChanged, unless_leader_changes
 from cluster.reads import Guarantee, behind, check_freshness, needs_read_index, wanted_index
+from cluster.state.catalog import Outcome
 from cluster.state.commands import Proposal, WriteRecords, encode_proposal
-from cluster.state.machine import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cluster.api.interface import Ack
     from cluster.apply.applier import Applier, Decided
-    from cluster.chroma.embedded import Engine
+    from cluster.chroma.interface import Engine
     from cluster.chroma.oracle import Oracle
     from cluster.chroma.scratch import Scratch
     from cluster.config import NodeSettings

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from cluster.api.decode import Page
     from cluster.api.exchange import Exchange
-    from cluster.chroma.embedded import Engine
+    from cluster.chroma.interface import Engine
     from cluster.chroma.oracle import Answer
 
 # ------------------------------------------------------------------------------------ tenants

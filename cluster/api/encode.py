@@ -13,7 +13,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.chroma.embedded import Neighbours, Records
+    from cluster.chroma.interface import Neighbours, Records
 
 
 def encode(body: Any) -> bytes:

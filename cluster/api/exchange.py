@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
     from cluster.api.forward import Forwarder
     from cluster.api.interface import Service
-    from cluster.chroma.embedded import Engine
+    from cluster.chroma.interface import Engine
     from cluster.chroma.oracle import Answer
-    from cluster.state.catalog import Collection
+    from cluster.state.catalog import Collection, Outcome
     from cluster.state.commands import Command
-    from cluster.state.machine import Outcome
 
 T = TypeVar("T")
 

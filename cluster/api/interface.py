@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.chroma.embedded import Engine
+    from cluster.chroma.interface import Engine
     from cluster.chroma.oracle import Oracle
     from cluster.chroma.scratch import Scratch
     from cluster.reads import Level
-    from cluster.state.catalog import Catalog
+    from cluster.state.catalog import Catalog, Outcome
     from cluster.state.commands import Command
-    from cluster.state.machine import Outcome
 
 T = TypeVar("T")
 

@@ -30,6 +30,7 @@ from cluster.api.names import (
     parse_collection_id,
     parse_uuid,
 )
+from cluster.chroma import interface as chroma
 from cluster.errors import Refusal
 from cluster.reads import Level
 from cluster.state.catalog import check_dimension
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cluster.api.exchange import Exchange
-    from cluster.chroma.embedded import Engine
     from cluster.state.commands import WriteKind
 
 T = TypeVar("T")
@@ -169,14 +169,9 @@ async def delete(exchange: Exchange) -> web.StreamResponse:
 async def _try_filter(exchange: Exchange, collection_id: str, wanted: Delete) -> None:
     """Read with the filter before it enters the log: one that fails here would fail every node."""
 
-    def read(engine: Engine) -> None:
+    def read(engine: chroma.Engine) -> None:
         engine.get(
-            collection_id,
-            ids=wanted.ids,
-            where=wanted.where,
-            where_document=wanted.where_document,
-            limit=1,
-            include=(),
+            collection_id, chroma.Get(wanted.ids, wanted.where, wanted.where_document, limit=1, include=())
         )
 
     try:
@@ -192,17 +187,11 @@ async def get(exchange: Exchange) -> web.StreamResponse:
     wanted = await exchange.work(decode_get, exchange.body)
     collection_id = _checked_id(exchange)
 
-    def read(engine: Engine) -> bytes:
-        found = engine.get(
-            collection_id,
-            ids=wanted.ids,
-            where=wanted.where,
-            limit=wanted.limit,
-            offset=wanted.offset,
-            where_document=wanted.where_document,
-            include=wanted.include,
+    def read(engine: chroma.Engine) -> bytes:
+        asked = chroma.Get(
+            wanted.ids, wanted.where, wanted.where_document, wanted.limit, wanted.offset, wanted.include
         )
-        return encode_records(found, wanted.include)
+        return encode_records(engine.get(collection_id, asked), wanted.include)
 
     return exchange.raw(await _read(exchange, collection_id, read))
 
@@ -215,17 +204,11 @@ async def query(exchange: Exchange) -> web.StreamResponse:
         rows = await _embed_texts(exchange, collection_id, wanted)
     vectors = _matrix(rows)
 
-    def read(engine: Engine) -> bytes:
-        found = engine.query(
-            collection_id,
-            vectors,
-            n_results=wanted.n_results,
-            ids=wanted.ids,
-            where=wanted.where,
-            where_document=wanted.where_document,
-            include=wanted.include,
+    def read(engine: chroma.Engine) -> bytes:
+        asked = chroma.Query(
+            vectors, wanted.n_results, wanted.ids, wanted.where, wanted.where_document, wanted.include
         )
-        return encode_neighbours(found, wanted.include)
+        return encode_neighbours(engine.query(collection_id, asked), wanted.include)
 
     return exchange.raw(await _read(exchange, collection_id, read))
 
@@ -251,7 +234,7 @@ async def count(exchange: Exchange) -> web.StreamResponse:
     return exchange.json(await _read(exchange, collection_id, lambda engine: engine.count(collection_id)))
 
 
-async def _read(exchange: Exchange, collection_id: str, fn: Callable[[Engine], T]) -> T:
+async def _read(exchange: Exchange, collection_id: str, fn: Callable[[chroma.Engine], T]) -> T:
     try:
         return await exchange.read(collection_id, fn)
     except Refusal as refusal:

@@ -9,6 +9,7 @@ from cluster.api.exchange import Exchange, empty_response
 from cluster.api.names import invalid
 from cluster.errors import Refusal, Unavailable
 from cluster.state.commands import Reset
+from cluster.state.work import MAX_BATCH_SIZE
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 #: What a single Chroma 1.5.9 says of itself, whatever its package's version is.
 VERSION: Final = "1.0.0"
-MAX_BATCH_SIZE: Final = 5461
 _IDENTITY: Final[dict[str, Any]] = {
     "user_id": "",
     "tenant": "default_tenant",

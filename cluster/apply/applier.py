@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from cluster.chroma.errors import fault_of
 from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.failpoint import failpoint
+from cluster.state.catalog import Outcome
 from cluster.state.commands import decode_group
-from cluster.state.machine import Call, Outcome, Resolve
+from cluster.state.work import Call, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.apply.store import Store
-    from cluster.chroma.embedded import Engine
+    from cluster.chroma.interface import Engine
     from cluster.raft.interface import Raft
     from cluster.state.catalog import Catalog, Change
     from cluster.state.machine import LogEntry, Machine, Step
@@ -82,7 +83,7 @@ class Applier:
         self._started_anywhere = 0
         # Of a part of the next entry nothing else would know, once that entry is finished.
         self._floor = machine.begun_index
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
         self._waiting: dict[str, list[Future[Decided]]] = {}
         self._listeners: list[Callable[[int], None]] = []
         self._stopping = threading.Event()
@@ -140,20 +141,14 @@ class Applier:
             known = max(known, min(self._recovering_until, self._raft.status().last_index))
         return known
 
-    def wait_applied(self, index: int, timeout_s: float) -> bool:
-        """Block until `index` is applied; False if the time is over, or applying has stopped."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._applied >= index or self._ended(), timeout_s)
-            return self._applied >= index
-
     def add_listener(self, listener: Callable[[int], None]) -> None:
         """Call `listener(applied index)` from the applier's thread whenever it has risen."""
-        with self._condition:
+        with self._lock:
             self._listeners.append(listener)
 
     def remove_listener(self, listener: Callable[[int], None]) -> None:
         """Undo `add_listener`; a listener that is not there is no error."""
-        with self._condition, contextlib.suppress(ValueError):
+        with self._lock, contextlib.suppress(ValueError):
             self._listeners.remove(listener)
 
     # ---------------------------------------------------------------------------- outcomes
@@ -168,7 +163,7 @@ class Applier:
             Unavailable: the node is stopping; nothing was proposed.
         """
         future: Future[Decided] = Future()
-        with self._condition:
+        with self._lock:
             if self._fault is not None:
                 raise self._fault
             if self._stopping.is_set():
@@ -178,7 +173,7 @@ class Applier:
 
     def forget(self, request_id: str, future: Future[Decided] | None = None) -> None:
         """Stop waiting: for `future`, or for all of this request."""
-        with self._condition:
+        with self._lock:
             waiting = self._waiting.get(request_id, [])
             left = [other for other in waiting if future is not None and other is not future]
             if left:
@@ -198,9 +193,6 @@ class Applier:
         except BaseException as error:  # a bug must stop the node as surely as a full disk
             log.exception("the applier failed after log entry %d", self._applied)
             self._break(fault_of(f"apply the log after entry {self._applied}", error))
-        finally:
-            with self._condition:
-                self._condition.notify_all()
 
     def _take(self) -> list[LogEntry]:
         start = self._applied + 1
@@ -270,14 +262,13 @@ class Applier:
         self._machine.commit(step)
         risen = step.index > self._applied
         self._applied = step.index
-        with self._condition:
+        with self._lock:
             answered = [
                 (future, (outcome, index))
                 for request_id, outcome, index in step.outcomes
                 for future in self._waiting.pop(request_id, ())
             ]
             listeners = tuple(self._listeners) if risen else ()
-            self._condition.notify_all()
         if risen:
             self._raft.set_applied(step.index)
         failpoint("applier.before_outcome")
@@ -292,18 +283,15 @@ class Applier:
 
     # ------------------------------------------------------------------------------ ending
 
-    def _ended(self) -> bool:
-        return self._fault is not None or self._stopping.is_set()
-
     def _break(self, fault: Fault) -> None:
-        with self._condition:
+        with self._lock:
             self._fault = fault
         log.error("%s", fault.message)
         self._abandon(f"this node broke before it had applied the write ({fault.message})")
         self._on_fault(fault)
 
     def _abandon(self, why: str) -> None:
-        with self._condition:
+        with self._lock:
             waiting, self._waiting = self._waiting, {}
         for futures in waiting.values():
             for future in futures:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from cluster.state.machine import Change
+    from cluster.state.catalog import Change
 
 #: Layout of the file; a file with another number was written by another version of the program.
 _LAYOUT: Final = 1

@@ -14,7 +14,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from cluster.chroma.embedded import open_bindings
+from cluster.chroma.bindings import open_bindings
 from cluster.chroma.errors import is_panic, refusal_of
 from cluster.errors import Refusal
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cluster.embedding.policy import BUNDLED, Function, Policy, check_configuration
+from cluster.embedding.policy import BUNDLED, Function, Policy
 from cluster.errors import ClusterError, Refusal
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
-
-__all__ = ["Embedded", "Embedder", "EmbeddingError", "Function", "check_configuration"]
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +53,11 @@ class EmbeddingError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Vectors of `dimension` float32 values (little-endian bytes), and the model they are from."""
+    """Vectors of `dimension` float32 values (little-endian bytes), and the model they are from.
+
+    `fingerprint` is `<name>:<version>:<hash of weights and settings>`, the same on every machine with these
+    files; of no texts, `dimension` is 0.
+    """
 
     vectors: list[bytes]
     fingerprint: str
@@ -116,14 +118,6 @@ class Embedder:
             Refusal: 400, this server does not embed for that function.
         """
         return self._policy.function_for(configuration)
-
-    def fingerprint(self, function: Function) -> str:
-        """`<name>:<version>:<hash of weights and settings>`, the same on every machine with these files.
-
-        Raises:
-            Refusal: 400, the model cannot be loaded here.
-        """
-        return self._model(function).fingerprint
 
     def embed(
         self, function: Function, texts: Sequence[str], *, pinned: str | None = None, query: bool = False

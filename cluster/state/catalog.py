@@ -1,13 +1,12 @@
 """Tenants, databases and collections, and what Chroma answers to a command in their presence.
 
-Pure. `decide` gives the verdict on one command from the catalogue alone, in the order in which
+Pure. `decide` says what one command does from the catalogue alone, in the order in which
 Chroma checks and in its words, so every replica comes to the same one. The catalogue's durable
 form is pairs of a key and a value (`put`, `items`); memory is only ever changed through them.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,7 +77,7 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Effect:
     """What a command that is not refused does: its outcome, and whether the engine has work.
 
     `collection` is the one it is about, as it is before the command; `after` is its new value if
@@ -106,14 +105,6 @@ class Catalog:
         self._collections: dict[str, Collection] = {}
         self._database_ids: dict[tuple[str, str], str] = {}
         self._collection_ids: dict[tuple[str, str, str], str] = {}
-
-    @classmethod
-    def initial(cls) -> Catalog:
-        """A new installation: the default tenant and database, as Chroma creates them."""
-        catalog = cls()
-        for change in initial_changes():
-            catalog.put(change)
-        return catalog
 
     def has_tenant(self, name: str) -> bool:
         return name in self._tenants
@@ -181,13 +172,6 @@ class Catalog:
         else:
             raise ValueError(f"key {change.key!r} is not the catalogue's")
 
-    def digest(self) -> str:
-        """A hash of the content, the same for the same content however it came about."""
-        hasher = hashlib.blake2b(digest_size=16)
-        for key, value in self.items():
-            hasher.update(_pack([key, value]))
-        return hasher.hexdigest()
-
     def _put_database(self, database_id: str, value: bytes | None) -> None:
         old = self._databases.pop(database_id, None)
         if old is not None:
@@ -229,7 +213,7 @@ def check_dimension(collection: Collection, dimension: int | None) -> None:
         )
 
 
-def decide(catalog: Catalog, command: Command, pending: Collection | None = None) -> Verdict:
+def decide(catalog: Catalog, command: Command, pending: Collection | None = None) -> Effect:
     """What `command` does to the catalogue, its outcome, and whether the engine has work.
 
     `pending` is a collection as the undone step before this command will leave it, in place of
@@ -243,7 +227,7 @@ def decide(catalog: Catalog, command: Command, pending: Collection | None = None
             return _create_tenant(catalog, command)
         case UpdateTenant():
             # A single Chroma accepts any tenant, known or not, keeps nothing and answers {}.
-            return Verdict(Outcome(200, {}), work=False)
+            return Effect(Outcome(200, {}), work=False)
         case CreateDatabase():
             return _create_database(catalog, command)
         case DeleteDatabase():
@@ -268,21 +252,21 @@ def _current(catalog: Catalog, collection_id: str, pending: Collection | None) -
     return catalog.require(collection_id)
 
 
-def _create_tenant(catalog: Catalog, command: CreateTenant) -> Verdict:
+def _create_tenant(catalog: Catalog, command: CreateTenant) -> Effect:
     if catalog.has_tenant(command.name):
         raise _exists(f"Tenant [{command.name}] already exists")
-    return Verdict(Outcome(200, {}), work=True, changes=(Change(f"t/{command.name}", _pack([])),))
+    return Effect(Outcome(200, {}), work=True, changes=(Change(f"t/{command.name}", _pack([])),))
 
 
-def _create_database(catalog: Catalog, command: CreateDatabase) -> Verdict:
+def _create_database(catalog: Catalog, command: CreateDatabase) -> Effect:
     # A single Chroma does not ask whether the tenant exists, so neither does the cluster.
     if catalog.database(command.tenant, command.name) is not None:
         raise _exists(f"Database [{command.name}] already exists")
     database = Database(command.database_id, command.tenant, command.name)
-    return Verdict(Outcome(200, {}), work=True, changes=(_put_database(database),))
+    return Effect(Outcome(200, {}), work=True, changes=(_put_database(database),))
 
 
-def _delete_database(catalog: Catalog, command: DeleteDatabase) -> Verdict:
+def _delete_database(catalog: Catalog, command: DeleteDatabase) -> Effect:
     database = catalog.database(command.tenant, command.name)
     if database is None:
         raise _not_found(f"Database [{command.name}] not found")
@@ -290,28 +274,28 @@ def _delete_database(catalog: Catalog, command: DeleteDatabase) -> Verdict:
         collection.collection_id for collection in catalog.collections(command.tenant, command.name)
     )
     changes = (*_delete_keys("c", dropped), Change(f"d/{database.database_id}", None))
-    return Verdict(Outcome(200, {}), work=True, changes=changes, dropped=dropped)
+    return Effect(Outcome(200, {}), work=True, changes=changes, dropped=dropped)
 
 
-def _create_collection(catalog: Catalog, command: CreateCollection) -> Verdict:
+def _create_collection(catalog: Catalog, command: CreateCollection) -> Effect:
     existing = catalog.collection_named(command.tenant, command.database, command.name)
     if existing is not None:
         if not command.get_or_create:
             raise _exists(f"Collection [{command.name}] already exists")
         # Metadata and configuration of the request are ignored, as Chroma ignores them.
-        return Verdict(_collection_body(existing), work=False, collection=existing)
+        return Effect(_collection_body(existing), work=False, collection=existing)
     if catalog.database(command.tenant, command.database) is None:
         raise _invalid(f"Database [{command.database}] does not exist")
     created = Collection(command.collection_id, command.tenant, command.database, command.name)
-    return Verdict(
+    return Effect(
         _collection_body(created), work=True, changes=(_put_collection(created),), collection=created
     )
 
 
-def _update_collection(catalog: Catalog, command: UpdateCollection) -> Verdict:
+def _update_collection(catalog: Catalog, command: UpdateCollection) -> Effect:
     collection = catalog.require(command.collection_id)
     if command.new_name is None and command.new_metadata is None and command.new_configuration is None:
-        return Verdict(Outcome(200, {}), work=False, collection=collection)
+        return Effect(Outcome(200, {}), work=False, collection=collection)
     changes: tuple[Change, ...] = ()
     if command.new_name is not None and command.new_name != collection.name:
         if catalog.collection_named(collection.tenant, collection.database, command.new_name) is not None:
@@ -323,15 +307,15 @@ def _update_collection(catalog: Catalog, command: UpdateCollection) -> Verdict:
                 " collections.name, collections.database_id",
             )
         changes = (_put_collection(replace(collection, name=command.new_name)),)
-    return Verdict(Outcome(200, {}), work=True, changes=changes, collection=collection)
+    return Effect(Outcome(200, {}), work=True, changes=changes, collection=collection)
 
 
-def _delete_collection(catalog: Catalog, command: DeleteCollection) -> Verdict:
+def _delete_collection(catalog: Catalog, command: DeleteCollection) -> Effect:
     collection = catalog.collection_named(command.tenant, command.database, command.name)
     if collection is None:
         raise _not_found(f"Collection [{command.name}] does not exist")
     dropped = (collection.collection_id,)
-    return Verdict(
+    return Effect(
         Outcome(200, {}),
         work=True,
         changes=_delete_keys("c", dropped),
@@ -340,7 +324,7 @@ def _delete_collection(catalog: Catalog, command: DeleteCollection) -> Verdict:
     )
 
 
-def _write_records(collection: Collection, command: WriteRecords) -> Verdict:
+def _write_records(collection: Collection, command: WriteRecords) -> Effect:
     if None not in (command.model, collection.model) and command.model != collection.model:
         raise _invalid(
             f"Collection [{collection.name}] holds vectors of the embedding model {collection.model}, but"
@@ -363,7 +347,7 @@ def _write_records(collection: Collection, command: WriteRecords) -> Verdict:
         model=command.model if collection.model is None else collection.model,
     )
     changed = bool(command.ids) and after != collection
-    return Verdict(
+    return Effect(
         Outcome(201 if command.kind == "add" else 200, {}),
         work=bool(command.ids),
         changes=(_put_collection(after),) if changed else (),
@@ -372,11 +356,11 @@ def _write_records(collection: Collection, command: WriteRecords) -> Verdict:
     )
 
 
-def _delete_records(collection: Collection, command: DeleteRecords) -> Verdict:
+def _delete_records(collection: Collection, command: DeleteRecords) -> Effect:
     """With a filter, the count in the outcome is not known here: the machine fills it in."""
     # Chroma counts the ids it was given, known or not, repeated or not.
     outcome = Outcome(200, {"deleted": len(command.ids or ())})
-    return Verdict(outcome, work=bool(command.ids) or has_filter(command), collection=collection)
+    return Effect(outcome, work=bool(command.ids) or has_filter(command), collection=collection)
 
 
 def has_filter(command: DeleteRecords) -> bool:
@@ -384,13 +368,13 @@ def has_filter(command: DeleteRecords) -> bool:
     return command.where is not None or command.where_document is not None
 
 
-def _reset(catalog: Catalog) -> Verdict:
+def _reset(catalog: Catalog) -> Effect:
     initial = initial_changes()
     kept = {change.key for change in initial}
     keys = [key for key, _ in catalog.items()]
     dropped = tuple(key.removeprefix("c/") for key in keys if key.startswith("c/"))
     changes = tuple(Change(key, None) for key in keys if key not in kept) + initial
-    return Verdict(Outcome(200, True), work=True, changes=changes, dropped=dropped)
+    return Effect(Outcome(200, True), work=True, changes=changes, dropped=dropped)
 
 
 def _path(collection: Collection) -> tuple[str, str, str]:

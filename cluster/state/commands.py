@@ -1,8 +1,9 @@
 """Frozen commands, the only things that change state, and their msgpack form.
 
-Everything that could differ between nodes is in the command before it is proposed: vectors as
-float32 bytes, ids, collection ids, timestamps, the fingerprint of the model that embedded.
-Replicas never compute, they copy.
+What could differ between nodes is in the command before it is proposed: vectors as float32 bytes,
+ids, collection ids, the fingerprint of the model that embedded. One thing each replica finds out for
+itself: which records a delete by filter removes. They are the same ones on every replica, for they
+follow from the records before it and their order of insertion, which the log fixes.
 """
 
 from __future__ import annotations
@@ -171,12 +172,24 @@ class Group:
     proposals: tuple[Proposal, ...]
 
 
+def encode_command(command: Command) -> bytes:
+    """The msgpack form of one command alone, for a process of the same version."""
+    return _pack(_tagged(command))
+
+
+def decode_command(encoded: bytes) -> Command:
+    """Inverse of `encode_command`.
+
+    Raises:
+        ValueError: not a command that this version of the program knows.
+    """
+    tag, values = _unpack(encoded)
+    return _untagged(tag, values)
+
+
 def encode_proposal(proposal: Proposal) -> bytes:
     """The msgpack form of one proposal; groups are put together from these without decoding."""
-    command = proposal.command
-    kind = type(command)
-    values = [getattr(command, name) for name in _FIELDS[kind]]
-    return _pack([proposal.request_id, proposal.digest, _TAGS[kind], values])
+    return _pack([proposal.request_id, proposal.digest, *_tagged(proposal.command)])
 
 
 def encode_group(time_ms: int, encoded: list[bytes]) -> bytes:
@@ -197,8 +210,21 @@ def decode_group(payload: bytes) -> Group:
 
 
 def decode_proposal(encoded: bytes) -> Proposal:
-    """Inverse of `encode_proposal`."""
+    """Inverse of `encode_proposal`.
+
+    Raises:
+        ValueError: not a proposal that this version of the program knows.
+    """
     request_id, digest, tag, values = _unpack(encoded)
+    return Proposal(request_id, digest, _untagged(tag, values))
+
+
+def _tagged(command: Command) -> tuple[int, list[Any]]:
+    kind = type(command)
+    return _TAGS[kind], [getattr(command, name) for name in _FIELDS[kind]]
+
+
+def _untagged(tag: int, values: list[Any]) -> Command:
     kind = _TYPES.get(tag)
     if kind is None:
         raise ValueError(f"unknown command tag {tag}: written by a newer version of the program?")
@@ -206,7 +232,7 @@ def decode_proposal(encoded: bytes) -> Proposal:
         name: tuple(value) if name in _SEQUENCES and value is not None else value
         for name, value in zip(_FIELDS[kind], values, strict=True)
     }
-    return Proposal(request_id, digest, kind(**arguments))
+    return kind(**arguments)
 
 
 def _pack(value: Any) -> bytes:

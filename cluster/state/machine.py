@@ -10,7 +10,7 @@ Pure. The applier drives it, one step at a time:
             except <deterministic engine refusal> as error:
                 step = machine.refused(step, Outcome(status, body))
                 if step is None: continue          # plan again, one proposal at a time
-        store.write(step.changes)                  # ONE durable transaction, marker included
+        store.write(step.changes)                  # ONE durable transaction, cursor included
         machine.commit(step)                       # memory follows the store
         publish(step.outcomes); raft.set_applied(step.index)
 
@@ -26,11 +26,16 @@ kind, on one collection, with no id twice. Longer or shorter, the calls from the
 bring the same records in the same order, and until the last of that run is reached no other call
 and no read for a `Resolve` is planned. Each record comes to rest where it would without the crash:
 an add of an id that exists is ignored, an upsert or an update of the same id with the same values
-changes nothing, a delete of a deleted id neither. Outcomes are decided from the state, never from
-what the engine found, so they do not tell the difference. A delete by filter would select other
-records the second time: its ids are therefore read first and made durable ("intent") in a step of
-their own. A write larger than one engine call is done in parts, one step each; the marker counts
-parts, and only the last one has the outcome.
+changes nothing, a delete of a deleted id neither. A delete by filter would select other records the
+second time: its ids are therefore read first and made durable ("intent") in a step of their own.
+
+Outcomes are decided from the state, with two exceptions, and a repeat comes to the same ones. How
+many records a delete by filter removes is counted from its durable ids. And what the engine refuses
+is refused with the engine's words: a refused call has changed nothing, is the same refusal on every
+node and is refused again; if it was merged, its proposals are taken one by one.
+
+A write larger than one engine call is done in parts, one step each; the cursor counts parts, and
+only the last one has the outcome.
 """
 
 from __future__ import annotations
@@ -45,33 +50,25 @@ from cluster.state.catalog import (
     Catalog,
     Change,
     Collection,
+    Effect,
     Outcome,
-    Verdict,
     decide,
     has_filter,
     initial_changes,
 )
-from cluster.state.commands import Command, DeleteRecords, Group, Proposal, WriteRecords
+from cluster.state.commands import DeleteRecords, WriteRecords
+from cluster.state.merging import alike, merge, part_of
 from cluster.state.requests import PREFIX, Answered, RequestPlan, RequestTable
+from cluster.state.work import MAX_BATCH_SIZE, Call, Resolve, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "Call",
-    "Change",
-    "Limits",
-    "LogEntry",
-    "Machine",
-    "Outcome",
-    "Resolve",
-    "Step",
-    "Target",
-    "Work",
-]
+    from cluster.state.commands import Group, Proposal
+    from cluster.state.work import Work
 
 #: A committed entry as the machine takes it; None for Raft's own (empty payload).
-LogEntry: TypeAlias = tuple[int, Group | None]
+LogEntry: TypeAlias = "tuple[int, Group | None]"
 
 _META: Final = "meta"
 _INTENT: Final = "intent"
@@ -79,50 +76,7 @@ _STATE_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """The collection that a call is about; `name` is its name before the call."""
-
-    tenant: str
-    database: str
-    name: str
-    collection_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call that changes the engine.
-
-    A `WriteRecords` or ids-only `DeleteRecords` here may be merged from several proposals or be one
-    part of a big one. `index` is the last entry it covers, `target` is None for tenants, databases
-    and reset. `dropped` names the collections that are gone afterwards (delete, reset).
-    Repeating a call right after itself must change nothing: "already there" on a create and "not
-    found" on a delete mean done.
-    """
-
-    command: Command
-    target: Target | None
-    index: int
-    dropped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Resolve:
-    """Read from the engine the ids that this delete by filter removes, and give them to `resolved`.
-
-    That is `get(ids, where, where_document, limit)` on the target; nothing is changed yet. The
-    ids become part of the durable state before any is deleted.
-    """
-
-    command: DeleteRecords
-    target: Target
-    index: int
-
-
-Work: TypeAlias = Call | Resolve
-
-
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Cursor:
     """How far the log is applied: entries up to `index`, `position` proposals of the next entry,
     and `part` engine calls of the proposal after those. `time_ms` is the latest log time seen."""
 
@@ -131,22 +85,22 @@ class Marker:
     part: int = 0
     time_ms: int = 0
 
-    def after(self, index: int, position: int, group: Group) -> Marker:
-        """The marker once proposal `position` of the entry `index` is finished."""
+    def after(self, index: int, position: int, group: Group) -> Cursor:
+        """The cursor once proposal `position` of the entry `index` is finished."""
         time_ms = max(self.time_ms, group.time_ms)
         if position + 1 == len(group.proposals):
-            return Marker(index, 0, 0, time_ms)
-        return Marker(index - 1, position + 1, 0, time_ms)
+            return Cursor(index, 0, 0, time_ms)
+        return Cursor(index - 1, position + 1, 0, time_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The proposal that a step's work is for, where it stands, and the marker behind it."""
+    """The proposal that a step's work is for, where it stands, and the cursor behind it."""
 
     proposal: Proposal
     index: int
     position: int
-    after: Marker
+    after: Cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +131,7 @@ class Limits:
 
     window_ms: int = 15 * 60 * 1000
     max_requests: int = 50_000
-    max_records: int = 5461
+    max_records: int = MAX_BATCH_SIZE
 
 
 @dataclass(slots=True)
@@ -185,7 +139,7 @@ class _Plan:
     """A step in the making."""
 
     requests: RequestPlan
-    marker: Marker
+    cursor: Cursor
     #: Ids that a delete by filter found, until this plan uses them.
     intent: tuple[str, ...] | None = None
     changes: list[Change] = field(default_factory=list[Change])
@@ -211,7 +165,7 @@ class Machine:
         self._limits = limits or Limits()
         self.catalog = Catalog()
         self._requests = RequestTable(self._limits.window_ms, self._limits.max_requests)
-        self._marker = Marker()
+        self._cursor = Cursor()
         self._intent: tuple[str, ...] | None = None
         # Written with the first step of a new node, so that the store is complete from then on.
         self._unwritten: tuple[Change, ...] = ()
@@ -220,7 +174,7 @@ class Machine:
 
     @classmethod
     def load(cls, items: Iterable[tuple[str, bytes]], limits: Limits | None = None) -> Machine:
-        """The machine whose durable state is `items`, as written from changes or by `dump`.
+        """The machine whose durable state is `items`, as written from changes.
 
         Raises:
             ValueError: not a state that this version of the program can read.
@@ -236,8 +190,11 @@ class Machine:
         return machine
 
     def dump(self) -> list[tuple[str, bytes]]:
-        """The whole state as pairs sorted by key, equal on all replicas at one step; for snapshots."""
-        own = [(_META, _pack_marker(self._marker))]
+        """The whole state as pairs sorted by key, equal on all replicas at one step.
+
+        The same pairs that the store holds: to compare replicas, and a node with its store.
+        """
+        own = [(_META, _pack_cursor(self._cursor))]
         if self._intent is not None:
             own.append((_INTENT, _pack(self._intent)))
         return sorted([*own, *self.catalog.items(), *self._requests.items()])
@@ -245,27 +202,18 @@ class Machine:
     @property
     def applied_index(self) -> int:
         """Every entry up to here is finished; the next one may be begun (`next_step` knows)."""
-        return self._marker.index
+        return self._cursor.index
 
     @property
     def begun_index(self) -> int:
         """The last entry of which something is applied: all of it, or its first proposals."""
-        marker = self._marker
-        return marker.index + (1 if marker.position or marker.part else 0)
+        cursor = self._cursor
+        return cursor.index + (1 if cursor.position or cursor.part else 0)
 
     @property
     def time_ms(self) -> int:
         """Log time: the latest clock reading of a leader among the entries begun."""
-        return self._marker.time_ms
-
-    @property
-    def remembered(self) -> int:
-        """How many request ids are remembered."""
-        return len(self._requests)
-
-    def digest(self) -> str:
-        """A hash of the catalogue, the same for the same content however it came about."""
-        return self.catalog.digest()
+        return self._cursor.time_ms
 
     def next_step(self, entries: Sequence[LogEntry]) -> Step | None:
         """The next step, decided from the state; None when all `entries` are finished.
@@ -277,19 +225,19 @@ class Machine:
         """
         if not entries:
             return None
-        start = self._marker.index + 1 - entries[0][0]
+        start = self._cursor.index + 1 - entries[0][0]
         if start < 0:
             raise ValueError(
-                f"log entry {self._marker.index + 1} is next, but entries begin at {entries[0][0]}"
+                f"log entry {self._cursor.index + 1} is next, but entries begin at {entries[0][0]}"
             )
-        plan = _Plan(self._requests.plan(), self._marker, self._intent)
+        plan = _Plan(self._requests.plan(), self._cursor, self._intent)
         for offset in range(start, len(entries)):
             index, group = entries[offset]
-            if index != plan.marker.index + 1:
-                raise ValueError(f"log entry {plan.marker.index + 1} is next, but {index} was given")
+            if index != plan.cursor.index + 1:
+                raise ValueError(f"log entry {plan.cursor.index + 1} is next, but {index} was given")
             if not self._take_entry(plan, index, group):
                 break
-        if plan.marker == self._marker and plan.work is None:
+        if plan.cursor == self._cursor and plan.work is None:
             return None
         return self._step(plan)
 
@@ -330,7 +278,7 @@ class Machine:
         if change.key.startswith(PREFIX):
             self._requests.put(change)
         elif change.key == _META:
-            self._marker = _unpack_marker(change.value or b"")
+            self._cursor = _unpack_cursor(change.value or b"")
         elif change.key == _INTENT:
             self._intent = None if change.value is None else tuple(msgpack.unpackb(change.value))
         else:
@@ -339,19 +287,19 @@ class Machine:
     def _step(self, plan: _Plan) -> Step:
         work = plan.work
         if len(plan.merged) > 1 and isinstance(work, Call):
-            work = replace(work, command=_merge(plan.merged))
+            work = replace(work, command=merge(plan.merged))
         changes = (
             *self._unwritten,
             *plan.changes,
             *plan.requests.changes(),
-            Change(_META, _pack_marker(plan.marker)),
+            Change(_META, _pack_cursor(plan.cursor)),
         )
         return Step(
             work,
             tuple(plan.outcomes),
             changes,
-            plan.marker.index,
-            plan.marker.position,
+            plan.cursor.index,
+            plan.cursor.position,
             plan.proposals,
             plan.origin,
         )
@@ -359,18 +307,18 @@ class Machine:
     def _take_entry(self, plan: _Plan, index: int, group: Group | None) -> bool:
         """Add to the plan what fits of one entry; whether the next entry may follow."""
         if group is None or not group.proposals:
-            time_ms = plan.marker.time_ms if group is None else max(plan.marker.time_ms, group.time_ms)
-            plan.marker = Marker(index, 0, 0, time_ms)
+            time_ms = plan.cursor.time_ms if group is None else max(plan.cursor.time_ms, group.time_ms)
+            plan.cursor = Cursor(index, 0, 0, time_ms)
             return True
-        for position in range(plan.marker.position, len(group.proposals)):
-            alone = (plan.marker.index, plan.marker.position) < self._alone_until
+        for position in range(plan.cursor.position, len(group.proposals)):
+            alone = (plan.cursor.index, plan.cursor.position) < self._alone_until
             if alone and plan.proposals:
                 return False
-            after = plan.marker.after(index, position, group)
+            after = plan.cursor.after(index, position, group)
             origin = Origin(group.proposals[position], index, position, after)
             if not self._take(plan, origin):
                 return False
-            plan.marker = after
+            plan.cursor = after
             if plan.work is not None and plan.ids is None:
                 return False
         return True
@@ -384,29 +332,29 @@ class Machine:
             plan.outcomes.append(_repeat(origin, earlier))
             return True
         try:
-            verdict = decide(self.catalog, proposal.command, plan.pending)
+            effect = decide(self.catalog, proposal.command, plan.pending)
         except Refusal as refusal:
             _finish(plan, origin, _refusal_outcome(refusal))
             plan.proposals += 1
             return True
-        if not verdict.work:
-            plan.changes.extend(verdict.changes)
-            _finish(plan, origin, verdict.outcome)
+        if not effect.work:
+            plan.changes.extend(effect.changes)
+            _finish(plan, origin, effect.outcome)
             plan.proposals += 1
             return True
         if plan.work is not None:
-            return self._join(plan, origin, verdict)
+            return self._join(plan, origin, effect)
         plan.origin = origin
         plan.proposals += 1
-        return self._begin(plan, origin, verdict)
+        return self._begin(plan, origin, effect)
 
-    def _begin(self, plan: _Plan, origin: Origin, verdict: Verdict) -> bool:
+    def _begin(self, plan: _Plan, origin: Origin, effect: Effect) -> bool:
         """Make the proposal the step's work; False if more steps must follow for it."""
         command = origin.proposal.command
-        target = _target(verdict)
-        outcome = verdict.outcome
-        plan.changes.extend(verdict.changes)
-        plan.pending = verdict.after
+        target = _target(effect)
+        outcome = effect.outcome
+        plan.changes.extend(effect.changes)
+        plan.pending = effect.after
         if isinstance(command, DeleteRecords) and has_filter(command):
             assert target is not None
             if plan.intent is None:
@@ -419,14 +367,14 @@ class Machine:
                 command = DeleteRecords(command.collection_id, ids, None, None, None)
                 plan.work = Call(command, target, origin.index)
         elif isinstance(command, WriteRecords) and len(command.ids) > self._limits.max_records:
-            first = plan.marker.part * self._limits.max_records
+            first = plan.cursor.part * self._limits.max_records
             last = first + self._limits.max_records
-            plan.work = Call(_slice(command, first, last), target, origin.index)
+            plan.work = Call(part_of(command, first, last), target, origin.index)
             if last < len(command.ids):
-                plan.marker = replace(plan.marker, part=plan.marker.part + 1, time_ms=origin.after.time_ms)
+                plan.cursor = replace(plan.cursor, part=plan.cursor.part + 1, time_ms=origin.after.time_ms)
                 return False
         else:
-            plan.work = Call(command, target, origin.index, verdict.dropped)
+            plan.work = Call(command, target, origin.index, effect.dropped)
             if isinstance(command, WriteRecords | DeleteRecords):
                 ids = set(command.ids or ())
                 if len(ids) == len(command.ids or ()):
@@ -435,13 +383,13 @@ class Machine:
         _finish(plan, origin, outcome)
         return True
 
-    def _join(self, plan: _Plan, origin: Origin, verdict: Verdict) -> bool:
+    def _join(self, plan: _Plan, origin: Origin, effect: Effect) -> bool:
         """Merge the proposal into the call already planned, if that is the same as two calls."""
         command = origin.proposal.command
         work = plan.work
         if plan.ids is None or not isinstance(work, Call):
             return False
-        if not isinstance(command, WriteRecords | DeleteRecords) or not _alike(plan.merged[0], command):
+        if not isinstance(command, WriteRecords | DeleteRecords) or not alike(plan.merged[0], command):
             return False
         ids = command.ids or ()
         known = len(plan.ids)
@@ -453,10 +401,10 @@ class Machine:
         plan.ids |= fresh
         plan.merged.append(command)
         plan.work = replace(work, index=origin.index)
-        plan.changes.extend(verdict.changes)
-        plan.pending = verdict.after or plan.pending
+        plan.changes.extend(effect.changes)
+        plan.pending = effect.after or plan.pending
         plan.proposals += 1
-        _finish(plan, origin, verdict.outcome)
+        _finish(plan, origin, effect.outcome)
         return True
 
 
@@ -483,82 +431,22 @@ def _refusal_outcome(refusal: Refusal) -> Outcome:
     return Outcome(refusal.status, {"error": refusal.error, "message": refusal.message})
 
 
-def _target(verdict: Verdict) -> Target | None:
-    collection = verdict.collection
+def _target(effect: Effect) -> Target | None:
+    collection = effect.collection
     if collection is None:
         return None
     return Target(collection.tenant, collection.database, collection.name, collection.collection_id)
 
 
-def _alike(first: WriteRecords | DeleteRecords, second: WriteRecords | DeleteRecords) -> bool:
-    """Whether both together mean in one call what they mean in two, given distinct ids."""
-    if first.collection_id != second.collection_id:
-        return False
-    if isinstance(first, WriteRecords):
-        return (
-            isinstance(second, WriteRecords)
-            and first.kind == second.kind
-            # None for an update without vectors, so these differ in shape as well.
-            and first.dimension == second.dimension
-        )
-    return isinstance(second, DeleteRecords) and not has_filter(second)
+def _pack_cursor(cursor: Cursor) -> bytes:
+    return _pack((_STATE_VERSION, cursor.index, cursor.position, cursor.part, cursor.time_ms))
 
 
-def _merge(commands: list[WriteRecords | DeleteRecords]) -> WriteRecords | DeleteRecords:
-    first = commands[0]
-    ids = tuple(record_id for command in commands for record_id in command.ids or ())
-    if isinstance(first, DeleteRecords):
-        return replace(first, ids=ids)
-    writes = [command for command in commands if isinstance(command, WriteRecords)]
-    return replace(
-        first,
-        ids=ids,
-        embeddings=_column(writes, [write.embeddings for write in writes]),
-        metadatas=_column(writes, [write.metadatas for write in writes]),
-        documents=_column(writes, [write.documents for write in writes]),
-        uris=_column(writes, [write.uris for write in writes]),
-        model=next((write.model for write in writes if write.model is not None), None),
-    )
-
-
-def _column(writes: list[WriteRecords], columns: Sequence[tuple[Any, ...] | None]) -> tuple[Any, ...] | None:
-    """One column of several writes; where a write has none, None for each of its records.
-
-    To Chroma a column left out and a column of nulls are the same thing in all three kinds (it
-    reads both as "no value given": an add stores none, an upsert or update leaves the old one).
-    """
-    if all(column is None for column in columns):
-        return None
-    padded = (
-        column if column is not None else (None,) * len(write.ids)
-        for write, column in zip(writes, columns, strict=True)
-    )
-    return tuple(value for column in padded for value in column)
-
-
-def _slice(command: WriteRecords, first: int, last: int) -> WriteRecords:
-    def cut(column: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-        return None if column is None else column[first:last]
-
-    return replace(
-        command,
-        ids=command.ids[first:last],
-        embeddings=cut(command.embeddings),
-        metadatas=cut(command.metadatas),
-        documents=cut(command.documents),
-        uris=cut(command.uris),
-    )
-
-
-def _pack_marker(marker: Marker) -> bytes:
-    return _pack((_STATE_VERSION, marker.index, marker.position, marker.part, marker.time_ms))
-
-
-def _unpack_marker(value: bytes) -> Marker:
+def _unpack_cursor(value: bytes) -> Cursor:
     version, *fields = msgpack.unpackb(value)
     if version != _STATE_VERSION:
         raise ValueError(f"state has version {version}, this program reads {_STATE_VERSION}")
-    return Marker(*fields)
+    return Cursor(*fields)
 
 
 def _pack(value: Any) -> bytes:

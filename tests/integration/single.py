@@ -16,12 +16,14 @@ import numpy as np
 from aiohttp import web
 
 from cluster.api.app import create_app
-from cluster.chroma.embedded import Engine
+from cluster.chroma.embedded import EmbeddedEngine
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.scratch import Scratch
 from cluster.errors import Refusal
+from cluster.state.catalog import Outcome
 from cluster.state.commands import Group, Proposal
-from cluster.state.machine import Call, Machine, Outcome, Resolve
+from cluster.state.machine import Machine
+from cluster.state.work import Call, Resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +47,7 @@ class SingleService:
         """What reading back for the answer to a write fails with."""
         self.scratch = Scratch()
         self.oracle = Oracle()
-        self._engine = Engine(directory)
+        self._engine = EmbeddedEngine(directory)
         self._machine = Machine.load([])
         self._index = 0
         self._lock = threading.Lock()

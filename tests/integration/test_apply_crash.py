@@ -24,8 +24,10 @@ import pytest
 
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
-from cluster.chroma.embedded import LOCAL_PREFIX, Engine
+from cluster.chroma.embedded import EmbeddedEngine
+from cluster.chroma.interface import Get, Query
 from cluster.chroma.isolated import IsolatedEngine
+from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.raft.interface import Entry, Position, RaftStatus
 from cluster.state.commands import (
     Command,
@@ -52,7 +54,10 @@ T, D = "default_tenant", "default_database"
 DIMENSION = 12
 KILLS = 5
 DEADLINE_S = 120
-ENGINES: dict[str, type[Engine]] = {"embedded": Engine, "isolated": IsolatedEngine}
+ENGINES: dict[str, type[EmbeddedEngine | IsolatedEngine]] = {
+    "embedded": EmbeddedEngine,
+    "isolated": IsolatedEngine,
+}
 
 
 class FileLog:
@@ -179,7 +184,9 @@ class Writer:
         ]
 
 
-def open_node(directory: Path, kind: str = "embedded") -> tuple[Store, Engine, Machine]:
+def open_node(
+    directory: Path, kind: str = "embedded"
+) -> tuple[Store, EmbeddedEngine | IsolatedEngine, Machine]:
     store = Store(directory / "state.sqlite")
     machine = Machine.load(store.items(but=LOCAL_PREFIX))
     return store, ENGINES[kind](directory / "chroma", store.items(LOCAL_PREFIX)), machine
@@ -200,8 +207,9 @@ def apply_log(directory: Path, log_file: Path, seed: int, kind: str) -> None:
     applier = Applier(raft, machine, engine, store, faults.append)
     applier.start()
     raft_length = raft.status().last_index
-    while not applier.wait_applied(raft_length, 1.0):
+    while applier.applied_index < raft_length:
         assert not faults, faults[0].message
+        time.sleep(0.002)
     applier.stop()
     engine.close()
     store.close()
@@ -243,7 +251,7 @@ def contents(directory: Path) -> dict[str, Any]:
     store, engine, machine = open_node(directory)
     state: dict[str, Any] = {"machine": machine.dump(), "databases": [], "collections": {}}
     for collection_id in engine.collection_ids():
-        found = engine.get(collection_id, include=["embeddings", "metadatas", "documents"])
+        found = engine.get(collection_id, Get(include=["embeddings", "metadatas", "documents"]))
         vectors = np.array(found.embeddings or [], dtype=np.float32)
         rows = sorted(
             (name, vector.tobytes(), json.dumps(metadata, sort_keys=True), document)
@@ -255,7 +263,7 @@ def contents(directory: Path) -> dict[str, Any]:
         state["collections"][collection_id] = (rendered["name"], rendered["metadata"], rows)
         assert engine.count(collection_id) == len(rows)
         if len(rows):
-            hits = engine.query(collection_id, vectors, n_results=1, include=[])
+            hits = engine.query(collection_id, Query(vectors, n_results=1, include=[]))
             same = sum(hit[:1] == [name] for hit, name in zip(hits.ids, found.ids, strict=True))
             # The graph is approximate; a record that it had lost would have failed the get above.
             assert same >= 0.98 * len(rows)

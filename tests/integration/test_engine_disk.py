@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cluster.chroma.embedded import Engine
+from cluster.chroma.embedded import EmbeddedEngine
+from cluster.chroma.interface import Get, Query
 from cluster.state.commands import (
     Command,
     CreateCollection,
@@ -20,7 +21,7 @@ from cluster.state.commands import (
     DeleteRecords,
     WriteRecords,
 )
-from cluster.state.machine import Call, Target
+from cluster.state.work import Call, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,12 +58,12 @@ import json, os, resource, signal, sys
 from pathlib import Path
 import numpy as np
 from cluster.state.commands import CreateCollection, WriteRecords
-from cluster.chroma.embedded import Engine
+from cluster.chroma.embedded import EmbeddedEngine
 from cluster.errors import Fault
-from cluster.state.machine import Call, Target
+from cluster.state.work import Call, Target
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 directory, collection_id = Path(sys.argv[1]), sys.argv[2]
-engine = Engine(directory)
+engine = EmbeddedEngine(directory)
 home = ("default_tenant", "default_database", "first", collection_id)
 create = CreateCollection(*home, False, None, None, None)
 [change] = engine.apply(Call(create, None, 1))
@@ -103,7 +104,7 @@ def write(kind: Any, ids: list[str], rows: Any) -> Call:
     return call(WriteRecords(kind, C1, tuple(ids), DIMENSION, packed, metadatas, texts, None))
 
 
-def create(engine: Engine) -> list[tuple[str, bytes]]:
+def create(engine: EmbeddedEngine) -> list[tuple[str, bytes]]:
     made = CreateCollection(T, D, "first", C1, False, {"about": "test"}, None, None)
     [change] = engine.apply(call(made))
     assert change.value is not None
@@ -112,7 +113,7 @@ def create(engine: Engine) -> list[tuple[str, bytes]]:
 
 @pytest.mark.slow
 def test_plain_chroma_opens_the_directory(tmp_path: Path) -> None:
-    engine = Engine(tmp_path)
+    engine = EmbeddedEngine(tmp_path)
     create(engine)
     rows = np.random.default_rng(1).random((1500, DIMENSION), dtype=np.float32)
     ids = [f"id{n}" for n in range(1500)]
@@ -138,18 +139,18 @@ def test_nothing_is_lost_from_the_index_by_a_restart(tmp_path: Path, batch: int)
     """Chroma's issue 7090 reports index loss beyond its sync threshold of 1,000 records."""
     rows = np.random.default_rng(2).random((5000, DIMENSION), dtype=np.float32)
     ids = [f"id{n}" for n in range(5000)]
-    engine = Engine(tmp_path)
+    engine = EmbeddedEngine(tmp_path)
     local = create(engine)
     for start in range(0, 5000, batch):
         engine.apply(write("add", ids[start : start + batch], rows[start : start + batch]))
     for _ in range(2):
         engine.close()
-        engine = Engine(tmp_path, local)
+        engine = EmbeddedEngine(tmp_path, local)
         assert engine.count(C1) == 5000
-        found = engine.get(C1, include=["embeddings"])
+        found = engine.get(C1, Get(include=["embeddings"]))
         assert found.ids == ids
         assert np.array(found.embeddings, dtype=np.float32).tobytes() == rows.tobytes()
-        hits = engine.query(C1, rows[::10], n_results=1, include=[])
+        hits = engine.query(C1, Query(rows[::10], n_results=1, include=[]))
         assert sum(hit == [name] for hit, name in zip(hits.ids, ids[::10], strict=True)) >= 495
     engine.close()
 
@@ -159,12 +160,12 @@ def test_a_full_disk_is_a_fault_and_the_write_can_be_repeated(tmp_path: Path) ->
     done, message, local = run(FILLS_THE_DISK, str(tmp_path), C1)
     assert "This node's Chroma failed to apply WriteRecords" in message
     assert "no entry was skipped" in message
-    engine = Engine(tmp_path, [("l/" + C1, local.encode())])
+    engine = EmbeddedEngine(tmp_path, [("l/" + C1, local.encode())])
     vectors = np.random.default_rng(0)
     for number in range(done + 2):  # those that were applied, again, and the one that failed
         rows = vectors.random((20, DIMENSION), dtype=np.float32)
         engine.apply(write("add", [f"{number}-{n}" for n in range(20)], rows))
-    found = engine.get(C1, include=["embeddings"])
+    found = engine.get(C1, Get(include=["embeddings"]))
     assert len(set(found.ids)) == len(found.ids) == 20 * (done + 2)
     assert len(found.embeddings or []) == len(found.ids)
     engine.close()
@@ -172,7 +173,7 @@ def test_a_full_disk_is_a_fault_and_the_write_can_be_repeated(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_many_readers_beside_a_writer_see_no_errors(tmp_path: Path) -> None:
-    engine = Engine(tmp_path)
+    engine = EmbeddedEngine(tmp_path)
     create(engine)
     vectors = np.random.default_rng(3)
     names = [f"id{n}" for n in range(1200)]
@@ -186,9 +187,9 @@ def test_many_readers_beside_a_writer_see_no_errors(tmp_path: Path) -> None:
         try:
             while not stop.is_set():
                 some = [names[n] for n in own.integers(0, 1200, 5)]
-                engine.get(C1, ids=some, include=["embeddings", "documents"])
-                engine.get(C1, limit=50, offset=int(own.integers(0, 900)), include=["embeddings"])
-                engine.query(C1, own.random((1, DIMENSION), dtype=np.float32), where='{"n": 5}')
+                engine.get(C1, Get(some, include=["embeddings", "documents"]))
+                engine.get(C1, Get(limit=50, offset=int(own.integers(0, 900)), include=["embeddings"]))
+                engine.query(C1, Query(own.random((1, DIMENSION), dtype=np.float32), where='{"n": 5}'))
                 engine.count(C1)
                 engine.collection(C1)
                 reads[number] += 1

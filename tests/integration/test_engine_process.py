@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cluster.chroma.embedded import Engine
+from cluster.chroma.embedded import EmbeddedEngine
+from cluster.chroma.interface import Engine, Get, Query
 from cluster.chroma.isolated import IsolatedEngine
 from cluster.errors import ClusterError, Fault, Unavailable
 from cluster.state.commands import CreateCollection, DeleteRecords, WriteRecords
-from cluster.state.machine import Call, Resolve, Target
+from cluster.state.work import Call, Resolve, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ from pathlib import Path
 import numpy as np
 from cluster.state.commands import CreateCollection, WriteRecords
 from cluster.chroma.isolated import IsolatedEngine
-from cluster.state.machine import Call, Target
+from cluster.state.work import Call, Target
 home = ("default_tenant", "default_database", "first", sys.argv[2])
 engine = IsolatedEngine(Path(sys.argv[1]))
 engine.apply(Call(CreateCollection(*home, False, None, None, None), None, 1))
@@ -56,6 +57,11 @@ def write(*ids: str, dimension: int = 4) -> Call:
     return Call(command, Target(*HOME), 3)
 
 
+def check_where(engine: Engine, where: str | None, where_document: str | None) -> None:
+    """Let Chroma judge a filter without reading records."""
+    engine.get(C1, Get([], where, where_document, limit=0, include=()))
+
+
 def answers(engine: Engine) -> list[Any]:
     """What each operation answers, or how it fails."""
     resolve = Resolve(DeleteRecords(C1, None, '{"k": {"$lt": 2}}', None, 5), Target(*HOME), 4)
@@ -63,15 +69,15 @@ def answers(engine: Engine) -> list[Any]:
     operations: list[Callable[[], Any]] = [
         lambda: engine.apply(write("a", "b", "c")),
         lambda: engine.apply(write("d", dimension=5)),
-        lambda: engine.get(C1, include=everything),
-        lambda: engine.get(C1, ids=["a"], include=[]),
-        lambda: engine.get(C1, where="[]"),
+        lambda: engine.get(C1, Get(include=everything)),
+        lambda: engine.get(C1, Get(["a"], include=[])),
+        lambda: engine.get(C1, Get(where="[]")),
         lambda: engine.get("nowhere"),
-        lambda: engine.query(C1, [[0.1, 0.2, 0.3, 0.4]], include=[*everything, "distances"]),
-        lambda: engine.query(C1, np.ones((2, 4), dtype=np.float32), n_results=2),
-        lambda: engine.query(C1, [[1.0, 2.0], [1.0]]),
-        lambda: engine.query(C1, [[1e39, 0.0, 0.0, 0.0]], include=["distances"]),
-        lambda: engine.check_where(C1, '{"k": 1}', None),
+        lambda: engine.query(C1, Query([[0.1, 0.2, 0.3, 0.4]], include=[*everything, "distances"])),
+        lambda: engine.query(C1, Query(np.ones((2, 4), dtype=np.float32), n_results=2)),
+        lambda: engine.query(C1, Query([[1.0, 2.0], [1.0]])),
+        lambda: engine.query(C1, Query([[1e39, 0.0, 0.0, 0.0]], include=["distances"])),
+        lambda: check_where(engine, '{"k": 1}', None),
         lambda: engine.resolve(resolve),
         lambda: engine.apply(Call(DeleteRecords(C1, ("a",), None, None, None), Target(*HOME), 5)),
         lambda: engine.count(C1),
@@ -91,7 +97,7 @@ def answers(engine: Engine) -> list[Any]:
 
 def test_it_answers_like_the_engine_in_the_same_process(tmp_path: Path) -> None:
     create = Call(CreateCollection(*HOME, False, {"a": 1.5}, None, None), None, 1)
-    near, far = Engine(tmp_path / "near" / "chroma"), IsolatedEngine(tmp_path / "far" / "chroma")
+    near, far = EmbeddedEngine(tmp_path / "near" / "chroma"), IsolatedEngine(tmp_path / "far" / "chroma")
     [change] = far.apply(create)
     near.apply(create)
     assert answers(far) == answers(near)
@@ -117,7 +123,7 @@ def test_many_threads_at_once(tmp_path: Path) -> None:
         try:
             for turn in range(30):
                 name = names[(number * 31 + turn) % 300]
-                if engine.get(C1, ids=[name]).documents != [name]:
+                if engine.get(C1, Get([name])).documents != [name]:
                     failures.append(name)
         except BaseException as error:
             failures.append(error)
@@ -169,7 +175,7 @@ def test_a_child_dies_with_its_killed_parent_and_a_new_one_takes_over(tmp_path: 
     engine = IsolatedEngine(directory)
     engine.apply(Call(CreateCollection(*HOME, False, None, None, None), None, 1))
     engine.apply(write("a", dimension=64))
-    assert engine.get(C1, ids=["a"]).documents == ["a"]
+    assert engine.get(C1, Get(["a"])).documents == ["a"]
     engine.close()
     deadline = time.monotonic() + DEADLINE_S
     while os.path.exists(f"/proc/{child}/fd/0"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from cluster.raft.storage import Batch, Row
-    from cluster.state.machine import Change
+    from cluster.state.catalog import Change
 
 
 class Crash(BaseException):

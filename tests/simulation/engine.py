@@ -1,4 +1,4 @@
-"""A Chroma that is a dictionary: what `chroma.embedded.Engine` is to the applier, on a simulated disk.
+"""A Chroma that is a dictionary: what `chroma.interface.Engine` is to the applier, on a simulated disk.
 
 It does whole calls, merged ones too, in Chroma's way: an add ignores ids that exist, an update those that
 do not. A digest of each collection is kept up to date, for comparison with the model.
@@ -15,7 +15,8 @@ from cluster.errors import Fault
 from cluster.state.commands import CreateCollection, DeleteCollection, DeleteRecords, WriteRecords
 
 if TYPE_CHECKING:
-    from cluster.state.machine import Call, Change, Resolve
+    from cluster.state.catalog import Change
+    from cluster.state.work import Call, Resolve
     from tests.simulation.disk import Disk
 
 Record = tuple[bytes | None, str | None, int | None]

@@ -27,7 +27,8 @@ from tests.simulation.stepped import touched
 
 if TYPE_CHECKING:
     from cluster.raft.storage import Row
-    from cluster.state.machine import Outcome, Step
+    from cluster.state.catalog import Outcome
+    from cluster.state.machine import Step
     from tests.simulation.cluster import Simulation
     from tests.simulation.process import Process
 

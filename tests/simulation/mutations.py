@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from cluster.raft.progress import Progress
     from cluster.raft.storage import Batch
     from cluster.reads import Guarantee
-    from cluster.state.machine import Change, Limits, LogEntry
+    from cluster.state.catalog import Change
+    from cluster.state.machine import Limits, LogEntry
 
 
 @dataclass(frozen=True)
@@ -375,8 +376,8 @@ class SkipAnEntry(SteppedApplier):
     def start(self) -> None:
         super().start()
         if 0 < self._applied < self._raft.commit_index:
-            marker = self._machine._marker
-            self._machine._marker = replace(marker, index=marker.index + 1, position=0, part=0)
+            cursor = self._machine._cursor
+            self._machine._cursor = replace(cursor, index=cursor.index + 1, position=0, part=0)
             self._applied += 1
 
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from pysyncobj.node import Node
 
     from cluster.propose.proposer import Proposer
+    from cluster.state.catalog import Change
     from cluster.state.commands import Command
-    from cluster.state.machine import Change, Step
+    from cluster.state.machine import Step
     from tests.simulation.cluster import Simulation
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.apply.applier import Applier
 from cluster.errors import Fault
 from cluster.raft.raft import RaftNode
-from cluster.state.machine import Call, Resolve
+from cluster.state.work import Call, Resolve
 
 if TYPE_CHECKING:
     import random
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from cluster.raft.journal import Journal
     from cluster.raft.node import CorrectedNode
     from cluster.raft.settings import RaftSettings
-    from cluster.state.machine import Change, LogEntry, Step
+    from cluster.state.catalog import Change
+    from cluster.state.machine import LogEntry, Step
     from tests.simulation.network import Wire
 
 CLUSTER_ID = "simulated"

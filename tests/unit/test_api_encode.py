@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api.encode import encode_error, encode_neighbours, encode_records
-from cluster.chroma.embedded import Neighbours, Records
+from cluster.chroma.interface import Neighbours, Records
 
 #: What the engine hands over: 32-bit floats widened to 64 bits.
 WIDE = [struct.unpack("<f", struct.pack("<f", value))[0] for value in (3.1, 0.009999981, 1e-7)]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cluster.apply.applier import Applier
 from cluster.apply.store import Marker, Store
-from cluster.chroma.embedded import LOCAL_PREFIX
+from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.raft.interface import Entry, Position, RaftStatus
+from cluster.state.catalog import Change, Outcome
 from cluster.state.commands import (
     Command,
     CreateCollection,
@@ -21,7 +23,8 @@ from cluster.state.commands import (
     encode_group,
     encode_proposal,
 )
-from cluster.state.machine import Call, Change, Machine, Outcome, Resolve
+from cluster.state.machine import Machine
+from cluster.state.work import Call, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,13 +113,29 @@ class Node:
         self.machine = Machine.load(self.store.items(but=LOCAL_PREFIX))
         self.faults: list[Fault] = []
         self.applier = Applier(raft, self.machine, self.engine, self.store, self.faults.append)  # type: ignore[arg-type]
+        self._told = self.applier.applied_index
+        self._rise = threading.Condition()
+        self.applier.add_listener(self._on_rise)
+
+    def _on_rise(self, index: int) -> None:
+        with self._rise:
+            self._told = index
+            self._rise.notify_all()
+
+    def wait_applied(self, index: int) -> bool:
+        """Block until `index` is applied; False if the time is over, or applying has stopped."""
+        deadline = time.monotonic() + WAIT_S
+        with self._rise:
+            while self._told < index and self.applier.fault is None and time.monotonic() < deadline:
+                self._rise.wait(0.01)
+            return self._told >= index
 
     def close(self) -> None:
         self.applier.stop(WAIT_S)
         self.store.close()
 
     def done(self, index: int) -> None:
-        assert self.applier.wait_applied(index, WAIT_S), self.faults
+        assert self.wait_applied(index), self.faults
 
 
 @pytest.fixture
@@ -198,7 +217,7 @@ def test_a_fault_stops_for_good_without_skipping(tmp_path: Path, raft: MemoryLog
     node.applier.start()
     with pytest.raises(OutcomeUnknown, match="disk full"):
         unknown.result(WAIT_S)
-    assert not node.applier.wait_applied(2, WAIT_S)
+    assert not node.wait_applied(2)
     node.applier.stop(WAIT_S)
     assert [fault.message for fault in node.faults] == ["disk full"]
     assert node.applier.fault is node.faults[0]
@@ -222,7 +241,7 @@ def test_whatever_fails_is_a_fault(node: Node, error: BaseException) -> None:
     node.engine.before = fail
     node.raft.append(create())
     node.applier.start()
-    assert not node.applier.wait_applied(1, WAIT_S)
+    assert not node.wait_applied(1)
     node.applier.stop(WAIT_S)
     [fault] = node.faults
     assert "no entry was skipped" in fault.message
@@ -380,7 +399,7 @@ def test_an_entry_that_cannot_be_read_stops_after_those_before_it(node: Node) ->
     node.raft.log.append(b"\x93\x63\x01\x90")  # wire version 99
     node.applier.start()
     node.done(1)
-    assert not node.applier.wait_applied(2, WAIT_S)
+    assert not node.wait_applied(2)
     node.applier.stop(WAIT_S)
     assert "Log entry 2 cannot be read: log entry has wire version 99" in node.faults[0].message
 
@@ -392,7 +411,7 @@ def test_a_log_that_begins_later_is_a_fault(node: Node, monkeypatch: pytest.Monk
     monkeypatch.setattr(node.raft, "entries", gone)
     node.raft.append(create())
     node.applier.start()
-    assert not node.applier.wait_applied(1, WAIT_S)
+    assert not node.wait_applied(1)
     node.applier.stop(WAIT_S)
     assert "restore it from a snapshot" in node.faults[0].message
 

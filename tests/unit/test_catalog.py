@@ -17,9 +17,10 @@ from cluster.state.catalog import (
     Catalog,
     Change,
     Collection,
+    Effect,
     Outcome,
-    Verdict,
     decide,
+    initial_changes,
 )
 from cluster.state.commands import (
     CreateCollection,
@@ -41,11 +42,19 @@ TAKEN = (
 )
 
 
-def apply(catalog: Catalog, command: Any) -> Verdict:
-    verdict = decide(catalog, command)
-    for change in verdict.changes:
+def initial() -> Catalog:
+    """A new installation's."""
+    catalog = Catalog()
+    for change in initial_changes():
         catalog.put(change)
-    return verdict
+    return catalog
+
+
+def apply(catalog: Catalog, command: Any) -> Effect:
+    effect = decide(catalog, command)
+    for change in effect.changes:
+        catalog.put(change)
+    return effect
 
 
 def create(name: str, collection_id: str, get_or_create: bool = False, place: Any = HERE) -> CreateCollection:
@@ -62,7 +71,7 @@ def write(
 
 @pytest.fixture
 def catalog() -> Catalog:
-    catalog = Catalog.initial()
+    catalog = initial()
     for command in (CreateTenant("ten"), CreateDatabase("ten", "dbx", "d1"), create("ccc", "c1")):
         apply(catalog, command)
     apply(catalog, create("ccd", "c2"))
@@ -144,8 +153,8 @@ def test_refusals_have_the_words_and_status_of_chroma(catalog: Catalog, command:
     ],
 )
 def test_outcomes_are_those_of_chroma(catalog: Catalog, command: Any, outcome: Outcome, work: bool) -> None:
-    verdict = decide(catalog, command)
-    assert (verdict.outcome, verdict.work) == (outcome, work)
+    effect = decide(catalog, command)
+    assert (effect.outcome, effect.work) == (outcome, work)
 
 
 @pytest.mark.parametrize("kind", ["add", "upsert", "update"])
@@ -185,8 +194,8 @@ def test_a_pending_collection_counts_in_place_of_the_catalogues(catalog: Catalog
 
 
 def test_a_deleted_database_takes_its_collections_along(catalog: Catalog) -> None:
-    verdict = apply(catalog, DeleteDatabase(*HERE))
-    assert verdict.dropped == ("c1", "c2")
+    effect = apply(catalog, DeleteDatabase(*HERE))
+    assert effect.dropped == ("c1", "c2")
     assert catalog.collection("c1") is None
     assert refusal(catalog, create("ccc", "c3"))[2] == "Database [default_database] does not exist"
     apply(catalog, CreateDatabase(*HERE, "d7"))
@@ -195,9 +204,9 @@ def test_a_deleted_database_takes_its_collections_along(catalog: Catalog) -> Non
 
 
 def test_a_name_is_free_again_after_delete_and_rename(catalog: Catalog) -> None:
-    verdict = apply(catalog, UpdateCollection("c1", "renamed", None, None))
-    assert verdict.collection is not None
-    assert verdict.collection.name == "ccc"
+    effect = apply(catalog, UpdateCollection("c1", "renamed", None, None))
+    assert effect.collection is not None
+    assert effect.collection.name == "ccc"
     assert catalog.collection_named(*HERE, "ccc") is None
     apply(catalog, create("ccc", "c3"))
     assert apply(catalog, DeleteCollection(*HERE, "renamed")).dropped == ("c1",)
@@ -215,9 +224,9 @@ def test_reset_leaves_a_new_installation(catalog: Catalog, recreated: bool) -> N
         apply(catalog, DeleteDatabase(*HERE))
         apply(catalog, CreateDatabase(*HERE, "d7"))
         apply(catalog, create("ccc", "c1"))
-    verdict = apply(catalog, Reset())
-    assert "c1" in verdict.dropped
-    assert catalog.items() == Catalog.initial().items()
+    effect = apply(catalog, Reset())
+    assert "c1" in effect.dropped
+    assert catalog.items() == initial().items()
     database = catalog.database(*HERE)
     assert database is not None
     assert database.database_id == DEFAULT_DATABASE_ID
@@ -228,15 +237,15 @@ def test_databases_are_listed_by_name(catalog: Catalog) -> None:
     assert [database.name for database in catalog.databases("ten")] == ["aaa", "dbx"]
 
 
-def test_the_digest_is_of_the_content_not_of_the_history(catalog: Catalog) -> None:
+def test_the_pairs_are_of_the_content_not_of_the_history(catalog: Catalog) -> None:
     other = Catalog()
     for key, value in reversed(catalog.items()):
         other.put(Change(key, value))
-    assert other.digest() == catalog.digest()
+    assert other.items() == catalog.items()
     apply(other, UpdateCollection("c1", "renamed", None, None))
-    assert other.digest() != catalog.digest()
+    assert other.items() != catalog.items()
     apply(other, UpdateCollection("c1", "ccc", None, None))
-    assert other.digest() == catalog.digest()
+    assert other.items() == catalog.items()
 
 
 def test_foreign_keys_are_an_error(catalog: Catalog) -> None:
@@ -246,7 +255,7 @@ def test_foreign_keys_are_an_error(catalog: Catalog) -> None:
 
 @given(st.lists(st.sampled_from(["a", "b/c", "d"]), max_size=8), st.text(max_size=5))
 def test_any_name_survives_the_durable_form(names: list[str], odd: str) -> None:
-    catalog = Catalog.initial()
+    catalog = initial()
     for n, name in enumerate([*dict.fromkeys(names), f"{odd}/t"]):
         apply(catalog, CreateTenant(name + "/tenant"))
         apply(catalog, CreateDatabase(name + "/tenant", "dbx", f"d{n}"))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.state.commands import (
+    Command,
     CreateCollection,
     CreateDatabase,
     CreateTenant,
@@ -22,8 +23,10 @@ from cluster.state.commands import (
     UpdateCollection,
     UpdateTenant,
     WriteRecords,
+    decode_command,
     decode_group,
     decode_proposal,
+    encode_command,
     encode_group,
     encode_proposal,
 )
@@ -89,6 +92,12 @@ def test_a_proposal_comes_back_as_it_was(proposal: Proposal) -> None:
     assert repr(decoded) == repr(proposal)  # 1 and True and 1.0 are equal, but not the same
 
 
+@given(commands)
+def test_a_command_alone_comes_back_as_it_was(command: Command) -> None:
+    decoded = decode_command(encode_command(command))
+    assert repr(decoded) == repr(command)
+
+
 @given(st.integers(0, 2**62), st.lists(proposals, max_size=4).map(tuple))
 def test_a_group_comes_back_as_it_was(time_ms: int, members: tuple[Proposal, ...]) -> None:
     payload = encode_group(time_ms, [encode_proposal(proposal) for proposal in members])
@@ -112,6 +121,8 @@ def test_a_newer_wire_version_is_not_read() -> None:
 def test_a_newer_command_is_not_read() -> None:
     with pytest.raises(ValueError, match="unknown command tag 99"):
         decode_proposal(msgpack.packb(["r", b"", 99, []]))
+    with pytest.raises(ValueError, match="tag 99"):
+        decode_command(msgpack.packb([99, []]))
 
 
 def test_a_command_with_too_few_fields_is_not_read() -> None:

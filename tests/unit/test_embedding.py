@@ -23,9 +23,8 @@ from cluster.embedding.embedder import (
     RETRY_AFTER_S,
     Embedder,
     EmbeddingError,
-    Function,
-    check_configuration,
 )
+from cluster.embedding.policy import Function, check_configuration
 from cluster.errors import ClusterError, Refusal
 
 if TYPE_CHECKING:
@@ -187,14 +186,14 @@ def test_loading_the_bundled_model_leaves_logging_alone(monkeypatch: pytest.Monk
 
 
 def test_the_fingerprint_names_model_version_and_weights(embedder: Embedder) -> None:
-    name, version, digest = embedder.fingerprint(WORDLLAMA).split(":")
+    name, version, digest = embedder.embed(WORDLLAMA, []).fingerprint.split(":")
     assert (name, len(digest)) == ("wordllama", 16)
     assert version[0].isdigit()
-    assert Embedder().fingerprint(WORDLLAMA) == embedder.fingerprint(WORDLLAMA)
+    assert Embedder().embed(WORDLLAMA, []).fingerprint == embedder.embed(WORDLLAMA, []).fingerprint
 
 
 def test_texts_of_another_model_are_not_mixed_in(embedder: Embedder) -> None:
-    own = embedder.fingerprint(WORDLLAMA)
+    own = embedder.embed(WORDLLAMA, []).fingerprint
     assert embedder.embed(WORDLLAMA, ["x"], pinned=own).fingerprint == own
     with pytest.raises(Refusal) as caught:
         embedder.embed(WORDLLAMA, ["x"], pinned="wordllama:0.3.9:0011223344556677")
@@ -313,7 +312,9 @@ def test_the_operators_own_function_is_the_default() -> None:
     assert first.dimension == 8
     assert first.vectors != second.vectors
     assert (
-        first.fingerprint == second.fingerprint == Embedder(module=f"{__name__}:Noise").fingerprint(function)
+        first.fingerprint
+        == second.fingerprint
+        == Embedder(module=f"{__name__}:Noise").embed(function, []).fingerprint
     )
     assert first.fingerprint.count(":") == 2
     assert embedder.function_for(known("wordllama")) == WORDLLAMA
@@ -321,7 +322,7 @@ def test_the_operators_own_function_is_the_default() -> None:
 
 def test_an_own_function_may_tell_queries_apart_and_name_itself() -> None:
     embedder = Embedder(module=f"{__name__}:Picky")
-    assert embedder.fingerprint(embedder.default) == "picky:7:aa"
+    assert embedder.embed(embedder.default, []).fingerprint == "picky:7:aa"
     assert vectors(embedder.embed(embedder.default, ["abc"])).tolist() == [[3.0]]
     assert vectors(embedder.embed(embedder.default, ["abc"], query=True)).tolist() == [[-1.0]]
 

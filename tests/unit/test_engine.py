@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.chroma.embedded import LOCAL_PREFIX, Engine, slices
+from cluster.chroma.batches import slices
+from cluster.chroma.embedded import EmbeddedEngine
+from cluster.chroma.interface import Get, Query
+from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.errors import ClusterError, Fault, Refusal, Unavailable
+from cluster.state.catalog import Change
 from cluster.state.commands import (
     Command,
     CreateCollection,
@@ -25,7 +29,7 @@ from cluster.state.commands import (
     UpdateTenant,
     WriteRecords,
 )
-from cluster.state.machine import Call, Change, Resolve, Target
+from cluster.state.work import Call, Resolve, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,36 +66,41 @@ def call(command: Command, *, dropped: tuple[str, ...] = (), collection_id: str 
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = Engine(tmp_path / "chroma")
+def engine(tmp_path: Path) -> Iterator[EmbeddedEngine]:
+    opened = EmbeddedEngine(tmp_path / "chroma")
     yield opened
     opened.close()
 
 
-def everything(engine: Engine, collection_id: str = C1) -> list[Any]:
-    found = engine.get(collection_id, include=["embeddings", "metadatas", "documents", "uris"])
+def check_where(engine: EmbeddedEngine, where: str | None, where_document: str | None) -> None:
+    """Let Chroma judge a filter without reading records."""
+    engine.get(C1, Get([], where, where_document, limit=0, include=()))
+
+
+def everything(engine: EmbeddedEngine, collection_id: str = C1) -> list[Any]:
+    found = engine.get(collection_id, Get(include=["embeddings", "metadatas", "documents", "uris"]))
     return sorted(
         zip(found.ids, found.embeddings or [], found.metadatas or [], found.documents or [], strict=True)
     )
 
 
-def test_what_is_written_is_read_back_bit_for_bit(engine: Engine) -> None:
+def test_what_is_written_is_read_back_bit_for_bit(engine: EmbeddedEngine) -> None:
     engine.apply(call(create("first", C1)))
     row = np.array([0.1, 1e-30, 3e38], dtype=np.float32)
     metadata = {"s": "x", "i": 2**53, "f": 0.5, "b": True, "l": ["a", "b"]}
     engine.apply(call(write("add", ["a"], vectors=[row], metadatas=(metadata,), documents=("text",))))
-    found = engine.get(C1, ids=["a"], include=["embeddings", "metadatas", "documents"])
+    found = engine.get(C1, Get(["a"], include=["embeddings", "metadatas", "documents"]))
     assert np.array(found.embeddings, dtype=np.float32).tobytes() == row.tobytes()
     assert found.metadatas == [metadata]
     assert found.documents == ["text"]
     assert found.uris is None
-    nearest = engine.query(C1, row[None, :], n_results=1, include=["distances"])
+    nearest = engine.query(C1, Query(row[None, :], n_results=1, include=["distances"]))
     assert nearest.ids == [["a"]]
     assert nearest.metadatas is None
 
 
 @pytest.mark.parametrize("kind", ["add", "upsert", "update"])
-def test_a_write_repeated_right_after_itself_changes_nothing(engine: Engine, kind: str) -> None:
+def test_a_write_repeated_right_after_itself_changes_nothing(engine: EmbeddedEngine, kind: str) -> None:
     engine.apply(call(create("first", C1)))
     engine.apply(call(write("add", ["a", "b"], metadatas=({"k": 1}, None), documents=("one", None))))
     vectors = [[9, 9, 9], None if kind == "update" else [8, 8, 8]]
@@ -102,7 +111,7 @@ def test_a_write_repeated_right_after_itself_changes_nothing(engine: Engine, kin
     assert everything(engine) == before
 
 
-def test_an_update_changes_vectors_only_where_it_has_one(engine: Engine) -> None:
+def test_an_update_changes_vectors_only_where_it_has_one(engine: EmbeddedEngine) -> None:
     engine.apply(call(create("first", C1)))
     engine.apply(call(write("add", ["a", "b"], vectors=[[1, 1, 1], [2, 2, 2]])))
     engine.apply(call(write("update", ["a", "b"], vectors=[None, [5, 5, 5]], metadatas=({"k": 1}, None))))
@@ -111,10 +120,10 @@ def test_an_update_changes_vectors_only_where_it_has_one(engine: Engine) -> None
         ("b", [5, 5, 5]),
     ]
     engine.apply(call(write("update", ["a"], vectors=[None], metadatas=({"k": None, "m": 2},))))
-    assert engine.get(C1, ids=["a"]).metadatas == [{"m": 2}]
+    assert engine.get(C1, Get(["a"])).metadatas == [{"m": 2}]
 
 
-def test_catalogue_calls_repeated_right_after_themselves_are_done(engine: Engine) -> None:
+def test_catalogue_calls_repeated_right_after_themselves_are_done(engine: EmbeddedEngine) -> None:
     calls = [
         call(CreateTenant("others")),
         call(UpdateTenant("others", "resource")),
@@ -131,7 +140,7 @@ def test_catalogue_calls_repeated_right_after_themselves_are_done(engine: Engine
     assert engine.collection_ids() == []
 
 
-def test_a_collection_is_rendered_under_the_clusters_id(engine: Engine) -> None:
+def test_a_collection_is_rendered_under_the_clusters_id(engine: EmbeddedEngine) -> None:
     engine.apply(call(create("second", C2)))
     engine.apply(call(create("first", C1, {"a": 1.5})))
     engine.apply(call(write("add", ["a"])))
@@ -152,21 +161,21 @@ def test_a_collection_is_rendered_under_the_clusters_id(engine: Engine) -> None:
 
 
 def test_the_id_map_survives_a_crash_between_create_and_marker(tmp_path: Path) -> None:
-    engine = Engine(tmp_path)
+    engine = EmbeddedEngine(tmp_path)
     [change] = engine.apply(call(create("first", C1)))
     engine.close()
     # Chroma has the collection, the store has not: the step is repeated.
-    engine = Engine(tmp_path)
+    engine = EmbeddedEngine(tmp_path)
     assert engine.apply(call(create("first", C1))) == (change,)
     engine.apply(call(write("add", ["a"])))
     engine.close()
     assert change.value is not None
-    engine = Engine(tmp_path, [(change.key, change.value)])
+    engine = EmbeddedEngine(tmp_path, [(change.key, change.value)])
     assert engine.count(C1) == 1
     engine.close()
 
 
-def test_a_collection_that_this_node_lost_is_a_fault_not_an_answer(engine: Engine) -> None:
+def test_a_collection_that_this_node_lost_is_a_fault_not_an_answer(engine: EmbeddedEngine) -> None:
     with pytest.raises(Fault, match="id map is incomplete"):
         engine.apply(call(write("add", ["a"])))
     engine.apply(call(create("first", C1)))
@@ -215,7 +224,7 @@ def test_a_collection_that_this_node_lost_is_a_fault_not_an_answer(engine: Engin
     ],
 )
 def test_a_refused_write_has_changed_nothing(
-    engine: Engine, command: WriteRecords, status: int, error: str, message: str
+    engine: EmbeddedEngine, command: WriteRecords, status: int, error: str, message: str
 ) -> None:
     engine.apply(call(create("first", C1)))
     with pytest.raises(Refusal) as refused:
@@ -226,7 +235,7 @@ def test_a_refused_write_has_changed_nothing(
     assert engine.count(C1) == 0
 
 
-def test_a_wrong_dimension_is_refused_in_chromas_words(engine: Engine) -> None:
+def test_a_wrong_dimension_is_refused_in_chromas_words(engine: EmbeddedEngine) -> None:
     engine.apply(call(create("first", C1)))
     engine.apply(call(write("add", ["a"])))
     with pytest.raises(Refusal, match="Collection expecting embedding with dimension of 3, got 2"):
@@ -234,7 +243,7 @@ def test_a_wrong_dimension_is_refused_in_chromas_words(engine: Engine) -> None:
     assert engine.count(C1) == 1
 
 
-def test_ids_of_a_delete_by_filter_come_in_order_of_insertion(engine: Engine) -> None:
+def test_ids_of_a_delete_by_filter_come_in_order_of_insertion(engine: EmbeddedEngine) -> None:
     engine.apply(call(create("first", C1)))
     for names in (["z", "y", "b"], ["a", "x"]):
         engine.apply(call(write("upsert", names, metadatas=tuple({"k": 1} for _ in names))))
@@ -249,7 +258,7 @@ def test_ids_of_a_delete_by_filter_come_in_order_of_insertion(engine: Engine) ->
         engine.resolve(Resolve(DeleteRecords(C1, None, '{"k": {"$gt": "x"}}', None, 4), target, 7))
 
 
-def test_a_deleted_database_takes_its_collections_along(engine: Engine) -> None:
+def test_a_deleted_database_takes_its_collections_along(engine: EmbeddedEngine) -> None:
     engine.apply(call(CreateDatabase(T, "theirs", "x")))
     engine.apply(call(CreateCollection(T, "theirs", "first", C1, False, None, None, None)))
     changes = engine.apply(call(DeleteDatabase(T, "theirs"), dropped=(C1,)))
@@ -260,7 +269,7 @@ def test_a_deleted_database_takes_its_collections_along(engine: Engine) -> None:
     assert engine.collections(T, "theirs") == []
 
 
-def test_reset_leaves_a_fresh_chroma(engine: Engine) -> None:
+def test_reset_leaves_a_fresh_chroma(engine: EmbeddedEngine) -> None:
     engine.apply(call(create("first", C1)))
     engine.apply(call(write("add", ["a"])))
     assert engine.apply(call(Reset(), dropped=(C1,))) == (Change(LOCAL_PREFIX + C1, None),)
@@ -270,7 +279,7 @@ def test_reset_leaves_a_fresh_chroma(engine: Engine) -> None:
     assert engine.get(C1).ids == ["b"]
 
 
-def test_documents_counts_all_collections_as_they_change(engine: Engine) -> None:
+def test_documents_counts_all_collections_as_they_change(engine: EmbeddedEngine) -> None:
     assert engine.documents() == 0
     engine.apply(call(create("first", C1)))
     engine.apply(call(create("second", C2)))
@@ -283,25 +292,29 @@ def test_documents_counts_all_collections_as_they_change(engine: Engine) -> None
     assert engine.documents() == 1
 
 
-def test_reads_fail_with_chromas_status_and_words(engine: Engine) -> None:
+def test_reads_fail_with_chromas_status_and_words(engine: EmbeddedEngine) -> None:
     engine.apply(call(create("first", C1)))
     engine.apply(call(write("add", ["a"])))
     failures: list[tuple[Any, int, str]] = [
         (lambda: engine.get("nowhere"), 404, "Collection [nowhere] does not exist."),
-        (lambda: engine.get(C1, where='{"a": {"$gt": "x"}}'), 400, "Invalid where clause"),
-        (lambda: engine.check_where(C1, None, '{"$regex": "("}'), 400, "Regex syntax errror"),
-        (lambda: engine.query(C1, [[1.0]]), 400, "Collection expecting embedding with dimension of 3, got 1"),
-        (lambda: engine.get(C1, limit=2**40), 400, "out of range"),
+        (lambda: engine.get(C1, Get(where='{"a": {"$gt": "x"}}')), 400, "Invalid where clause"),
+        (lambda: check_where(engine, None, '{"$regex": "("}'), 400, "Regex syntax errror"),
+        (
+            lambda: engine.query(C1, Query([[1.0]])),
+            400,
+            "Collection expecting embedding with dimension of 3, got 1",
+        ),
+        (lambda: engine.get(C1, Get(limit=2**40)), 400, "out of range"),
     ]
     for read, status, words in failures:
         with pytest.raises(ClusterError) as failed:
             read()
         assert failed.value.status == status
         assert failed.value.message.startswith(words)
-    engine.check_where(C1, '{"a": {"$gt": 1}}', None)
+    check_where(engine, '{"a": {"$gt": 1}}', None)
 
 
-def test_a_closed_engine_refuses_politely(engine: Engine) -> None:
+def test_a_closed_engine_refuses_politely(engine: EmbeddedEngine) -> None:
     engine.apply(call(create("first", C1)))
     engine.close()
     with pytest.raises(Unavailable, match="stopping"):
@@ -311,7 +324,7 @@ def test_a_closed_engine_refuses_politely(engine: Engine) -> None:
 def test_a_directory_that_cannot_be_used_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(Fault, match="failed to open"):
-        Engine(tmp_path / "file" / "chroma")
+        EmbeddedEngine(tmp_path / "file" / "chroma")
 
 
 @given(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.chroma.embedded import Engine
+from cluster.chroma.embedded import EmbeddedEngine
 from cluster.chroma.scratch import Scratch
 from cluster.state.commands import CreateCollection
-from cluster.state.machine import Call
+from cluster.state.work import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def scratch() -> Iterator[Scratch]:
 @pytest.fixture(scope="module")
 def current(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     directory: Path = tmp_path_factory.mktemp("chroma")
-    engine = Engine(directory)
+    engine = EmbeddedEngine(directory)
     configuration = '{"hnsw": {"space": "cosine"}, "embedding_function": {"type": "legacy"}}'
     made = CreateCollection(
         "default_tenant", "default_database", "abc", "c", False, None, configuration, None
@@ -107,6 +107,8 @@ def test_update_collection(
 
 def test_filters(scratch: Scratch) -> None:
     assert scratch.judge_where('{"a": {"$in": [1, 2]}}', '{"$contains": "x"}') is None
+    assert scratch.judge_where('{"a": {"$gt": 1}}', None) is None
+    assert scratch.judge_where('{"k": 1}', None) is None
     assert scratch.judge_where(None, None) is None
     for where, where_document in (
         ('{"a": {"$gt": "x"}}', None),
@@ -116,6 +118,9 @@ def test_filters(scratch: Scratch) -> None:
         said = says(scratch.judge_where(where, where_document))
         assert said is not None
         assert said[:2] == (400, "InvalidArgumentError")
+    said = says(scratch.judge_where(None, '{"$regex": "("}'))
+    assert said is not None
+    assert said[2].startswith("Regex syntax errror")
 
 
 def test_tenant_names(scratch: Scratch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.apply.store import Marker, Store
 from cluster.errors import Fault
-from cluster.state.machine import Change
+from cluster.state.catalog import Change
 
 if TYPE_CHECKING:
     from pathlib import Path

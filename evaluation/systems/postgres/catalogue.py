@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import asyncpg
 import orjson
 
-from cluster.chroma.embedded import open_bindings
+from cluster.chroma.bindings import open_bindings
 from cluster.chroma.errors import refusal_of
 from cluster.chroma.scratch import Scratch
 from cluster.errors import Refusal

@@ -34,6 +34,7 @@ from cluster.api.names import (
 )
 from cluster.errors import OutcomeUnknown, Refusal, Unavailable
 from cluster.state.commands import WriteRecords
+from cluster.state.work import MAX_BATCH_SIZE
 from evaluation.systems.postgres import catalogue, records, writing
 from evaluation.systems.postgres.connection import BROKEN
 from evaluation.systems.postgres.filters import Parameters, Unreadable, condition
@@ -53,7 +54,6 @@ T = TypeVar("T")
 
 #: What a single Chroma 1.5.9 says of itself.
 VERSION: Final = "1.0.0"
-MAX_BATCH_SIZE: Final = 5461
 _IDENTITY: Final = {"user_id": "", "tenant": "default_tenant", "databases": ["default_database"]}
 _UNREADABLE_REGEX: Final = "2201B"
 _NOT_HERE: Final = "This server keeps records in Postgres and does not have this. Nothing was changed."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from cluster.chroma.embedded import Neighbours, Records
+from cluster.chroma.interface import Neighbours, Records
 from evaluation.systems.postgres.values import check_text, metadata_text
 
 if TYPE_CHECKING:

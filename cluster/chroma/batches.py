@@ -1,0 +1,91 @@
+"""The records of one write as Chroma's bindings take them: checked, as arrays, in slices; no I/O.
+
+Chroma's writing calls hold Python's global lock from begin to end (reads release it), so a big write is
+cut into slices of about 30 ms: the threads that read in the engine's process run in between.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+import numpy as np
+
+from cluster.errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from cluster.state.commands import MetadataValue, WriteRecords
+
+#: Estimated bytes handed to Chroma in one call; keeps the global lock for about 30 ms.
+_SLICE_BYTES: Final = 128 * 1024
+_RECORD_OVERHEAD_BYTES: Final = 512
+
+
+def slices(command: WriteRecords) -> Iterator[slice]:
+    """Cut a write into parts that Chroma takes in about 30 ms each; equal on every node."""
+    vector_bytes = 4 * (command.dimension or 0)
+    start = size = 0
+    for position in range(len(command.ids)):
+        document = command.documents[position] if command.documents is not None else None
+        cost = _RECORD_OVERHEAD_BYTES + vector_bytes + len(document or "")
+        if size and size + cost > _SLICE_BYTES:
+            yield slice(start, position)
+            start, size = position, 0
+        size += cost
+    if start < len(command.ids):
+        yield slice(start, len(command.ids))
+
+
+def check_records(command: WriteRecords) -> None:
+    """Refuse what Chroma would notice only after it has written a part, or fixed the dimension.
+
+    A request cannot get here like that, its JSON is checked long before: this is the last gate.
+
+    Raises:
+        Refusal: sequences of different lengths, or metadata that a local Chroma cannot store.
+    """
+    columns = (command.embeddings, command.metadatas, command.documents, command.uris)
+    if any(column is not None and len(column) != len(command.ids) for column in columns):
+        text = "Inconsistent number of IDs, embeddings, documents, URIs and metadatas"
+        raise Refusal(400, "InvalidArgumentError", text)
+    for metadata in command.metadatas or ():
+        for key, value in (metadata or {}).items():
+            if isinstance(value, dict):
+                text = f"Unimplemented: Sparse vector is not supported for local chroma: {key}"
+                raise Refusal(501, "ChromaError", text)
+            if not _is_storable(value, removal=command.kind != "add"):
+                text = f"Metadata value of {key} is not a string, number, boolean or list of one of them"
+                raise Refusal(400, "InvalidArgumentError", text)
+
+
+def _is_storable(value: MetadataValue, *, removal: bool) -> bool:
+    """Whether the bindings convert this value; None removes a key, which an add cannot do."""
+    if isinstance(value, list):
+        items = cast("list[MetadataValue]", value)
+        kinds = (str,) if items and isinstance(items[0], str) else (bool, int, float)
+        return bool(items) and all(isinstance(item, kinds) for item in items)
+    return isinstance(value, (str, int, float)) or (value is None and removal)
+
+
+def vectors(command: WriteRecords) -> NDArray[np.float32] | list[NDArray[np.float32] | None] | None:
+    """The vectors as float32 arrays over the command's own bytes, None if no record has one.
+
+    Raises:
+        Refusal: there is a NaN or an infinity among them.
+    """
+    embeddings, dimension = command.embeddings, command.dimension or 0
+    if embeddings is None or (all(row is None for row in embeddings) and embeddings):
+        return None
+    given = [row for row in embeddings if row is not None]
+    joined = np.frombuffer(b"".join(given), dtype="<f4").astype(np.float32, copy=False)
+    if not bool(np.isfinite(joined).all()):
+        text = "Validation error: embeddings: Embeddings must not contain NaN or Infinity values"
+        raise Refusal(400, "InvalidArgumentError", text)
+    matrix = joined.reshape(len(given), dimension)
+    if len(given) == len(embeddings):
+        return matrix
+    rows = iter(matrix)
+    return [None if row is None else next(rows) for row in embeddings]

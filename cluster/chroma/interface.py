@@ -1,0 +1,135 @@
+"""What a node needs of its Chroma: plain values and one protocol.
+
+`cluster.chroma.embedded` implements it over Chroma's bindings, and `cluster.chroma.isolated` over a child
+process that does, which is how a node runs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cluster.state.catalog import Change
+    from cluster.state.work import Call, Resolve
+
+#: Query vectors, one a row.
+Vectors: TypeAlias = "NDArray[np.float32] | Sequence[NDArray[np.float32]] | Sequence[Sequence[float]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Which records to read; without ids and filters all of them.
+
+    `where` and `where_document` are JSON texts; `include` names the fields of `Records` to fill in.
+    """
+
+    ids: Sequence[str] | None = None
+    where: str | None = None
+    where_document: str | None = None
+    limit: int | None = None
+    offset: int = 0
+    include: Sequence[str] = ("metadatas", "documents")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """Which neighbours to look for: the `n_results` nearest of each row, among `ids` and what the filters
+    let through. Filters and `include` as in `Get`. Not comparable, for arrays are not."""
+
+    embeddings: Vectors
+    n_results: int = 10
+    ids: Sequence[str] | None = None
+    where: str | None = None
+    where_document: str | None = None
+    include: Sequence[str] = ("metadatas", "documents", "distances")
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Answer to `get`; a field is None if it was not asked for."""
+
+    ids: list[str]
+    embeddings: list[list[float]] | None
+    documents: list[str | None] | None
+    uris: list[str | None] | None
+    metadatas: list[dict[str, Any] | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Answer to `query`, one list for each query vector; a field is None if not asked for."""
+
+    ids: list[list[str]]
+    embeddings: list[list[list[float] | None]] | None
+    documents: list[list[str | None]] | None
+    uris: list[list[str | None]] | None
+    metadatas: list[list[dict[str, Any] | None]] | None
+    distances: list[list[float | None]] | None
+
+
+#: What `get` reads if it is not told.
+EVERY_RECORD: Final = Get()
+
+
+class Engine(Protocol):
+    """One node's Chroma under the cluster's collection ids.
+
+    `apply` and `resolve` belong to the applier's thread, reads come from any. A read fails with a
+    `ClusterError`: Chroma's refusal (404 for a collection that is not here), Chroma's failure in its
+    own words as a 500, `Unavailable` once the engine is closed, or a `Fault`.
+    """
+
+    def apply(self, call: Call) -> tuple[Change, ...]:
+        """Make one call; the changes of the id map that belong in the same transaction as the marker.
+
+        A call repeated right after itself, completed before or stopped half-way, changes nothing more.
+
+        Raises:
+            Refusal: Chroma refuses it, on every node alike; nothing was changed.
+            Fault: this node's Chroma failed; the call may be done, half done or not begun.
+            Unavailable: the engine is closed; the call was not begun.
+        """
+        ...
+
+    def resolve(self, work: Resolve) -> tuple[str, ...]:
+        """The ids that a delete by filter removes, the same and in the same order on every node.
+
+        Raises:
+            Refusal: Chroma refuses the filter.
+            Fault: this node's Chroma failed.
+        """
+        ...
+
+    def get(self, collection_id: str, wanted: Get = EVERY_RECORD) -> Records:
+        """Records by id or filter, as Chroma's `get`."""
+        ...
+
+    def query(self, collection_id: str, wanted: Query) -> Neighbours:
+        """Nearest neighbours of each row, as Chroma's `query`."""
+        ...
+
+    def count(self, collection_id: str) -> int:
+        """Number of records in the collection."""
+        ...
+
+    def collection(self, collection_id: str) -> dict[str, Any]:
+        """The collection as `chroma run` renders it in JSON, under the cluster's id."""
+        ...
+
+    def collections(self, tenant: str, database: str) -> list[dict[str, Any]]:
+        """All collections of a database, rendered like `collection`, ordered by the cluster's id."""
+        ...
+
+    def collection_ids(self) -> list[str]:
+        """Cluster ids of all collections that this Chroma holds, sorted."""
+        ...
+
+    def documents(self) -> int:
+        """Records in all collections; counts are kept, so only changed collections are asked."""
+        ...
