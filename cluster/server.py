@@ -33,7 +33,7 @@ from cluster.propose.proposer import Proposer
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
-from cluster.service import NodeService
+from cluster.service.node import NodeService
 from cluster.state.machine import Machine
 
 if TYPE_CHECKING:
