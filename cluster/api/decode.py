@@ -29,7 +29,7 @@ from cluster.api.fields import (
 )
 from cluster.api.metadata import collection_metadata, harmful, read_metadatas
 from cluster.api.names import invalid
-from cluster.api.vectors import Vectors, read_query_rows, read_vectors
+from cluster.api.vectors import DecodedVectors, read_query_rows, read_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ class RecordsBody:
 
     kind: WriteKind
     ids: tuple[str, ...]
-    vectors: Vectors | None
+    vectors: DecodedVectors | None
     metadatas: tuple[Metadata | None, ...] | None
     documents: tuple[str | None, ...] | None
     uris: tuple[str | None, ...] | None
@@ -132,7 +132,7 @@ def decode_records(kind: WriteKind, body: bytes) -> RecordsBody:
     uris = optional(found.get("uris"), read_optional_strings)
     problem: Refusal | str | None = None
     raw = found.get("embeddings")
-    vectors: Vectors | None = None
+    vectors: DecodedVectors | None = None
     text_only = False
     if raw is not None:
         vectors, problem = read_vectors(raw, nullable=kind == "update")
