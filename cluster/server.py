@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -33,10 +34,12 @@ from cluster.propose.proposer import Proposer
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
-from cluster.service import NodeService
+from cluster.service.node import NodeService
 from cluster.state.machine import Machine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cluster.config import NodeSettings
 
 log = logging.getLogger(__name__)
@@ -54,53 +57,113 @@ def run_node(settings: NodeSettings) -> int:
     try:
         arm(os.environ)
         with ExitStack() as stack:
-            return asyncio.run(_serve(settings, stack))
+            asyncio.run(_run(settings, stack))
+            return 0
     except (ClusterError, ValueError, OSError) as error:
         print(f"chroma-cluster node {settings.node_id} cannot run: {error}", file=sys.stderr)
         return 1
 
 
-async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
-    """Parts are entered in the order in which they need each other, and left in reverse."""
+async def _run(settings: NodeSettings, stack: ExitStack) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
+    await _serve(_compose(settings, stack, loop), stop)
 
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """The parts of a node that are started and stopped."""
+
+    settings: NodeSettings
+    raft: RaftNode
+    applier: Applier
+    peers: Peers
+    service: NodeService
+    feed: StatusFeed
+
+
+class _FaultLine:
+    """Where a part that fails says so; parts are made before the service that is to be told."""
+
+    def __init__(self, feed: StatusFeed) -> None:
+        self._feed = feed
+        self.service: NodeService | None = None
+
+    def report(self, fault: Fault) -> None:
+        """May be called from any thread."""
+        if self.service is not None:
+            self.service.fail(fault)
+        self._feed.changed()
+
+
+def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEventLoop) -> _Node:
+    """Parts are entered in the order in which they need each other, and left in reverse."""
     stack.enter_context(DirectoryLock(settings.data_dir))
     secret = settings.secret_bytes
-    files = settings.raft_tls_files
-    tls = None if files is None else Tls.load(*files)
+    tls = None if settings.raft_tls_files is None else Tls.load(*settings.raft_tls_files)
     store = Store(settings.data_dir / "state.sqlite")
     stack.callback(store.close)
     journal = settings.data_dir / "raft.sqlite"
-    if store.marker().index > 0 and not journal.exists():
-        # A node that forgot what it voted and acknowledged could help to elect a leader that
-        # lacks committed entries.
-        raise Fault(
-            f"{settings.data_dir} has applied the log up to {store.marker().index}, but its journal "
-            f"{journal.name} is gone. Nothing was changed. Restore the journal, or remove the whole "
-            "directory and add the node as a new one."
-        )
+    _require_journal(store, journal)
     machine = Machine.load(store.items(but=LOCAL_PREFIX))
     feed = StatusFeed(loop)
-    services: list[NodeService] = []
-
-    def on_fault(fault: Fault) -> None:
-        for service in services:
-            service.fail(fault)
-        feed.changed()
-
+    faults = _FaultLine(feed)
     engine = IsolatedEngine(
         settings.data_dir / "chroma",
         store.items(LOCAL_PREFIX),
-        on_death=on_fault,
+        on_death=faults.report,
         readers=settings.read_threads,
     )
     stack.callback(engine.close)
+    raft = _raft(settings, journal, secret, tls, feed, faults)
+    applier = Applier(raft, machine, engine, store, faults.report)
+    applier.add_listener(lambda _: feed.changed())
+    peers = Peers(timeout_ms=settings.read_timeout_ms)
+    limits = GroupLimits(queue_bytes=settings.queue_bytes)
+    service = NodeService(
+        settings,
+        raft=raft,
+        applier=applier,
+        engine=engine,
+        scratch=Scratch(),
+        oracle=Oracle(),
+        embedder=Embedder(settings.embedding_functions, settings.embedding_module),
+        peers=peers,
+        proposer=Proposer(raft, limits, LogClock(lambda: machine.time_ms, time.monotonic_ns).now_ms, loop),
+    )
+    faults.service = service
+    stack.callback(service.close)
+    return _Node(settings, raft, applier, peers, service, feed)
+
+
+def _require_journal(store: Store, journal: Path) -> None:
+    """A node that forgot what it voted and acknowledged could help to elect a leader that lacks
+    committed entries.
+
+    Raises:
+        Fault: the log was applied here, and its journal is gone.
+    """
+    if store.marker().index > 0 and not journal.exists():
+        raise Fault(
+            f"{journal.parent} has applied the log up to {store.marker().index}, but its journal "
+            f"{journal.name} is gone. Nothing was changed. Restore the journal, or remove the whole "
+            "directory and add the node as a new one."
+        )
+
+
+def _raft(
+    settings: NodeSettings,
+    journal: Path,
+    secret: bytes,
+    tls: Tls | None,
+    feed: StatusFeed,
+    faults: _FaultLine,
+) -> RaftNode:
     bind = split_address(settings.raft)
     others = {name: split_address(peer.raft) for name, peer in settings.peers.items()}
-    raft = RaftNode(
+    return RaftNode(
         settings.node_id,
         {settings.node_id: bind, **others},
         bind,
@@ -113,32 +176,18 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
             journal_budget_bytes=settings.journal_budget_bytes,
         ),
         on_change=feed.changed,
-        on_fault=lambda reason: on_fault(Fault(reason)),
+        on_fault=lambda reason: faults.report(Fault(reason)),
         tls=tls,
     )
-    applier = Applier(raft, machine, engine, store, on_fault)
-    applier.add_listener(lambda _: feed.changed())
-    scratch = Scratch()
-    oracle = Oracle()
-    peers = Peers(timeout_ms=settings.read_timeout_ms)
-    limits = GroupLimits(queue_bytes=settings.queue_bytes)
-    service = NodeService(
-        settings,
-        raft=raft,
-        applier=applier,
-        engine=engine,
-        scratch=scratch,
-        oracle=oracle,
-        embedder=Embedder(settings.embedding_functions, settings.embedding_module),
-        peers=peers,
-        proposer=Proposer(raft, limits, LogClock(lambda: machine.time_ms, time.monotonic_ns).now_ms, loop),
-    )
-    services.append(service)
-    stack.callback(service.close)
-    app = create_app(service)
-    add_cluster_routes(app, service, feed)
+
+
+async def _serve(node: _Node, stop: asyncio.Event) -> None:
+    """Until `stop` is set, and then for as long as it takes to hand over."""
+    settings, raft, applier = node.settings, node.raft, node.applier
+    app = create_app(node.service)
+    add_cluster_routes(app, node.service, node.feed)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_S)
-    await peers.open()
+    await node.peers.open()
     try:
         raft.start()
         try:
@@ -147,19 +196,18 @@ async def _serve(settings: NodeSettings, stack: ExitStack) -> int:
             host, port = split_address(settings.http)
             await web.TCPSite(runner, host, port, reuse_address=True).start()
             log.info("node %s serves on http://%s", settings.node_id, settings.http)
-            warming = loop.create_task(service.keep_warm())
+            warming = asyncio.get_running_loop().create_task(node.service.keep_warm())
             await stop.wait()
             warming.cancel()
             log.info("node %s is stopping", settings.node_id)
             # First hand leadership over, so that the others take writes while this one drains.
             await asyncio.to_thread(raft.transfer_leadership)
-            service.stop_serving()
-            feed.close()
+            node.service.stop_serving()
+            node.feed.close()
             await runner.cleanup()
         finally:
             await asyncio.to_thread(applier.stop)
             await asyncio.to_thread(raft.stop)
     finally:
         await runner.cleanup()
-        await peers.close()
-    return 0
+        await node.peers.close()

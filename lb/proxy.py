@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from lb import retry
 from lb.budget import Budget
 from lb.routes import Scope, classify
-from lb.upstream import Answer, Interrupted, NeverSent, strip_hop_by_hop
+from lb.upstream import Interrupted, NeverSent, NodeAnswer, strip_hop_by_hop
 
 if TYPE_CHECKING:
     from lb.config import BalancerSettings
@@ -166,7 +166,7 @@ class Proxy:
         try_s = self._read_try_s if reads else self._write_try_s
         steps = retry.attempts(route.kind, deadline, self._hold_s)
         action = next(steps)
-        answer: Answer | None = None
+        answer: NodeAnswer | None = None
         sent = 0
         while True:
             event: retry.Event
@@ -194,11 +194,11 @@ class Proxy:
             try:
                 action = steps.send(event)
             except StopIteration as stop:
-                verdict: retry.Verdict = stop.value
+                ending: retry.Ending = stop.value
                 break
-        if isinstance(verdict, retry.GiveUp):
+        if isinstance(ending, retry.GiveUp):
             self.counters.gave_up += 1
-            return error_response(verdict.status, verdict.error, verdict.message)
+            return error_response(ending.status, ending.error, ending.message)
         assert answer is not None, "only an answered attempt ends in Relay"
         return await self._relay(request, answer)
 
@@ -216,8 +216,6 @@ class Proxy:
         if route.kind == "write":
             if IDEMPOTENCY_KEY not in headers:
                 headers[IDEMPOTENCY_KEY] = f"lb-{os.urandom(16).hex()}"
-            # A leader that took over a moment ago must have applied this before it judges the write.
-            wanted = self._guarantees.wanted(route)
         elif route.scope is not Scope.NONE and level not in ("eventual", "linearizable"):
             if not self._floor.known and not await self._floor.wait(self._hold_s):
                 raise Refused(
@@ -245,7 +243,7 @@ class Proxy:
         headers: CIMultiDict[str],
         body: bytes,
         try_s: float,
-    ) -> tuple[Answer | None, retry.Event]:
+    ) -> tuple[NodeAnswer | None, retry.Event]:
         loop = asyncio.get_running_loop()
         try:
             answer = await self._upstream.attempt(member, route.kind, method, target, headers, body, try_s)
@@ -261,7 +259,7 @@ class Proxy:
         error = _error_name(answer.body) if answer.status >= 429 else ""
         return answer, retry.Answered(loop.time(), member.node_id, answer.status, error)
 
-    async def _relay(self, request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    async def _relay(self, request: web.BaseRequest, answer: NodeAnswer) -> web.StreamResponse:
         headers = answer.headers
         if answer.rest is None:
             if request.method != "HEAD" and "Content-Length" in headers:

@@ -1,7 +1,7 @@
 """Which failure may be tried where: generators that yield what to do and are sent what came of it.
 
 The shell (`lb.proxy`) does the sending and the waiting; these generators only decide. They yield
-`Send` or `Hold`, are sent an `Event`, and return a `Verdict`. Time is in seconds of one monotonic
+`Send` or `Hold`, are sent an `Event`, and return an `Ending`. Time is in seconds of one monotonic
 clock and arrives in the events.
 
 The deadline bounds *holding*: after it nothing is held, and no write is sent again. An attempt that
@@ -11,6 +11,9 @@ A write is resent only under its Idempotency-Key, the same in all attempts, so t
 that did take effect is recognised. What is known about it is kept honest: as long as no attempt
 could have been applied, the last word is 429; from the first ambiguous attempt on it is 504, with
 "outcome unknown" in its message.
+
+A node that forwards a write has a policy of its own, in the same language: `cluster.api.retry` says
+how it differs.
 """
 
 from __future__ import annotations
@@ -102,7 +105,7 @@ class GiveUp:
     message: str
 
 
-Verdict: TypeAlias = Relay | GiveUp
+Ending: TypeAlias = Relay | GiveUp
 
 #: Errors of a node that say: surely nothing changed here.
 _NOTHING_CHANGED: Final = frozenset({"NotLeaderError", "UnavailableError"})
@@ -114,7 +117,7 @@ _FIRST_PAUSE_S: Final = 0.025
 _LONGEST_PAUSE_S: Final = 0.2
 
 
-def reading(deadline: float, hold_s: float) -> Generator[Action, Event, Verdict]:
+def reading(deadline: float, hold_s: float) -> Generator[Action, Event, Ending]:
     """A read: on another node at once after any failure, then again after a pause, until `deadline`.
 
     A node that was not tried yet is tried even after the deadline: that is not holding.
@@ -142,7 +145,7 @@ def reading(deadline: float, hold_s: float) -> Generator[Action, Event, Verdict]
                 avoid = frozenset()
 
 
-def writing(deadline: float, hold_s: float) -> Generator[Action, Event, Verdict]:
+def writing(deadline: float, hold_s: float) -> Generator[Action, Event, Ending]:
     """A write with its Idempotency-Key: at the leader, held while there is none, until `deadline`."""
     unknown = False
     pause_s = _FIRST_PAUSE_S
@@ -174,7 +177,7 @@ def writing(deadline: float, hold_s: float) -> Generator[Action, Event, Verdict]
 
 def attempts(
     kind: Literal["read", "write"], deadline: float, hold_s: float
-) -> Generator[Action, Event, Verdict]:
+) -> Generator[Action, Event, Ending]:
     """The generator for a request of that kind."""
     return reading(deadline, hold_s) if kind == "read" else writing(deadline, hold_s)
 

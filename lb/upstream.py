@@ -26,7 +26,7 @@ SMALL_ANSWER_BYTES: Final = 1024 * 1024
 #: Above this aiohttp warns that writing bytes in one go holds up the event loop.
 _ONE_WRITE_BYTES: Final = 256 * 1024
 
-#: Headers that speak of one connection only, never passed on.
+#: Headers that speak of one connection only (RFC 9110, 7.6.1), never passed on.
 HOP_BY_HOP: Final = (
     "Connection",
     "Keep-Alive",
@@ -49,7 +49,7 @@ class Interrupted(Exception):
 
 
 @dataclass(slots=True)
-class Answer:
+class NodeAnswer:
     """What a node answered. `rest` is the open response if `body` is only its beginning."""
 
     status: int
@@ -94,7 +94,7 @@ class Upstream:
         headers: CIMultiDict[str],
         body: bytes,
         timeout_s: float,
-    ) -> Answer:
+    ) -> NodeAnswer:
         """Send the request to `member` and return its answer.
 
         Raises:
@@ -126,7 +126,7 @@ class Upstream:
             flights.discard(scope)
         passed = CIMultiDict(response.headers)
         strip_hop_by_hop(passed)
-        return Answer(response.status, response.reason, passed, content, None if whole else response)
+        return NodeAnswer(response.status, response.reason, passed, content, None if whole else response)
 
     def interrupt(self, node_id: str, kind: RouteKind) -> None:
         """End all attempts of that kind that wait for `node_id`: they fail as `Interrupted`."""

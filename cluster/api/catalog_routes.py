@@ -24,6 +24,7 @@ from cluster.api.names import (
     parse_collection_id,
     parse_uuid,
 )
+from cluster.api.wording import ask, ask_with_collection
 from cluster.chroma.oracle import COLLECTIONS
 from cluster.embedding.policy import check_configuration
 from cluster.errors import Refusal
@@ -46,13 +47,13 @@ if TYPE_CHECKING:
     from cluster.api.decode import Page
     from cluster.api.exchange import Exchange
     from cluster.chroma.interface import Engine
-    from cluster.chroma.oracle import Answer
+    from cluster.chroma.oracle import OracleAnswer
 
 # ------------------------------------------------------------------------------------ tenants
 
 
 async def create_tenant(exchange: Exchange) -> web.StreamResponse:
-    name = decode_name(exchange.body)
+    name = decode_name(exchange.request.body)
     refusal = await asyncio.to_thread(exchange.service.scratch.judge_create_tenant, name)
     if refusal is not None:
         raise refusal
@@ -60,43 +61,43 @@ async def create_tenant(exchange: Exchange) -> web.StreamResponse:
 
 
 async def get_tenant(exchange: Exchange) -> web.StreamResponse:
-    name = exchange.parameters["tenant_name"]
-    catalog = exchange.service.catalog
-    if not await exchange.read(None, lambda _: catalog.has_tenant(name)):
+    name = exchange.request.parameters["tenant_name"]
+    if not await exchange.look_up(None, lambda catalog: catalog.has_tenant(name)):
         raise Refusal(404, "NotFoundError", f"Tenant [{name}] not found")
     # A single Chroma takes a resource name and forgets it.
     return exchange.json({"name": name, "resource_name": None})
 
 
 async def update_tenant(exchange: Exchange) -> web.StreamResponse:
-    resource_name = decode_name(exchange.body, "resource_name")
-    return await exchange.outcome(UpdateTenant(exchange.parameters["tenant_name"], resource_name))
+    resource_name = decode_name(exchange.request.body, "resource_name")
+    return await exchange.outcome(UpdateTenant(exchange.request.parameters["tenant_name"], resource_name))
 
 
 # ---------------------------------------------------------------------------------- databases
 
 
 async def create_database(exchange: Exchange) -> web.StreamResponse:
-    name = decode_name(exchange.body)
+    name = decode_name(exchange.request.body)
     problem = name_problem(name)
     if problem is not None:
         raise invalid(problem)
-    return await exchange.outcome(CreateDatabase(exchange.parameters["tenant"], name, str(uuid.uuid4())))
+    return await exchange.outcome(
+        CreateDatabase(exchange.request.parameters["tenant"], name, str(uuid.uuid4()))
+    )
 
 
 async def list_databases(exchange: Exchange) -> web.StreamResponse:
-    page = decode_page(exchange.query)
-    tenant, catalog = exchange.parameters["tenant"], exchange.service.catalog
-    found = await exchange.read(None, lambda _: catalog.databases(tenant))
+    page = decode_page(exchange.request.query)
+    tenant = exchange.request.parameters["tenant"]
+    found = await exchange.look_up(None, lambda catalog: catalog.databases(tenant))
     shown = [_database(one.database_id, one.name, one.tenant) for one in _cut(found, page)]
     return exchange.json(shown)
 
 
 async def get_database(exchange: Exchange) -> web.StreamResponse:
-    tenant, name = exchange.parameters["tenant"], exchange.parameters["database"]
+    tenant, name = exchange.request.parameters["tenant"], exchange.request.parameters["database"]
     check_database_name(name)
-    catalog = exchange.service.catalog
-    found = await exchange.read(None, lambda _: catalog.database(tenant, name))
+    found = await exchange.look_up(None, lambda catalog: catalog.database(tenant, name))
     if found is None:
         raise Refusal(404, "NotFoundError", f"Database [{name}] not found. Are you sure it exists?")
     return exchange.json(_database(found.database_id, found.name, found.tenant))
@@ -104,7 +105,7 @@ async def get_database(exchange: Exchange) -> web.StreamResponse:
 
 async def delete_database(exchange: Exchange) -> web.StreamResponse:
     return await exchange.outcome(
-        DeleteDatabase(exchange.parameters["tenant"], exchange.parameters["database"])
+        DeleteDatabase(exchange.request.parameters["tenant"], exchange.request.parameters["database"])
     )
 
 
@@ -112,18 +113,18 @@ async def delete_database(exchange: Exchange) -> web.StreamResponse:
 
 
 async def create_collection(exchange: Exchange) -> web.StreamResponse:
-    wanted = await exchange.work(decode_new_collection, exchange.body)
+    wanted = await exchange.work(decode_new_collection, exchange.request.body)
     for given in (wanted.configuration, wanted.schema):
         if (refusal := check_configuration(given)) is not None:
             raise refusal
     refusal = await asyncio.to_thread(_judge_creation, exchange, wanted)
     if refusal is not None:
-        return _worded(exchange, await exchange.ask(), refusal)
-    check_database_name(exchange.parameters["database"])
+        return _worded(exchange, await ask(exchange), refusal)
+    check_database_name(exchange.request.parameters["database"])
     return await exchange.outcome(
         CreateCollection(
-            exchange.parameters["tenant"],
-            exchange.parameters["database"],
+            exchange.request.parameters["tenant"],
+            exchange.request.parameters["database"],
             wanted.name,
             str(uuid.uuid4()),
             wanted.get_or_create,
@@ -139,18 +140,18 @@ async def _as_created(exchange: Exchange, name: str, collection_id: str) -> dict
     """What Chroma shows of a collection that this request created and another deleted at once."""
     oracle = exchange.service.oracle
     await oracle.ask("DELETE", f"{COLLECTIONS}/{name}")
-    answer = await exchange.ask()
+    answer = await ask(exchange)
     await oracle.ask("DELETE", f"{COLLECTIONS}/{name}")
     if answer is None or answer.status != 200:
         raise no_collection(collection_id)
-    parameters = exchange.parameters
+    parameters = exchange.request.parameters
     own = {"id": collection_id, "tenant": parameters["tenant"], "database": parameters["database"]}
     return {**orjson.loads(answer.body), **own}
 
 
 async def list_collections(exchange: Exchange) -> web.StreamResponse:
-    page = decode_page(exchange.query)
-    tenant, database = exchange.parameters["tenant"], exchange.parameters["database"]
+    page = decode_page(exchange.request.query)
+    tenant, database = exchange.request.parameters["tenant"], exchange.request.parameters["database"]
     check_database_name(database)
     catalog = exchange.service.catalog
 
@@ -164,15 +165,15 @@ async def list_collections(exchange: Exchange) -> web.StreamResponse:
 
 
 async def count_collections(exchange: Exchange) -> web.StreamResponse:
-    tenant, database = exchange.parameters["tenant"], exchange.parameters["database"]
+    tenant, database = exchange.request.parameters["tenant"], exchange.request.parameters["database"]
     check_database_name(database)
-    catalog = exchange.service.catalog
-    return exchange.json(await exchange.read(None, lambda _: len(catalog.collections(tenant, database))))
+    found = await exchange.look_up(None, lambda catalog: catalog.collections(tenant, database))
+    return exchange.json(len(found))
 
 
 async def get_collection(exchange: Exchange) -> web.StreamResponse:
     """By name, though the route calls it `collection_id`."""
-    parameters = exchange.parameters
+    parameters = exchange.request.parameters
     tenant, database, name = parameters["tenant"], parameters["database"], parameters["collection_id"]
     check_database_name(database)
     catalog = exchange.service.catalog
@@ -185,7 +186,7 @@ async def get_collection(exchange: Exchange) -> web.StreamResponse:
 
 
 async def get_collection_by_id(exchange: Exchange) -> web.StreamResponse:
-    parameters = exchange.parameters
+    parameters = exchange.request.parameters
     tenant, database = parameters["tenant"], parameters["database"]
     check_database_name(database)
     collection_id = parse_uuid(parameters["collection_id"])
@@ -203,18 +204,18 @@ async def get_collection_by_id(exchange: Exchange) -> web.StreamResponse:
 
 
 async def update_collection(exchange: Exchange) -> web.StreamResponse:
-    change = await exchange.work(decode_collection_change, exchange.body)
+    change = await exchange.work(decode_collection_change, exchange.request.body)
     if (refusal := check_configuration(change.new_configuration)) is not None:
         raise refusal
     if change.new_configuration is not None:
         # Chroma reads all of the body before it looks at the path.
         alone = CollectionChange(None, None, change.new_configuration)
         if await asyncio.to_thread(_judge_change, exchange, None, alone) is not None:
-            answer = await exchange.ask()
+            answer = await ask(exchange)
             if answer is not None and answer.status == 422:
                 return exchange.passed_on(answer)
-    check_database_name(exchange.parameters["database"])
-    collection_id = parse_collection_id(exchange.parameters["collection_id"])
+    check_database_name(exchange.request.parameters["database"])
+    collection_id = parse_collection_id(exchange.request.parameters["collection_id"])
     current, _ = await exchange.service.read(
         Level.LINEARIZABLE, None, None, collection_id, lambda engine: _collection(engine, collection_id)
     )
@@ -223,14 +224,14 @@ async def update_collection(exchange: Exchange) -> web.StreamResponse:
         refusal = await asyncio.to_thread(_judge_change, exchange, current, change)
     # Else the log refuses, or knows the outcome that this key had while there was a collection.
     if refusal is not None:
-        return _worded(exchange, await exchange.ask_with_collection(), refusal)
+        return _worded(exchange, await ask_with_collection(exchange), refusal)
     return await exchange.outcome(
         UpdateCollection(collection_id, change.new_name, change.new_metadata, change.new_configuration)
     )
 
 
 async def delete_collection(exchange: Exchange) -> web.StreamResponse:
-    parameters = exchange.parameters
+    parameters = exchange.request.parameters
     check_database_name(parameters["database"])
     return await exchange.outcome(
         DeleteCollection(parameters["tenant"], parameters["database"], parameters["collection_id"])
@@ -238,10 +239,10 @@ async def delete_collection(exchange: Exchange) -> web.StreamResponse:
 
 
 async def fork_collection(exchange: Exchange) -> web.StreamResponse:
-    decode_name(exchange.body, "new_name")
-    check_database_name(exchange.parameters["database"])
+    decode_name(exchange.request.body, "new_name")
+    check_database_name(exchange.request.parameters["database"])
     check_single_region(exchange, "forking")
-    await exchange.find(parse_collection_id(exchange.parameters["collection_id"]))
+    await exchange.find(parse_collection_id(exchange.request.parameters["collection_id"]))
     raise Refusal(501, "ChromaError", "Collection forking is unsupported for local chroma")
 
 
@@ -262,15 +263,14 @@ def check_single_region(exchange: Exchange, feature: str) -> None:
     """Raises:
     Refusal: the database's name has a topology in front.
     """
-    if "+" in exchange.parameters["database"]:
+    if "+" in exchange.request.parameters["database"]:
         raise invalid(f"multi-region databases do not support {feature}")
 
 
 async def _require(exchange: Exchange) -> None:
-    check_database_name(exchange.parameters["database"])
-    collection_id = parse_collection_id(exchange.parameters["collection_id"])
-    catalog = exchange.service.catalog
-    if await exchange.read(collection_id, lambda _: catalog.collection(collection_id)) is None:
+    check_database_name(exchange.request.parameters["database"])
+    collection_id = parse_collection_id(exchange.request.parameters["collection_id"])
+    if await exchange.look_up(collection_id, lambda catalog: catalog.collection(collection_id)) is None:
         raise no_collection(collection_id)
 
 
@@ -290,7 +290,7 @@ def _judge_change(
     )
 
 
-def _worded(exchange: Exchange, answer: Answer | None, refusal: Refusal) -> web.StreamResponse:
+def _worded(exchange: Exchange, answer: OracleAnswer | None, refusal: Refusal) -> web.StreamResponse:
     """Chroma's own words over HTTP for what the engine refuses, where it has them."""
     if answer is None or not answer.is_refusal:
         raise refusal

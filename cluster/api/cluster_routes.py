@@ -13,7 +13,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.service import NodeService
+    from cluster.api.interface import PeerService
 
 #: A line at least so often, so that silence means a stalled or unreachable node.
 STATUS_PERIOD_S: Final = 0.2
@@ -61,7 +61,7 @@ class StatusFeed:
             self._waiting.discard(future)
 
 
-def add_cluster_routes(app: web.Application, service: NodeService, feed: StatusFeed) -> None:
+def add_cluster_routes(app: web.Application, service: PeerService, feed: StatusFeed) -> None:
     """Add `/cluster/*` to the application of one node."""
 
     async def status(request: web.Request) -> web.StreamResponse:

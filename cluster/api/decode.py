@@ -29,7 +29,7 @@ from cluster.api.fields import (
 )
 from cluster.api.metadata import collection_metadata, harmful, read_metadatas
 from cluster.api.names import invalid
-from cluster.api.vectors import Vectors, read_query_rows, read_vectors
+from cluster.api.vectors import DecodedVectors, read_query_rows, read_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ _READ_LEVELS: Final = frozenset({"index_and_wal", "index_only", "index_and_bound
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class RecordsBody:
     """An add, upsert or update. `problem` is Chroma's objection once the collection is known.
 
     `vectors` is None for an update without embeddings, and where the leader is to embed
@@ -57,7 +57,7 @@ class Records:
 
     kind: WriteKind
     ids: tuple[str, ...]
-    vectors: Vectors | None
+    vectors: DecodedVectors | None
     metadatas: tuple[Metadata | None, ...] | None
     documents: tuple[str | None, ...] | None
     uris: tuple[str | None, ...] | None
@@ -67,7 +67,7 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True)
-class Get:
+class GetBody:
     ids: list[str] | None
     where: str | None
     where_document: str | None
@@ -77,7 +77,7 @@ class Get:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class QueryBody:
     """`rows` are the query vectors, or None if `texts` are to be embedded."""
 
     rows: list[NDArray[np.float32]] | None
@@ -90,7 +90,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Delete:
+class DeleteBody:
     ids: tuple[str, ...] | None
     where: str | None
     where_document: str | None
@@ -124,7 +124,7 @@ class Page:
 # ------------------------------------------------------------------------------------- bodies
 
 
-def decode_records(kind: WriteKind, body: bytes) -> Records:
+def decode_records(kind: WriteKind, body: bytes) -> RecordsBody:
     """The body of add, upsert or update."""
     found = read_object(body, ("ids", "embeddings", "metadatas", "documents", "uris"))
     ids = _id_tuple(found.get("ids"))
@@ -132,7 +132,7 @@ def decode_records(kind: WriteKind, body: bytes) -> Records:
     uris = optional(found.get("uris"), read_optional_strings)
     problem: Refusal | str | None = None
     raw = found.get("embeddings")
-    vectors: Vectors | None = None
+    vectors: DecodedVectors | None = None
     text_only = False
     if raw is not None:
         vectors, problem = read_vectors(raw, nullable=kind == "update")
@@ -157,12 +157,12 @@ def decode_records(kind: WriteKind, body: bytes) -> Records:
         uris,
     )
     uneven = any(values is not None and len(values) != len(ids) for values in given)
-    return Records(kind, ids, vectors, metadatas, documents, uris, text_only, uneven, problem)
+    return RecordsBody(kind, ids, vectors, metadatas, documents, uris, text_only, uneven, problem)
 
 
-def decode_get(body: bytes) -> Get:
+def decode_get(body: bytes) -> GetBody:
     found = read_object(body, ("ids", "where", "where_document", "limit", "offset", "include"))
-    return Get(
+    return GetBody(
         optional(found.get("ids"), read_strings),
         read_filter(found.get("where")),
         read_filter(found.get("where_document")),
@@ -172,7 +172,7 @@ def decode_get(body: bytes) -> Get:
     )
 
 
-def decode_query(body: bytes) -> Query:
+def decode_query(body: bytes) -> QueryBody:
     known = ("ids", "where", "where_document", "query_embeddings", "query_texts", "n_results", "include")
     found = read_object(body, known)
     raw = found.get("query_embeddings")
@@ -185,7 +185,7 @@ def decode_query(body: bytes) -> Query:
     else:
         raise Undecodable
     n_results = optional(found.get("n_results"), read_u32)
-    return Query(
+    return QueryBody(
         rows,
         texts,
         10 if n_results is None else n_results,
@@ -196,9 +196,9 @@ def decode_query(body: bytes) -> Query:
     )
 
 
-def decode_delete(body: bytes) -> Delete:
+def decode_delete(body: bytes) -> DeleteBody:
     found = read_object(body, ("ids", "where", "where_document", "limit"))
-    return Delete(
+    return DeleteBody(
         optional(found.get("ids"), _id_tuple),
         read_filter(found.get("where")),
         read_filter(found.get("where_document")),

@@ -23,7 +23,7 @@ from cluster.reads import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cluster.api.interface import Ack
+    from cluster.acks import Ack
 
 KEY: Final = "Idempotency-Key"
 ACK: Final = "X-Chroma-Ack"

@@ -1,12 +1,13 @@
-"""What the HTTP handlers need of a node: one protocol, implemented by `cluster.service`."""
+"""What the HTTP handlers need of a node: protocols, implemented by `cluster.service`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cluster.acks import Ack
     from cluster.chroma.interface import Engine
     from cluster.chroma.oracle import Oracle
     from cluster.chroma.scratch import Scratch
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from cluster.state.commands import Command
 
 T = TypeVar("T")
-
-#: When a write is answered: after the leader's Chroma has applied it, or at commit.
-Ack: TypeAlias = Literal["applied", "committed"]
 
 
 class Service(Protocol):
@@ -101,6 +99,17 @@ class Service(Protocol):
         """
         ...
 
+    async def look_up(
+        self,
+        level: Level,
+        min_index: int | None,
+        max_staleness_ms: float | None,
+        collection_id: str | None,
+        fn: Callable[[Catalog], T],
+    ) -> tuple[T, int]:
+        """As `read`, of the catalogue, which is at hand: `fn` is called on the event loop."""
+        ...
+
     async def read_back(self, index: int, fn: Callable[[Engine], T]) -> T:
         """What the answer to a write that was applied at `index` needs; also while this node is stopping."""
         ...
@@ -112,4 +121,26 @@ class Service(Protocol):
 
         `query` for texts that are searched with.
         """
+        ...
+
+
+class PeerService(Protocol):
+    """One node as the others, and those who watch it, see it: what `/cluster/*` answers."""
+
+    def status(self) -> dict[str, Any]:
+        """What `GET /cluster/status` answers, but for the count of documents."""
+        ...
+
+    async def count_documents(self) -> int:
+        """All documents in this node's Chroma, counted at most once a second."""
+        ...
+
+    async def read_index(self) -> int:
+        """The leader's read index, proven by a quorum round that starts after this call."""
+        ...
+
+    async def embed_here(
+        self, collection_id: str, texts: Sequence[str], *, query: bool
+    ) -> tuple[list[bytes], str, int]:
+        """As `Service.embed`, made by this node; only the leader answers, so that one model decides."""
         ...

@@ -9,9 +9,9 @@ import numpy as np
 
 from cluster.api.catalog_routes import check_single_region
 from cluster.api.decode import (
-    Delete,
-    Query,
-    Records,
+    DeleteBody,
+    QueryBody,
+    RecordsBody,
     check_read_level,
     decode_attach,
     decode_delete,
@@ -30,6 +30,7 @@ from cluster.api.names import (
     parse_collection_id,
     parse_uuid,
 )
+from cluster.api.wording import ask_with_collection, refuse
 from cluster.chroma import interface as chroma
 from cluster.errors import Refusal
 from cluster.reads import Level
@@ -72,7 +73,7 @@ async def update(exchange: Exchange) -> web.StreamResponse:
 
 
 async def _write(kind: WriteKind, exchange: Exchange) -> web.StreamResponse:
-    records = await exchange.work(decode_records, kind, exchange.body)
+    records = await exchange.work(decode_records, kind, exchange.request.body)
     collection_id = _checked_id(exchange)
     if records.problem is not None or records.uneven or (records.vectors and records.vectors.ragged):
         return await _refuse_records(exchange, collection_id, records)
@@ -97,7 +98,7 @@ async def _write(kind: WriteKind, exchange: Exchange) -> web.StreamResponse:
     )
 
 
-async def _embeds(exchange: Exchange, collection_id: str, records: Records) -> bool:
+async def _embeds(exchange: Exchange, collection_id: str, records: RecordsBody) -> bool:
     """Whether documents without vectors get vectors here.
 
     An update of documents alone is one that Chroma knows: it leaves the vectors. Only where this
@@ -113,7 +114,7 @@ async def _embeds(exchange: Exchange, collection_id: str, records: Records) -> b
 
 
 async def _embed_documents(
-    exchange: Exchange, collection_id: str, records: Records
+    exchange: Exchange, collection_id: str, records: RecordsBody
 ) -> tuple[tuple[bytes | None, ...] | None, int | None, str | None]:
     documents = records.documents or ()
     texts = [document for document in documents if document is not None]
@@ -128,11 +129,11 @@ async def _embed_documents(
     return tuple(None if one is None else next(vectors) for one in documents), dimension, model
 
 
-async def _refuse_records(exchange: Exchange, collection_id: str, records: Records) -> web.StreamResponse:
+async def _refuse_records(exchange: Exchange, collection_id: str, records: RecordsBody) -> web.StreamResponse:
     """Refuse what Chroma refuses once it has found the collection, in its order."""
     collection = await exchange.find(collection_id)
     if records.problem == ASK:
-        return await exchange.refuse()
+        return await refuse(exchange)
     if isinstance(records.problem, Refusal):
         raise records.problem
     if records.vectors is not None:
@@ -143,7 +144,7 @@ async def _refuse_records(exchange: Exchange, collection_id: str, records: Recor
 
 
 async def delete(exchange: Exchange) -> web.StreamResponse:
-    wanted = await exchange.work(decode_delete, exchange.body)
+    wanted = await exchange.work(decode_delete, exchange.request.body)
     collection_id = _checked_id(exchange)
     filtered = wanted.where is not None or wanted.where_document is not None
     problem: Refusal | None = None
@@ -166,7 +167,7 @@ async def delete(exchange: Exchange) -> web.StreamResponse:
     )
 
 
-async def _try_filter(exchange: Exchange, collection_id: str, wanted: Delete) -> None:
+async def _try_filter(exchange: Exchange, collection_id: str, wanted: DeleteBody) -> None:
     """Read with the filter before it enters the log: one that fails here would fail every node."""
 
     def read(engine: chroma.Engine) -> None:
@@ -184,7 +185,7 @@ async def _try_filter(exchange: Exchange, collection_id: str, wanted: Delete) ->
 
 
 async def get(exchange: Exchange) -> web.StreamResponse:
-    wanted = await exchange.work(decode_get, exchange.body)
+    wanted = await exchange.work(decode_get, exchange.request.body)
     collection_id = _checked_id(exchange)
 
     def read(engine: chroma.Engine) -> bytes:
@@ -197,7 +198,7 @@ async def get(exchange: Exchange) -> web.StreamResponse:
 
 
 async def query(exchange: Exchange) -> web.StreamResponse:
-    wanted = await exchange.work(decode_query, exchange.body)
+    wanted = await exchange.work(decode_query, exchange.request.body)
     collection_id = _checked_id(exchange)
     rows = wanted.rows
     if rows is None:
@@ -213,7 +214,9 @@ async def query(exchange: Exchange) -> web.StreamResponse:
     return exchange.raw(await _read(exchange, collection_id, read))
 
 
-async def _embed_texts(exchange: Exchange, collection_id: str, wanted: Query) -> list[NDArray[np.float32]]:
+async def _embed_texts(
+    exchange: Exchange, collection_id: str, wanted: QueryBody
+) -> list[NDArray[np.float32]]:
     texts = wanted.texts or []
     if not texts:
         return []
@@ -229,7 +232,7 @@ def _matrix(rows: list[NDArray[np.float32]]) -> Any:
 
 
 async def count(exchange: Exchange) -> web.StreamResponse:
-    check_read_level(exchange.query)
+    check_read_level(exchange.request.query)
     collection_id = _checked_id(exchange)
     return exchange.json(await _read(exchange, collection_id, lambda engine: engine.count(collection_id)))
 
@@ -249,7 +252,7 @@ async def _read(exchange: Exchange, collection_id: str, fn: Callable[[chroma.Eng
 
 async def search(exchange: Exchange) -> web.StreamResponse:
     """Chroma reads and judges the body, then says that it cannot search: so does the oracle."""
-    answer = await exchange.ask_with_collection()
+    answer = await ask_with_collection(exchange)
     if answer is not None and answer.status in (413, 415, 422):
         return exchange.passed_on(answer)
     if answer is not None and b"Failed to parse the request body" in answer.body:
@@ -262,7 +265,7 @@ async def search(exchange: Exchange) -> web.StreamResponse:
 
 
 async def attach_function(exchange: Exchange) -> web.StreamResponse:
-    decode_attach(exchange.body)
+    decode_attach(exchange.request.body)
     _check_function(exchange)
     raise Refusal(501, "ChromaError", _NO_ATTACH)
 
@@ -273,18 +276,18 @@ async def get_function(exchange: Exchange) -> web.StreamResponse:
 
 
 async def detach_function(exchange: Exchange) -> web.StreamResponse:
-    decode_detach(exchange.body)
+    decode_detach(exchange.request.body)
     _check_function(exchange)
     raise Refusal(501, "ChromaError", _NO_DETACH)
 
 
 def _check_function(exchange: Exchange) -> None:
-    check_database_name(exchange.parameters["database"])
+    check_database_name(exchange.request.parameters["database"])
     check_single_region(exchange, "attached functions")
-    if parse_uuid(exchange.parameters["collection_id"]) is None:
+    if parse_uuid(exchange.request.parameters["collection_id"]) is None:
         raise Undecodable
 
 
 def _checked_id(exchange: Exchange) -> str:
-    check_database_name(exchange.parameters["database"])
-    return parse_collection_id(exchange.parameters["collection_id"])
+    check_database_name(exchange.request.parameters["database"])
+    return parse_collection_id(exchange.request.parameters["collection_id"])

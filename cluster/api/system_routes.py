@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from cluster.api.exchange import Exchange, empty_response
 from cluster.api.names import invalid
+from cluster.api.responses import empty_response
 from cluster.errors import Refusal, Unavailable
 from cluster.state.commands import Reset
 from cluster.state.work import MAX_BATCH_SIZE
@@ -14,7 +14,8 @@ from cluster.state.work import MAX_BATCH_SIZE
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from cluster.chroma.oracle import Answer
+    from cluster.api.exchange import Exchange
+    from cluster.chroma.oracle import OracleAnswer
 
 #: What a single Chroma 1.5.9 says of itself, whatever its package's version is.
 VERSION: Final = "1.0.0"
@@ -23,7 +24,7 @@ _IDENTITY: Final[dict[str, Any]] = {
     "tenant": "default_tenant",
     "databases": ["default_database"],
 }
-_DOCUMENTS: dict[str, Answer] = {}
+_DOCUMENTS: dict[str, OracleAnswer] = {}
 
 
 async def heartbeat(exchange: Exchange) -> web.StreamResponse:
@@ -49,13 +50,15 @@ async def identity(exchange: Exchange) -> web.StreamResponse:
     return exchange.json(_IDENTITY)
 
 
-async def reset(exchange: Exchange) -> web.StreamResponse:
+def check_reset(exchange: Exchange) -> None:
+    """Raises:
+    Refusal: 403, this node was not configured to forget everything when it is told to.
+    """
     if not exchange.service.allow_reset:
         raise Refusal(403, "ChromaError", "Reset is disabled by config")
-    return await exchange.led(_reset)
 
 
-async def _reset(exchange: Exchange) -> web.StreamResponse:
+async def reset(exchange: Exchange) -> web.StreamResponse:
     return await exchange.outcome(Reset())
 
 
@@ -66,13 +69,13 @@ async def v1(exchange: Exchange) -> web.StreamResponse:
 
 async def documents(exchange: Exchange) -> web.StreamResponse:
     """`/openapi.json` and `/docs/*`: Chroma's own, from the oracle, which is asked once for each."""
-    answer = _DOCUMENTS.get(exchange.target)
+    answer = _DOCUMENTS.get(exchange.request.target)
     if answer is None:
-        answer = await exchange.service.oracle.ask("GET", exchange.target)
+        answer = await exchange.service.oracle.ask("GET", exchange.request.target)
         if answer is None:
             raise Unavailable("The description of the API cannot be had at the moment; try again.")
-        if answer.status == 200 and not exchange.query:
-            _DOCUMENTS[exchange.target] = answer
+        if answer.status == 200 and not exchange.request.query:
+            _DOCUMENTS[exchange.request.target] = answer
     if answer.status == 404:
         return empty_response(404)
     return exchange.passed_on(answer)
@@ -80,7 +83,7 @@ async def documents(exchange: Exchange) -> web.StreamResponse:
 
 async def crn(exchange: Exchange) -> web.StreamResponse:
     """A single Chroma keeps no resource names: it hangs up on a well-formed one."""
-    parts = exchange.parameters["crn"].split(":")
+    parts = exchange.request.parameters["crn"].split(":")
     if len(parts) != 3 or not all(parts):
         raise invalid(
             "Validation error: crn: CRN must be in the format <tenant_resource_name>:<database_name>:"

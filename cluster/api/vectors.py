@@ -23,7 +23,7 @@ _NOT_FINITE: Final = "embeddings: Embeddings must not contain NaN or Infinity va
 
 
 @dataclass(frozen=True, slots=True)
-class Vectors:
+class DecodedVectors:
     """Decoded embeddings: float32 bytes a record; `dimension` is None if ragged or none is given."""
 
     rows: tuple[bytes | None, ...]
@@ -31,7 +31,7 @@ class Vectors:
     ragged: bool = False
 
 
-def read_vectors(raw: Any, *, nullable: bool) -> tuple[Vectors, Refusal | str | None]:
+def read_vectors(raw: Any, *, nullable: bool) -> tuple[DecodedVectors, Refusal | str | None]:
     """Embeddings and Chroma's objection to them (a validation line, a refusal, or `ASK`)."""
     if type(raw) is not list:
         raise Undecodable
@@ -47,7 +47,7 @@ def read_vectors(raw: Any, *, nullable: bool) -> tuple[Vectors, Refusal | str | 
             data, size = matrix.tobytes(), matrix.shape[1] * 4
             cut = tuple(data[start : start + size] for start in range(0, len(data), size))
             problem = None if np.isfinite(matrix).all() else _NOT_FINITE
-            return Vectors(cut, matrix.shape[1]), problem
+            return DecodedVectors(cut, matrix.shape[1]), problem
         rows = [None if row is None else _floats(row) for row in given]
         return _collect([None if row is None else row.tobytes() for row in rows])
     if kinds <= {str}:
@@ -76,7 +76,7 @@ def _floats(row: Any) -> NDArray[np.float32]:
         return np.array(row, dtype="<f4")
 
 
-def _from_base64(given: list[Any]) -> tuple[Vectors, Refusal | str | None]:
+def _from_base64(given: list[Any]) -> tuple[DecodedVectors, Refusal | str | None]:
     rows: list[bytes | None] = []
     for text in given:
         if text is None:
@@ -85,11 +85,11 @@ def _from_base64(given: list[Any]) -> tuple[Vectors, Refusal | str | None]:
         try:
             row = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
         except (binascii.Error, UnicodeEncodeError):
-            return Vectors((), None), ASK
+            return DecodedVectors((), None), ASK
         if b64encode(row).decode() != text:
-            return Vectors((), None), ASK
+            return DecodedVectors((), None), ASK
         if len(row) % 4:
-            return Vectors((), None), invalid(
+            return DecodedVectors((), None), invalid(
                 f"Invalid byte length: {len(row)} bytes cannot be converted to f32 values (must be "
                 "divisible by 4)"
             )
@@ -99,12 +99,14 @@ def _from_base64(given: list[Any]) -> tuple[Vectors, Refusal | str | None]:
             index = int(np.argmin(finite))
             value = float(values[index])
             shown = "NaN" if math.isnan(value) else ("inf" if value > 0 else "-inf")
-            return Vectors((), None), invalid(f"Non-finite float value at embedding index {index}: {shown}")
+            return DecodedVectors((), None), invalid(
+                f"Non-finite float value at embedding index {index}: {shown}"
+            )
         rows.append(row)
     return _collect(rows)
 
 
-def _collect(rows: list[bytes | None]) -> tuple[Vectors, Refusal | str | None]:
+def _collect(rows: list[bytes | None]) -> tuple[DecodedVectors, Refusal | str | None]:
     lengths = {len(row) for row in rows if row is not None}
     problem: str | None = None
     if 0 in lengths:
@@ -112,7 +114,7 @@ def _collect(rows: list[bytes | None]) -> tuple[Vectors, Refusal | str | None]:
     elif not all(row is None or np.isfinite(np.frombuffer(row, dtype="<f4")).all() for row in rows):
         problem = _NOT_FINITE
     dimension = lengths.pop() // 4 if len(lengths) == 1 else None
-    return Vectors(tuple(rows), dimension, ragged=bool(lengths)), problem
+    return DecodedVectors(tuple(rows), dimension, ragged=bool(lengths)), problem
 
 
 def read_query_rows(raw: Any) -> list[NDArray[np.float32]]:

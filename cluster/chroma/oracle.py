@@ -47,7 +47,7 @@ chromadb_rust_bindings.cli(["chroma", "run", sys.argv[1]])
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OracleAnswer:
     """What Chroma answered; `content_type` is None where it sends none."""
 
     status: int
@@ -81,7 +81,7 @@ class Oracle:
 
     async def ask(
         self, method: str, target: str, body: bytes = b"", content_type: str | None = None
-    ) -> Answer | None:
+    ) -> OracleAnswer | None:
         """Chroma's answer to this request; None if it gave none (it hangs up on some)."""
         async with self._slots:
             if not await self._ready() or self._session is None:
@@ -97,7 +97,7 @@ class Oracle:
                     skip_auto_headers=skip,
                     allow_redirects=False,
                 ) as response:
-                    return Answer(
+                    return OracleAnswer(
                         response.status,
                         response.headers.get("Content-Type"),
                         await response.read(),

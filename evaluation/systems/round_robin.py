@@ -19,7 +19,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-_HOP_BY_HOP = ("Connection", "Keep-Alive", "Transfer-Encoding", "TE", "Trailer", "Upgrade", "Host")
+_NOT_PASSED_ON = ("Connection", "Keep-Alive", "Transfer-Encoding", "TE", "Trailer", "Upgrade", "Host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class RoundRobin:
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
         headers = CIMultiDict(request.headers)
-        for name in _HOP_BY_HOP:
+        for name in _NOT_PASSED_ON:
             headers.popall(name, None)
         why = "no backend took the connection"
         for backend in self._ring.order(time.monotonic()):
@@ -75,7 +75,7 @@ class RoundRobin:
                 ) as answer:
                     content = await answer.read()
                 passed = CIMultiDict(answer.headers)
-                for name in (*_HOP_BY_HOP, "Content-Length", "Content-Encoding"):
+                for name in (*_NOT_PASSED_ON, "Content-Length", "Content-Encoding"):
                     passed.popall(name, None)
                 return web.Response(status=answer.status, body=content, headers=passed)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):

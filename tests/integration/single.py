@@ -79,6 +79,12 @@ class SingleService:
         del level, min_index, max_staleness_ms, collection_id
         return await asyncio.to_thread(fn, self._engine), self._index
 
+    async def look_up(
+        self, level: Any, min_index: Any, max_staleness_ms: Any, collection_id: Any, fn: Any
+    ) -> tuple[Any, int]:
+        del level, min_index, max_staleness_ms, collection_id
+        return fn(self.catalog), self._index
+
     async def read_back(self, index: int, fn: Any) -> Any:
         del index
         if self.failing is not None:

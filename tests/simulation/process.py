@@ -287,7 +287,7 @@ class Process:
             self.scheduler.after(0.02, self._drain_on)
 
     def write(self, command: Command, key: str, digest: bytes, answer: Any, *, at_commit: bool) -> None:
-        """`NodeService.write` with `ack=applied`, or `ack=committed`: then the outcome is None."""
+        """`Writes.write` with `ack=applied`, or `ack=committed`: then the outcome is None."""
         try:
             self._require_serving()
             if self.raft.status().role != "leader":
@@ -343,7 +343,7 @@ class Process:
         self.scheduler.after(self.simulation.plan.write_timeout_s, lambda: self.enqueue(on_timeout))
 
     def read(self, guarantee: Guarantee, collection_id: str, answer: Any) -> None:
-        """`NodeService.read`: answers ((digest, content position or None), token, applied index)."""
+        """`Reads.read`: answers ((digest, content position or None), token, applied index)."""
         try:
             self._require_serving()
             status = self.raft.status()

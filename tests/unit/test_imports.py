@@ -248,7 +248,7 @@ def test_handlers_do_not_reach_around_the_service() -> None:
         "cluster.raft.",
         "cluster.apply.applier",
         "cluster.apply.store",
-        "cluster.service",
+        "cluster.service.",
         "cluster.server",
     )
     # Between nodes, not for Chroma's clients: it serves one node's insides by their own type.

@@ -12,6 +12,7 @@ from lb.retry import (
     Action,
     Answered,
     Broken,
+    Ending,
     Event,
     GiveUp,
     Hold,
@@ -19,7 +20,6 @@ from lb.retry import (
     NotSent,
     Relay,
     Send,
-    Verdict,
     Woken,
     attempts,
     reading,
@@ -27,7 +27,7 @@ from lb.retry import (
 )
 
 
-def drive(steps: Any, *events: Event) -> tuple[list[Action], Verdict | None]:
+def drive(steps: Any, *events: Event) -> tuple[list[Action], Ending | None]:
     """What the generator asked for, event by event, and its verdict if it came to one."""
     actions: list[Action] = [next(steps)]
     for event in events:
@@ -226,7 +226,7 @@ def test_every_run_ends_soon_after_the_deadline_and_429_is_never_a_lie(
         try:
             action = steps.send(event)
         except StopIteration as stop:
-            verdict: Verdict = stop.value
+            verdict: Ending = stop.value
             break
     if isinstance(verdict, GiveUp) and verdict.status == 429:
         assert kind == "write"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import orjson
 from aiohttp import web
 
-from cluster.api.exchange import decode_parameters
 from cluster.api.fields import Undecodable
 from cluster.api.headers import NODE
+from cluster.api.request import decode_parameters
 from cluster.errors import ClusterError, Refusal
 from evaluation.systems.postgres import serving
 from evaluation.systems.postgres.catalogue import Judge

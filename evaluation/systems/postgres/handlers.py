@@ -11,7 +11,7 @@ import asyncpg
 import numpy as np
 
 from cluster.api.decode import (
-    Records,
+    RecordsBody,
     check_read_level,
     decode_collection_change,
     decode_delete,
@@ -498,7 +498,7 @@ def _collection_id(request: Request) -> str:
     return parse_collection_id(request.parameters["collection_id"])
 
 
-def _check_form(given: Records, dimension: int | None) -> None:
+def _check_form(given: RecordsBody, dimension: int | None) -> None:
     """What Chroma refuses once it has found the collection, in its order."""
     if given.problem == ASK:
         raise Undecodable
@@ -526,7 +526,7 @@ def _check_queries(rows: Sequence[NDArray[np.float32]], dimension: int | None) -
             raise invalid("Postgres does not compare vectors with NaN or infinity in them.")
 
 
-def _check_records(given: Records) -> None:
+def _check_records(given: RecordsBody) -> None:
     if "" in given.ids:
         raise invalid("Empty ID, ID must have at least one character")
     metadatas: Sequence[Any] = given.metadatas or ()

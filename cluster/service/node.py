@@ -1,0 +1,95 @@
+"""One node as its HTTP handlers see it: its parts under one name, and nothing of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.service.health import Health
+from cluster.service.leader import Leader
+from cluster.service.reads import Reads
+from cluster.service.status import StatusReport
+from cluster.service.vectors import VectorMaking
+from cluster.service.waiting import Waiting
+from cluster.service.writes import Writes
+
+if TYPE_CHECKING:
+    from cluster.apply.applier import Applier
+    from cluster.chroma.interface import Engine
+    from cluster.chroma.oracle import Oracle
+    from cluster.chroma.scratch import Scratch
+    from cluster.config import NodeSettings
+    from cluster.embedding.embedder import Embedder
+    from cluster.peers import Peers
+    from cluster.propose.proposer import Proposer
+    from cluster.raft.interface import Raft
+    from cluster.state.catalog import Catalog
+
+
+class NodeService:
+    """Implements `Service` and `PeerService` of `cluster.api.interface`; lives on the node's event loop.
+
+    After a fault nothing is served but the status.
+    """
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        *,
+        raft: Raft,
+        applier: Applier,
+        engine: Engine,
+        scratch: Scratch,
+        oracle: Oracle,
+        embedder: Embedder,
+        peers: Peers,
+        proposer: Proposer,
+    ) -> None:
+        self.node_id = settings.node_id
+        self.allow_reset = settings.allow_reset
+        self.max_request_bytes = settings.max_request_bytes
+        self.scratch = scratch
+        self.oracle = oracle
+        self._applier = applier
+
+        health = Health(settings.node_id, raft)
+        leader = Leader(settings, raft)
+        waiting = Waiting(settings, raft, applier, peers, leader, health)
+        writes = Writes(applier, proposer, leader, health, settings.write_timeout_ms)
+        reads = Reads(engine, applier, waiting, health, settings.read_threads)
+        vectors = VectorMaking(embedder, applier, peers, leader, health, waiting, reads)
+        report = StatusReport(settings, raft, applier, leader, health, reads)
+
+        self.is_leader = leader.is_here
+        self.leader_id = leader.id
+        self.leader_url = leader.url
+        self.write = writes.write
+        self.observe = reads.observe
+        self.read = reads.read
+        self.look_up = reads.look_up
+        self.read_back = reads.read_back
+        self.read_index = waiting.read_index
+        self.embed = vectors.embed
+        self.embed_here = vectors.embed_here
+        self.keep_warm = vectors.keep_warm
+        self.status = report.status
+        self.count_documents = report.count_documents
+        self.fail = health.fail
+        self.stop_serving = health.stop_serving
+
+        self._health = health
+        self._closing = (reads.close, vectors.close)
+
+    @property
+    def catalog(self) -> Catalog:
+        """Tenants, databases and collections as applied here; to look at, never to change."""
+        return self._applier.catalog
+
+    @property
+    def reason(self) -> str | None:
+        """Why this node does not serve, or None."""
+        return self._health.reason
+
+    def close(self) -> None:
+        """Wait for reads under way and stop the worker threads."""
+        for close in self._closing:
+            close()

@@ -1,0 +1,89 @@
+"""Reads: of the engine in worker threads, of the catalogue at once, both after their guarantee is met."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from cluster.reads import Guarantee
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.apply.applier import Applier
+    from cluster.chroma.interface import Engine
+    from cluster.reads import Level
+    from cluster.service.health import Health
+    from cluster.service.waiting import Waiting
+    from cluster.state.catalog import Catalog
+
+T = TypeVar("T")
+
+
+class Reads:
+    """Invariant: a read's token covers everything that it may have seen, also work that was under way."""
+
+    def __init__(
+        self, engine: Engine, applier: Applier, waiting: Waiting, health: Health, threads: int
+    ) -> None:
+        self._engine = engine
+        self._applier = applier
+        self._waiting = waiting
+        self._health = health
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        self._seen_index = 0
+
+    def observe(self, index: int) -> None:
+        """An answer with this log index was passed on to a client here: later session reads include it."""
+        self._seen_index = max(self._seen_index, index)
+
+    async def read(
+        self,
+        level: Level,
+        min_index: int | None,
+        max_staleness_ms: float | None,
+        collection_id: str | None,
+        fn: Callable[[Engine], T],
+    ) -> tuple[T, int]:
+        """As `cluster.api.interface.Service.read`."""
+        await self._guaranteed(level, min_index, max_staleness_ms)
+        result = await self.on_engine(fn)
+        return result, self._applier.started_index(collection_id)
+
+    async def look_up(
+        self,
+        level: Level,
+        min_index: int | None,
+        max_staleness_ms: float | None,
+        collection_id: str | None,
+        fn: Callable[[Catalog], T],
+    ) -> tuple[T, int]:
+        """As `cluster.api.interface.Service.look_up`."""
+        await self._guaranteed(level, min_index, max_staleness_ms)
+        return fn(self._applier.catalog), self._applier.started_index(collection_id)
+
+    async def read_back(self, index: int, fn: Callable[[Engine], T]) -> T:
+        """What the answer to a write that was applied at `index` needs; also while this node is stopping.
+
+        Raises:
+            Fault: this node is broken.
+            Unavailable: it has not applied the index in time.
+        """
+        self._health.require_no_fault()
+        await self._waiting.applied(index)
+        return await self.on_engine(fn)
+
+    async def on_engine(self, fn: Callable[[Engine], T]) -> T:
+        """`fn` of the engine as it is, in a worker thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, fn, self._engine)
+
+    async def _guaranteed(self, level: Level, min_index: int | None, max_staleness_ms: float | None) -> None:
+        self._health.require_serving()
+        # A client that talks to this node without a token has the session that this node remembers.
+        floor = self._seen_index if min_index is None else min_index
+        await self._waiting.guaranteed(Guarantee(level, floor, max_staleness_ms))
+
+    def close(self) -> None:
+        """Wait for reads under way and stop the worker threads."""
+        self._threads.shutdown(wait=True)

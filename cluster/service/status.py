@@ -1,0 +1,80 @@
+"""What a node says of itself to those who watch it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cluster.apply.applier import Applier
+    from cluster.config import NodeSettings
+    from cluster.raft.interface import Raft
+    from cluster.service.health import Health
+    from cluster.service.leader import Leader
+    from cluster.service.reads import Reads
+
+#: How long a count of documents is good enough.
+_COUNT_S: Final = 1.0
+
+
+class StatusReport:
+    """The node's status, read from its parts whenever it is asked for."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        raft: Raft,
+        applier: Applier,
+        leader: Leader,
+        health: Health,
+        reads: Reads,
+    ) -> None:
+        self._settings = settings
+        self._raft = raft
+        self._applier = applier
+        self._leader = leader
+        self._health = health
+        self._reads = reads
+        self._started_at = time.time()
+        self._documents = 0
+        self._documents_at = 0.0
+
+    def status(self) -> dict[str, Any]:
+        """What `GET /cluster/status` answers, but for the count of documents."""
+        raft = self._raft.status()
+        applied = self._applier.applied_index
+        reason = self._health.reason
+        in_touch = (
+            raft.leader is not None and raft.quorum_contact_ms <= self._settings.election_timeout_max_ms
+        )
+        return {
+            "id": self._settings.node_id,
+            "cluster": self._settings.cluster_id,
+            "pid": os.getpid(),
+            "role": raft.role,
+            "term": raft.term,
+            "leader": raft.leader,
+            "leader_url": self._leader.url_of(raft.leader),
+            "url": self._leader.url_of(self._settings.node_id),
+            "raft_address": self._settings.raft,
+            "first_index": raft.first_index,
+            "last_index": raft.last_index,
+            "commit_index": raft.commit_index,
+            "applied_index": applied,
+            "lag": max(0, raft.commit_index - applied),
+            "quorum_contact_ms": round(raft.quorum_contact_ms, 1),
+            "match_index": raft.match_index,
+            "connected": list(raft.connected),
+            "healthy": reason is None and in_touch,
+            "reason": reason,
+            "started_at": self._started_at,
+            "chroma_path": str(self._settings.data_dir / "chroma"),
+        }
+
+    async def count_documents(self) -> int:
+        """All documents in this node's Chroma, counted at most once a second."""
+        if time.monotonic() - self._documents_at > _COUNT_S and not self._health.broken:
+            self._documents_at = time.monotonic()
+            self._documents = await self._reads.on_engine(lambda engine: engine.documents())
+        return self._documents
