@@ -13,11 +13,12 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from cluster.cli.messages import fail
 from cluster.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -61,13 +62,6 @@ def _let_go_of_lost_output() -> None:
         except OSError:
             with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), stream.fileno())
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
-    """Say why on stderr and end."""
-    # No markup and no wrapping: messages hold paths and other people's text.
-    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(message, style="red")
-    raise SystemExit(code)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from cluster.cli import flags
+from cluster.cli.messages import fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,8 +107,6 @@ def _load(
     given: dict[str, Any],
 ) -> Any:
     """The settings, or SystemExit(2) after saying what is wrong with them."""
-    from cluster.cli.app import fail
-
     try:
         if config is not None and (unknown := flags.unknown_keys(model, config)):
             fail(

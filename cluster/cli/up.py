@@ -26,6 +26,7 @@ from cluster.cli.layout import (
     settle_plan,
     shuffled_ports,
 )
+from cluster.cli.messages import plain_console
 from cluster.cli.overview import look
 from cluster.cli.status_view import changes, render
 from cluster.cli.supervisor import StartError, Supervisor, exclusive, title, wait_until_serving
@@ -41,7 +42,7 @@ REFRESH_S: Final = 1.0
 def _say(text: str, *, style: str | None = None, error: bool = False) -> None:
     """Print one message as it is; a terminal that is gone must not keep a cluster from being stopped."""
     with contextlib.suppress(OSError):
-        Console(stderr=error, markup=False, highlight=False, soft_wrap=True).print(text, style=style)
+        plain_console(stderr=error).print(text, style=style)
 
 
 def bring_up(

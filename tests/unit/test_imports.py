@@ -71,7 +71,13 @@ PLACES = {
     ),
     # A cluster runs without the evaluation's packages.
     "evaluation": ("cluster.cli.app",),
-    "rich": ("cluster.cli.app", "cluster.cli.status_view", "cluster.cli.up", "cluster.cli.demo."),
+    "rich": (
+        "cluster.cli.app",
+        "cluster.cli.messages",
+        "cluster.cli.status_view",
+        "cluster.cli.up",
+        "cluster.cli.demo.",
+    ),
     # No byte from a wire or a disk is unpickled, anywhere.
     "pickle": (),
     "marshal": (),
