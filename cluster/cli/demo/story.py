@@ -6,23 +6,25 @@ or the demo could not go on. 130: interrupted. Processes are stopped in every ca
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster.cli.demo import corpus
-from cluster.cli.demo.compare import Digest, digest, records_of
-from cluster.cli.demo.ledger import Difference, Ledger, Record, differences
+from cluster.cli.demo.compare import digest, records_of
+from cluster.cli.demo.findings import Findings
+from cluster.cli.demo.ledger import Ledger, Record, differences
 from cluster.cli.demo.local import DemoError, LocalCluster, Node, kill, role_of, wait_for
 from cluster.cli.demo.show import Show
 from cluster.cli.demo.writing import write_all
+from cluster.cli.layout import choose_ports, port_is_free, shuffled_ports
 from cluster.client import TextClient, TextCollection, text_client
 
 if TYPE_CHECKING:
@@ -52,24 +54,6 @@ QUESTIONS: Final = (
 )
 
 
-@dataclass
-class Findings:
-    """What the summary says."""
-
-    acknowledged: int = 0
-    lost: list[str] = field(default_factory=list[str])
-    pause_s: float | None = None
-    caught_up_s: float = 0.0
-    digests: dict[str, Digest] = field(default_factory=dict[str, Digest])
-    differing: list[Difference] = field(default_factory=list[Difference])
-    killed: str = ""
-
-    @property
-    def good(self) -> bool:
-        """Nothing lost, nothing different, and something was looked at."""
-        return self.acknowledged > 0 and not self.lost and not self.differing and len(self.digests) > 1
-
-
 def run(
     *,
     data: Path | None = None,
@@ -94,7 +78,7 @@ def run(
         with _terminated_as_interrupted():
             was_running = _is_running(cluster)
             if port is None and not cluster.exists():
-                port = _free_port()
+                port = choose_ports(1, shuffled_ports(random.Random()), port_is_free)[0]
             _play(show, cluster, findings, texts, port)
             show.summary(findings)
     except DemoError as error:
@@ -282,12 +266,6 @@ def _timed(work: Any) -> float:
 
 def _is_running(cluster: LocalCluster) -> bool:
     return cluster.exists() and any(node.pid is not None for node in cluster.nodes())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _clean_up(show: Show, cluster: LocalCluster, *, temporary: bool, keep: bool, was_running: bool) -> None:
