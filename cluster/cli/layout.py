@@ -28,7 +28,6 @@ LOOPBACK: Final = "127.0.0.1"
 BALANCER: Final = "lb"
 DEFAULT_PORT: Final = 8000
 DEFAULT_NODES: Final = 3
-MAX_NODES: Final = 9
 
 # Below the ports that Linux and the BSDs hand to outgoing connections: a client's connection must not sit
 # on a node's port while the node is down, or the node could not come back.
