@@ -69,8 +69,8 @@ PLACES = {
         "cluster.service",
         "lb.",
     ),
-    # A cluster runs without the evaluation's packages.
-    "evaluation": ("cluster.cli.app",),
+    # A cluster runs without the evaluation, which plugs its commands in by entry points.
+    "evaluation": (),
     "rich": (
         "cluster.cli.app",
         "cluster.cli.messages",
