@@ -22,7 +22,8 @@ from cluster.cli.plugins import PluggableGroup
 from cluster.errors import ClusterError
 
 if TYPE_CHECKING:
-    from cluster.cli.layout import ClusterPlan, DataDirectory
+    from cluster.cli.layout import DataDirectory
+    from cluster.cli.plan import ClusterPlan
 
 app = typer.Typer(
     cls=PluggableGroup,
@@ -99,7 +100,9 @@ def up(
 @app.command()
 def down(data: DataOption = DEFAULT_DATA) -> None:
     """Stop the cluster's processes on this machine; its data stays. Nothing to stop is fine."""
-    from cluster.cli.supervisor import Supervisor, exclusive, title
+    from cluster.cli.locks import exclusive
+    from cluster.cli.plan import title
+    from cluster.cli.supervisor import Supervisor
 
     console = Console(highlight=False)
     directory = directory_at(data)

@@ -24,7 +24,7 @@ from cluster.cli.demo.ledger import Ledger, Record, differences
 from cluster.cli.demo.local import DemoError, LocalCluster, Node, kill, role_of, wait_for
 from cluster.cli.demo.show import Show
 from cluster.cli.demo.writing import write_all
-from cluster.cli.layout import choose_ports, port_is_free, shuffled_ports
+from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 from cluster.client import TextClient, TextCollection, text_client
 
 if TYPE_CHECKING:
