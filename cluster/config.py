@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
@@ -44,8 +44,6 @@ class NodeSettings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="CHROMA_CLUSTER_", env_ignore_empty=True, extra="ignore", frozen=True
     )
-
-    toml_path: ClassVar[Path | None] = None
 
     node_id: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     cluster_id: str = Field(min_length=1, max_length=128)
@@ -100,22 +98,7 @@ class NodeSettings(BaseSettings):
     def load(cls, config: Path | None = None, **flags: Any) -> NodeSettings:
         """Settings from the TOML file `config`, the environment and `flags` (None values are left out)."""
         given = {name: value for name, value in flags.items() if value is not None}
-        source = type("NodeSettingsFromFile", (cls,), {"toml_path": config})
-        return source(**given)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del dotenv_settings, file_secret_settings
-        if cls.toml_path is None:
-            return init_settings, env_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, cls.toml_path)
+        return cls(**TomlConfigSettingsSource(cls, config)() | EnvSettingsSource(cls)() | given)
 
     @field_validator("peers", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from cluster.cli.layout import choose_ports, port_is_free, shuffled_ports
+from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MEBIBYTE = 1024 * 1024
 
@@ -25,8 +27,6 @@ class BalancerSettings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="CHROMA_CLUSTER_LB_", env_ignore_empty=True, extra="forbid", frozen=True
     )
-
-    toml_path: ClassVar[Path | None] = None
 
     listen: str = Field("127.0.0.1:8000", description="address that clients connect to, HOST:PORT")
     nodes: Annotated[dict[str, str], NoDecode] = Field(
@@ -68,22 +68,7 @@ class BalancerSettings(BaseSettings):
     def load(cls, config: Path | None = None, **flags: Any) -> BalancerSettings:
         """Settings from the TOML file `config`, the environment and `flags` (None values are left out)."""
         given = {name: value for name, value in flags.items() if value is not None}
-        source = type("BalancerSettingsFromFile", (cls,), {"toml_path": config})
-        return source(**given)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del dotenv_settings, file_secret_settings
-        if cls.toml_path is None:
-            return init_settings, env_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, cls.toml_path)
+        return cls(**TomlConfigSettingsSource(cls, config)() | EnvSettingsSource(cls)() | given)
 
     @field_validator("nodes", mode="before")
     @classmethod

@@ -1,5 +1,5 @@
-"""The `chroma-cluster` command: a cluster on this machine (`up`, `down`, `status`, `demo`), one process, or
-the evaluation (`evaluate`, `judge`, `report`).
+"""The `chroma-cluster` command: a cluster on this machine (`up`, `down`, `status`, `demo`), or one process of
+one; other packages plug in further commands (`cluster.cli.plugins`).
 
 Exit codes: 0 done, 1 it did not work (the reason is on stderr), 2 wrong usage or settings.
 Heavy modules are imported by the commands that need them, so that `--help` is quick.
@@ -11,21 +11,22 @@ import contextlib
 import json
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from cluster.cli.messages import fail
+from cluster.cli.plugins import PluggableGroup
 from cluster.errors import ClusterError
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-    from cluster.cli.layout import ClusterPlan, DataDirectory
+    from cluster.cli.layout import DataDirectory
+    from cluster.cli.plan import ClusterPlan
 
 app = typer.Typer(
+    cls=PluggableGroup,
     help="A replicated, highly available Chroma: stock clients, no single point of failure.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -61,13 +62,6 @@ def _let_go_of_lost_output() -> None:
         except OSError:
             with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), stream.fileno())
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
-    """Say why on stderr and end."""
-    # No markup and no wrapping: messages hold paths and other people's text.
-    Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(message, style="red")
-    raise SystemExit(code)
 
 
 @app.command()
@@ -106,7 +100,9 @@ def up(
 @app.command()
 def down(data: DataOption = DEFAULT_DATA) -> None:
     """Stop the cluster's processes on this machine; its data stays. Nothing to stop is fine."""
-    from cluster.cli.supervisor import Supervisor, exclusive, title
+    from cluster.cli.locks import exclusive
+    from cluster.cli.plan import title
+    from cluster.cli.supervisor import Supervisor
 
     console = Console(highlight=False)
     directory = directory_at(data)
@@ -198,80 +194,6 @@ def demo(
         else run(data=data, keep=keep, port=port, texts=texts)
     )
     raise typer.Exit(done)
-
-
-@app.command()
-def evaluate(
-    systems: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Which systems (all).", show_default=False)
-    ] = None,
-    faults: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Which faults (all).", show_default=False)
-    ] = None,
-    workloads: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Which workloads (all).", show_default=False)
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(min=0, help="Begin no run that would not be over by then.", show_default=False),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 1,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from the first on.")] = 1,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where runs are saved; finished ones are not done again.")
-    ] = Path("evaluation-runs"),
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Only the essence: the sharpest faults, each weak system once.")
-    ] = False,
-) -> None:
-    """Run systems under faults and judge what clients saw; an interrupted evaluation goes on where it ended.
-
-    Exit code 0: all as expected; 1: a promise is broken, or a weak system showed nothing where it must;
-    2: a run ended in an error, or undecided.
-    """
-    evaluation = evaluation_commands()
-    raise typer.Exit(
-        evaluation.evaluate(
-            systems=systems,
-            faults=faults,
-            workloads=workloads,
-            minutes=minutes,
-            seed=seed,
-            seeds=seeds,
-            out=out,
-            quick=quick,
-        )
-    )
-
-
-@app.command()
-def judge(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
-    """Judge the saved runs of an evaluation again. Exit codes as of `evaluate`."""
-    raise typer.Exit(evaluation_commands().judge(folder))
-
-
-@app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the report goes (DIR/report).", show_default=False),
-    ] = None,
-) -> None:
-    """Write the report of an evaluation's saved runs: pages and figures that need no network."""
-    raise typer.Exit(evaluation_commands().report(folder, out or folder / "report"))
-
-
-def evaluation_commands() -> ModuleType:
-    """The evaluation's commands; they need packages of their own, which a cluster does not."""
-    try:
-        return import_module("evaluation.cli")
-    except ModuleNotFoundError as error:
-        fail(
-            f"The evaluation needs the package {error.name}, which is not installed. In a checkout, "
-            "`make chaos` installs all of it; elsewhere: pip install 'chroma-cluster[evaluation]'.",
-            code=2,
-        )
 
 
 # `node` and `lb` take every setting as a flag. The flags come from the settings' models, which take a

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.error import URLError
 
-from cluster.cli.layout import BALANCER
+from cluster.cli.plan import BALANCER
 from cluster.cli.processes import running
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cluster.cli.layout import ClusterPlan, DataDirectory, NodePlan
+    from cluster.cli.layout import DataDirectory
+    from cluster.cli.plan import ClusterPlan, NodePlan
 
 ASK_TIMEOUT_S: Final = 1.0
 

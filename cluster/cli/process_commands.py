@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from pydantic import ValidationError
 
 from cluster.cli import flags
+from cluster.cli.messages import fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +33,15 @@ def node_command(arguments: list[str]) -> None:
     """Run one node as the arguments of `chroma-cluster node` say; raises SystemExit with its exit code."""
     from cluster.config import NodeSettings
 
-    _run("node", "Run one node in this process.", NodeSettings, NODE_FLAGS, serve_node, arguments)
+    command = _ProcessCommand(
+        name="node",
+        summary="Run one node in this process.",
+        model=NodeSettings,
+        load=NodeSettings.load,
+        flags=NODE_FLAGS,
+        serve=serve_node,
+    )
+    command.call(arguments)
 
 
 def serve_node(settings: NodeSettings) -> int:
@@ -45,9 +55,15 @@ def balancer_command(arguments: list[str]) -> None:
     """Run one balancer as the arguments of `chroma-cluster lb` say; raises SystemExit with its exit code."""
     from lb.config import BalancerSettings
 
-    _run(
-        "lb", "Run one balancer in this process.", BalancerSettings, BALANCER_FLAGS, serve_balancer, arguments
+    command = _ProcessCommand(
+        name="lb",
+        summary="Run one balancer in this process.",
+        model=BalancerSettings,
+        load=BalancerSettings.load,
+        flags=BALANCER_FLAGS,
+        serve=serve_balancer,
     )
+    command.call(arguments)
 
 
 def serve_balancer(settings: BalancerSettings) -> int:
@@ -60,63 +76,55 @@ def serve_balancer(settings: BalancerSettings) -> int:
     return run_balancer(settings)
 
 
-class _Loadable(Protocol):
-    """A settings model of this project: `load` merges file, environment and flags."""
+@dataclass(frozen=True, slots=True)
+class _ProcessCommand:
+    """A command that runs one process: `load` gets its settings, `serve` runs it with them."""
 
-    @classmethod
-    def load(cls, config: Path | None = None, **flags: Any) -> Any: ...
+    name: str
+    summary: str
+    model: type[BaseSettings]
+    load: Callable[..., Any]
+    flags: Mapping[str, tuple[str, ...]]
+    serve: Callable[[Any], int]
 
+    @property
+    def prefix(self) -> str:
+        """How the settings' names begin in the environment."""
+        return str(self.model.model_config.get("env_prefix", ""))
 
-def _run(
-    name: str,
-    summary: str,
-    model: Any,
-    names: Mapping[str, tuple[str, ...]],
-    serve: Callable[[Any], int],
-    arguments: list[str],
-) -> None:
-    settings_model: type[BaseSettings] = model
-    prefix = str(settings_model.model_config.get("env_prefix", ""))
+    def call(self, arguments: list[str]) -> None:
+        """Parse the arguments and run; raises SystemExit with the exit code."""
+        app = typer.Typer(
+            add_completion=False,
+            pretty_exceptions_enable=False,
+            rich_markup_mode=None,  # plain: rich cuts long flags off
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+        help_text = (
+            f"{self.summary}\n\nEach setting can be given in a TOML file (its name as key), in the "
+            f"environment ({self.prefix} and its name in capitals) or as a flag; the later overrides."
+        )
+        command = flags.settings_command(self.model, names=self.flags, run=self._run)
+        app.command(self.name, help=help_text)(command)
+        app(arguments, prog_name=f"chroma-cluster {self.name}")
 
-    def run(config: Path | None, given: dict[str, Any]) -> int:
-        settings = _load(name, model, settings_model, names, prefix, config, given)
-        return serve(settings)
+    def _run(self, config: Path | None, given: dict[str, Any]) -> int:
+        return self.serve(self._settings(config, given))
 
-    app = typer.Typer(
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # plain: rich cuts long flags off
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    help_text = (
-        f"{summary}\n\nEach setting can be given in a TOML file (its name as key), in the environment "
-        f"({prefix} and its name in capitals) or as a flag; the later overrides."
-    )
-    app.command(name, help=help_text)(flags.settings_command(settings_model, names=names, run=run))
-    app(arguments, prog_name=f"chroma-cluster {name}")
-
-
-def _load(
-    name: str,
-    loader: type[_Loadable],
-    model: type[BaseSettings],
-    names: Mapping[str, tuple[str, ...]],
-    prefix: str,
-    config: Path | None,
-    given: dict[str, Any],
-) -> Any:
-    """The settings, or SystemExit(2) after saying what is wrong with them."""
-    from cluster.cli.app import fail
-
-    try:
-        if config is not None and (unknown := flags.unknown_keys(model, config)):
-            fail(
-                f"{name}: {config} has settings that do not exist: {', '.join(unknown)}. Not started.", code=2
-            )
-        return loader.load(config, **given)
-    except ValidationError as error:
-        fail(f"{name}: not started, its settings are wrong:\n{flags.explain(error, names, prefix)}", code=2)
-    except tomllib.TOMLDecodeError as error:
-        fail(f"{name}: not started, {config} is not TOML: {error}", code=2)
-    except OSError as error:
-        fail(f"{name}: not started, {config} cannot be read: {error.strerror}", code=2)
+    def _settings(self, config: Path | None, given: dict[str, Any]) -> Any:
+        """The settings, or SystemExit(2) after saying what is wrong with them."""
+        name = self.name
+        try:
+            if config is not None and (unknown := flags.unknown_keys(self.model, config)):
+                fail(
+                    f"{name}: {config} has settings that do not exist: {', '.join(unknown)}. Not started.",
+                    code=2,
+                )
+            return self.load(config, **given)
+        except ValidationError as error:
+            reasons = flags.explain(error, self.flags, self.prefix)
+            fail(f"{name}: not started, its settings are wrong:\n{reasons}", code=2)
+        except tomllib.TOMLDecodeError as error:
+            fail(f"{name}: not started, {config} is not TOML: {error}", code=2)
+        except OSError as error:
+            fail(f"{name}: not started, {config} cannot be read: {error.strerror}", code=2)

@@ -15,25 +15,22 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.live import Live
 
+from cluster.cli.errors import StartError
 from cluster.cli.interrupts import Interrupts
-from cluster.cli.layout import (
-    BALANCER,
-    DEFAULT_NODES,
-    DEFAULT_PORT,
-    choose_ports,
-    new_plan,
-    port_is_free,
-    settle_plan,
-    shuffled_ports,
-)
+from cluster.cli.locks import exclusive
+from cluster.cli.messages import plain_console
 from cluster.cli.overview import look
+from cluster.cli.plan import BALANCER, DEFAULT_NODES, DEFAULT_PORT, new_plan, settle_plan, title
+from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
+from cluster.cli.serving import wait_until_serving
 from cluster.cli.status_view import changes, render
-from cluster.cli.supervisor import StartError, Supervisor, exclusive, title, wait_until_serving
+from cluster.cli.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from cluster.cli.layout import ClusterPlan, DataDirectory
+    from cluster.cli.layout import DataDirectory
     from cluster.cli.overview import Overview
-    from cluster.cli.supervisor import Verdict
+    from cluster.cli.plan import ClusterPlan
+    from cluster.cli.serving import StartOutcome
 
 REFRESH_S: Final = 1.0
 
@@ -41,7 +38,7 @@ REFRESH_S: Final = 1.0
 def _say(text: str, *, style: str | None = None, error: bool = False) -> None:
     """Print one message as it is; a terminal that is gone must not keep a cluster from being stopped."""
     with contextlib.suppress(OSError):
-        Console(stderr=error, markup=False, highlight=False, soft_wrap=True).print(text, style=style)
+        plain_console(stderr=error).print(text, style=style)
 
 
 def bring_up(
@@ -56,16 +53,16 @@ def bring_up(
     interrupts = Interrupts()
     with interrupts.installed():
         supervisor, joined = _start_missing(directory, nodes=nodes, port=port)
-        verdict = wait_until_serving(supervisor, timeout_s=timeout_s, interrupted=interrupts.asked)
+        outcome = wait_until_serving(supervisor, timeout_s=timeout_s, interrupted=interrupts.asked)
         if interrupts.asked():
             _end(supervisor, joined, interrupts)
             return 130
-        _report(verdict)
-        if verdict.hopeless:
+        _report(outcome)
+        if outcome.hopeless:
             supervisor.stop(list(supervisor.children))
             _say("What this command had started is stopped again.", style="red", error=True)
             return 1
-        if verdict.answers:
+        if outcome.answers:
             _welcome(supervisor, detach=detach)
         else:
             look_there = f"chroma-cluster status --data {directory.root}"
@@ -74,7 +71,7 @@ def bring_up(
         console = Console(highlight=False)
         # Without a terminal there is no view to keep: to join a running cluster is then done.
         if detach or (joined and not console.is_terminal):
-            return 0 if verdict.answers and not verdict.deaths else 1
+            return 0 if outcome.answers and not outcome.deaths else 1
         with contextlib.suppress(OSError):  # the terminal is gone: that ends the view
             _stay(console, supervisor, interrupts)
         return _end(supervisor, joined, interrupts)
@@ -126,16 +123,16 @@ def _settled(
     return new_plan(count, public, choose_ports(2 * count, candidates, port_is_free)), None
 
 
-def _report(verdict: Verdict) -> None:
+def _report(outcome: StartOutcome) -> None:
     """Say on stderr what went wrong, if something did."""
-    for death in verdict.deaths:
+    for death in outcome.deaths:
         _say(str(death), style="red", error=True)
-    if not verdict.answers:
-        _say(f"The cluster does not answer writes: {verdict.reason}", style="red", error=True)
-    elif verdict.deaths:
+    if not outcome.answers:
+        _say(f"The cluster does not answer writes: {outcome.reason}", style="red", error=True)
+    elif outcome.deaths:
         _say("The cluster answers writes without it.", style="yellow", error=True)
-    elif verdict.reason:
-        _say(f"The cluster answers writes, but {verdict.reason}", style="yellow", error=True)
+    elif outcome.reason:
+        _say(f"The cluster answers writes, but {outcome.reason}", style="yellow", error=True)
 
 
 def _welcome(supervisor: Supervisor, *, detach: bool) -> None:

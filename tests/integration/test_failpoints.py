@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 import requests
 
-from cluster.cli.layout import BALANCER, DataDirectory, choose_ports, new_plan, port_is_free, shuffled_ports
+from cluster.cli.layout import DataDirectory
+from cluster.cli.plan import BALANCER, new_plan
+from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 from cluster.cli.processes import identify
-from cluster.cli.supervisor import Supervisor, wait_until_serving
+from cluster.cli.serving import wait_until_serving
+from cluster.cli.supervisor import Supervisor
 from cluster.failpoint import NAMES, VARIABLE
 from tests.integration.harness import RunningCluster
 

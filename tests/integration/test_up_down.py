@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from cluster.cli.layout import DataDirectory, choose_ports, new_plan, port_is_free, shuffled_ports
+from cluster.cli.layout import DataDirectory
+from cluster.cli.plan import new_plan
+from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 from cluster.cli.processes import Identity, identify
 from tests.integration.harness import COMMAND, RunningCluster, free_port
 

@@ -14,7 +14,8 @@ import pytest
 
 from cluster.cli import app as cli
 from cluster.cli import process_commands
-from cluster.cli.layout import DataDirectory, new_plan
+from cluster.cli.layout import DataDirectory
+from cluster.cli.plan import new_plan
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from cluster.cli.demo import corpus, story, writing
 from cluster.cli.demo.compare import digest, records_in
+from cluster.cli.demo.findings import Findings
 from cluster.cli.demo.ledger import Difference, Ledger, Pause, Record, differences
 from cluster.cli.demo.local import DemoError, LocalCluster, Node
 from cluster.cli.demo.show import Show
-from cluster.cli.demo.story import Findings
 
 if TYPE_CHECKING:
     from pathlib import Path

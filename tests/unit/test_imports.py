@@ -69,9 +69,15 @@ PLACES = {
         "cluster.service",
         "lb.",
     ),
-    # A cluster runs without the evaluation's packages.
-    "evaluation": ("cluster.cli.app",),
-    "rich": ("cluster.cli.app", "cluster.cli.status_view", "cluster.cli.up", "cluster.cli.demo."),
+    # A cluster runs without the evaluation, which plugs its commands in by entry points.
+    "evaluation": (),
+    "rich": (
+        "cluster.cli.app",
+        "cluster.cli.messages",
+        "cluster.cli.status_view",
+        "cluster.cli.up",
+        "cluster.cli.demo.",
+    ),
     # No byte from a wire or a disk is unpickled, anywhere.
     "pickle": (),
     "marshal": (),

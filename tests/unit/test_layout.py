@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cluster.cli.layout import (
-    PORT_RANGE,
-    ClusterPlan,
-    DataDirectory,
-    LayoutError,
-    choose_ports,
-    new_plan,
-    port_is_free,
-    port_of,
-    settle_plan,
-    shuffled_ports,
-)
+from cluster.cli.errors import LayoutError
+from cluster.cli.layout import DataDirectory
+from cluster.cli.plan import ClusterPlan, new_plan, settle_plan
+from cluster.cli.ports import PORT_RANGE, choose_ports, port_is_free, port_of, shuffled_ports
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from urllib.error import URLError
 
 import pytest
 
-from cluster.cli.layout import DataDirectory, new_plan
+from cluster.cli.layout import DataDirectory
 from cluster.cli.overview import (
     BalancerView,
     NodeView,
@@ -20,6 +20,7 @@ from cluster.cli.overview import (
     look,
     node_view,
 )
+from cluster.cli.plan import new_plan
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,30 +16,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from cluster.cli.layout import (
-    ClusterPlan,
-    DataDirectory,
-    choose_ports,
-    new_plan,
-    port_is_free,
-    shuffled_ports,
-)
+from cluster.cli.children import Death
+from cluster.cli.errors import StartError
+from cluster.cli.layout import DataDirectory
+from cluster.cli.locks import exclusive, lock_is_held
+from cluster.cli.logs import log_tail, open_log
+from cluster.cli.plan import ClusterPlan, new_plan
+from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 from cluster.cli.processes import Identity
-from cluster.cli.supervisor import (
-    Death,
-    StartError,
-    Supervisor,
-    Verdict,
-    answers_a_write,
-    balancer_arguments,
-    could_serve,
-    exclusive,
-    lock_is_held,
-    log_tail,
-    node_arguments,
-    open_log,
-    wait_until_serving,
-)
+from cluster.cli.serving import StartOutcome, answers_a_write, could_serve, wait_until_serving
+from cluster.cli.supervisor import Supervisor, balancer_arguments, node_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +177,7 @@ def test_children_do_not_inherit_the_lock(supervisor: Harmless, directory: DataD
 
 
 def test_a_log_is_appended_to_until_it_is_too_big(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.cli.supervisor.MAX_LOG_BYTES", 10)
+    monkeypatch.setattr("cluster.cli.logs.MAX_LOG_BYTES", 10)
     path = tmp_path / "node-1.log"
     for text, size in ((b"12345678", 0), (b"9012", 8), (b"new", 0)):
         with open_log(path) as file:
@@ -216,7 +202,9 @@ def test_writes_need_the_balancer_and_a_majority(names: tuple[str, ...], nodes: 
     assert could_serve({name: Identity(1, "x") for name in names}, nodes) is possible
 
 
-def wait(supervisor: Supervisor, answer: str | None, *, timeout_s: float = 30, stop: bool = False) -> Verdict:
+def wait(
+    supervisor: Supervisor, answer: str | None, *, timeout_s: float = 30, stop: bool = False
+) -> StartOutcome:
     return wait_until_serving(
         supervisor, timeout_s=timeout_s, interrupted=lambda: stop, probe=lambda url, key: answer
     )
@@ -226,16 +214,16 @@ def test_a_cluster_that_cannot_serve_any_more_is_not_waited_for(supervisor: Harm
     for name in ("node-1", "node-2"):
         supervisor.programs[name] = "raise SystemExit('no disk')"
     supervisor.start(supervisor.missing())
-    verdict = wait(supervisor, "no leader")
-    assert (verdict.answers, verdict.hopeless, verdict.reason) == (False, True, "no leader")
-    assert {death.name: (death.code, death.tail) for death in verdict.deaths}["node-1"] == (1, "no disk")
+    outcome = wait(supervisor, "no leader")
+    assert (outcome.answers, outcome.hopeless, outcome.reason) == (False, True, "no leader")
+    assert {death.name: (death.code, death.tail) for death in outcome.deaths}["node-1"] == (1, "no disk")
 
 
 def test_a_deadline_is_kept_and_its_reason_told(supervisor: Harmless) -> None:
     supervisor.start(supervisor.missing())
-    assert wait(supervisor, "503", timeout_s=0) == Verdict(False, (), "503")
+    assert wait(supervisor, "503", timeout_s=0) == StartOutcome(False, (), "503")
     silent = wait(supervisor, None, timeout_s=0)
-    assert silent == Verdict(True, (), "node-1, node-2, node-3 did not answer in time")
+    assert silent == StartOutcome(True, (), "node-1, node-2, node-3 did not answer in time")
 
 
 def test_an_interrupted_wait_ends(supervisor: Harmless) -> None:
@@ -246,9 +234,9 @@ def test_an_interrupted_wait_ends(supervisor: Harmless) -> None:
 def test_a_dead_node_does_not_keep_a_serving_cluster_from_being_up(supervisor: Harmless) -> None:
     supervisor.programs["node-3"] = "raise SystemExit('no disk')"
     supervisor.start(["lb", "node-3"])
-    verdict = wait(supervisor, None)
-    assert verdict.answers
-    assert [death.name for death in verdict.deaths] == ["node-3"]
+    outcome = wait(supervisor, None)
+    assert outcome.answers
+    assert [death.name for death in outcome.deaths] == ["node-3"]
 
 
 class Chroma(BaseHTTPRequestHandler):

@@ -91,6 +91,16 @@ class LocalCluster:
         status = self.status()
         return next((node for node in self.nodes() if node.id == status["leader"]), None)
 
+    def running(self) -> bool:
+        """Does any of its nodes run?"""
+        return self.exists() and any(node.pid is not None for node in self.nodes())
+
+    def caught_up(self) -> bool:
+        """Are all nodes healthy, and have they applied all that is committed?"""
+        nodes = self.nodes()
+        target = max(node.commit_index for node in nodes)
+        return all(node.healthy and node.applied_index >= target for node in nodes)
+
     def stop_for_sure(self) -> None:
         """Stop everything, whatever state it is in: politely, and then by pid."""
         try:

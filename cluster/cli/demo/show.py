@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from cluster.cli.demo.corpus import Text
+    from cluster.cli.demo.findings import Findings
     from cluster.cli.demo.ledger import Ledger, Pause
-    from cluster.cli.demo.story import Findings
 
 INDENT = 4
 NAME_CHARACTERS = 32

@@ -6,68 +6,32 @@ or the demo could not go on. 130: interrupted. Processes are stopped in every ca
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from cluster.cli.demo import corpus
-from cluster.cli.demo.compare import Digest, digest, records_of
-from cluster.cli.demo.ledger import Difference, Ledger, Record, differences
-from cluster.cli.demo.local import DemoError, LocalCluster, Node, kill, role_of, wait_for
+from cluster.cli.demo import chapters
+from cluster.cli.demo.findings import Findings
+from cluster.cli.demo.ledger import Ledger
+from cluster.cli.demo.local import DemoError, LocalCluster
 from cluster.cli.demo.show import Show
-from cluster.cli.demo.writing import write_all
+from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 from cluster.client import TextClient, TextCollection, text_client
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
     from types import FrameType
-
-    from cluster.cli.demo.corpus import Text
 
 DEFAULT_TEXTS: Final = 5000
 COLLECTION: Final = "python-documentation"
 #: The first share is indexed in peace, the rest while the leader is killed.
 PEACEFUL_SHARE: Final = 0.7
-KILL_AFTER_SHARE: Final = 0.3
-PEACEFUL_BATCH, PEACEFUL_WRITERS = 50, 2
-#: Small writes and several writers, so that a pause is seen to a few milliseconds.
-BUSY_BATCH, BUSY_WRITERS = 4, 4
-CATCH_UP_S: Final = 120.0
-READ_BACK_PAGE: Final = 200
-
-QUESTIONS: Final = (
-    "What is the difference between break and continue in a loop?",
-    "How do I compress a file with gzip?",
-    "compute the mean and the median of some numbers",
-    "open a web page in the browser",
-    "turn a Python object into JSON text",
-    "How do I send an email over SMTP?",
-)
-
-
-@dataclass
-class Findings:
-    """What the summary says."""
-
-    acknowledged: int = 0
-    lost: list[str] = field(default_factory=list[str])
-    pause_s: float | None = None
-    caught_up_s: float = 0.0
-    digests: dict[str, Digest] = field(default_factory=dict[str, Digest])
-    differing: list[Difference] = field(default_factory=list[Difference])
-    killed: str = ""
-
-    @property
-    def good(self) -> bool:
-        """Nothing lost, nothing different, and something was looked at."""
-        return self.acknowledged > 0 and not self.lost and not self.differing and len(self.digests) > 1
 
 
 def run(
@@ -92,9 +56,9 @@ def run(
     findings = Findings()
     try:
         with _terminated_as_interrupted():
-            was_running = _is_running(cluster)
+            was_running = cluster.running()
             if port is None and not cluster.exists():
-                port = _free_port()
+                port = choose_ports(1, shuffled_ports(random.Random()), port_is_free)[0]
             _play(show, cluster, findings, texts, port)
             show.summary(findings)
     except DemoError as error:
@@ -113,157 +77,21 @@ def run(
 
 def _play(show: Show, cluster: LocalCluster, findings: Findings, count: int, port: int | None) -> None:
     show.title()
-    show.step("Start three nodes and a balancer")
-    started = time.monotonic()
-    with show.waiting("starting"):
-        cluster.up(port)
-        status = cluster.status()
-    url = str(status["balancer"]["url"])
-    show.done(f"up in {time.monotonic() - started:.1f} s, one address for any Chroma client: {url}")
-    show.nodes(status)
-
-    show.step("Read what Python's standard library says about itself")
-    with show.waiting("parsing docstrings and the language reference"):
-        found = list(corpus.unique([*corpus.topics(), *corpus.library()]))
-        texts = corpus.sample(found, count)
-    show.corpus(texts, len(found))
-
+    url = chapters.start(show, cluster, port)
+    texts = chapters.read_texts(show, count)
     client = _client(url)
     try:
-        _index_and_survive(show, cluster, client, findings, texts)
+        collection = _new_collection(client)
+        ledger = Ledger(time.monotonic)
+        peaceful = max(1, int(len(texts) * PEACEFUL_SHARE))
+        chapters.index(show, collection, texts[:peaceful], ledger)
+        chapters.survive(show, cluster, collection, texts[peaceful:], ledger, findings)
+        chapters.look_for_losses(show, collection, ledger, findings)
+        chapters.ask(show, collection, findings)
+        chapters.bring_back(show, cluster, findings)
+        chapters.compare(show, cluster, collection, ledger, findings)
     finally:
         client.close()
-
-
-def _index_and_survive(
-    show: Show, cluster: LocalCluster, client: TextClient, findings: Findings, texts: Sequence[Text]
-) -> None:
-    ledger = Ledger(time.monotonic)
-    if COLLECTION in [collection.name for collection in client.list_collections()]:
-        client.delete_collection(COLLECTION)  # of an earlier demo in the same data directory
-    collection = client.create_collection(COLLECTION)
-    peaceful = max(1, int(len(texts) * PEACEFUL_SHARE))
-
-    show.step("Index them: the leader embeds each text once, all nodes store its vector")
-    with show.progress(peaceful) as bar:
-        took_s = _timed(
-            lambda: write_all(
-                collection,
-                texts[:peaceful],
-                ledger,
-                batch_size=PEACEFUL_BATCH,
-                writers=PEACEFUL_WRITERS,
-                progress=bar,
-            )
-        )
-    show.done(f"{peaceful:,} texts in {took_s:.1f} s ({peaceful / took_s:,.0f} a second)")
-
-    show.step("Kill the leader with -9 while four writers are busy")
-    killed = _write_through_a_kill(show, cluster, collection, texts[peaceful:], ledger)
-    findings.killed = killed.node.id
-    findings.acknowledged = len(ledger.words)
-    pause = ledger.longest_pause(killed.at)
-    findings.pause_s = pause.seconds if pause else None
-    show.survived(killed.node.id, _leader_id(cluster), ledger, pause)
-
-    show.step("Is everything there that was acknowledged?")
-    with show.waiting("reading back every acknowledged id"):
-        findings.lost = ledger.lost(_read_back(collection, list(ledger.words)))
-    show.read_back(findings)
-
-    show.step(f"Ask in plain language, while {killed.node.id} is still dead")
-    show.answers(_ask(collection))
-
-    show.step(f"Bring {killed.node.id} back")
-    with show.waiting(f"starting {killed.node.id}, which missed a part of the log"):
-        started = time.monotonic()
-        cluster.up()
-        up_s = time.monotonic() - started
-        wait_for(lambda: _all_caught_up(cluster), CATCH_UP_S, f"{killed.node.id} to catch up")
-        findings.caught_up_s = time.monotonic() - started
-    show.done(f"running again in {up_s:.1f} s, and after {findings.caught_up_s:.1f} s it had all it missed")
-    show.nodes(cluster.status())
-
-    show.step("Compare all nodes record by record: ids, texts, metadata, vectors bit for bit")
-    held: dict[str, dict[str, Record]] = {}
-    with show.waiting("reading all records from each node's own HTTP port, past the balancer"):
-        for node in cluster.nodes():
-            held[node.id] = dict(records_of(node.url, str(collection.id)))
-    findings.digests = {name: digest(records) for name, records in held.items()}
-    findings.differing = differences(held)
-    for name, records in held.items():
-        stored = {key: record.document for key, record in records.items()}
-        findings.lost.extend(f"{key} (on {name})" for key in ledger.lost(stored))
-    show.comparison(findings)
-
-
-@dataclass(frozen=True, slots=True)
-class _Killed:
-    node: Node
-    at: float
-
-
-def _write_through_a_kill(
-    show: Show, cluster: LocalCluster, collection: TextCollection, texts: Sequence[Text], ledger: Ledger
-) -> _Killed:
-    """Write `texts`, and kill whoever leads once a part of them is acknowledged."""
-    nodes = cluster.nodes()
-    kill_after = max(1, int(len(texts) * KILL_AFTER_SHARE))
-    killed: list[_Killed] = []
-    written = 0
-    with show.progress(len(texts)) as bar:
-
-        def progress(count: int) -> None:
-            nonlocal written
-            written += count
-            bar(count)
-            if written >= kill_after and not killed:
-                # The pids are known; who of them leads is asked at the last moment.
-                leader = next((node for node in nodes if role_of(node.url) == "leader"), None)
-                if leader is None or leader.pid is None:
-                    return
-                killed.append(_Killed(leader, time.monotonic()))
-                kill(leader.pid)
-                bar.say(f"kill -9 {leader.pid}: {leader.id}, the leader, is gone")
-
-        write_all(collection, texts, ledger, batch_size=BUSY_BATCH, writers=BUSY_WRITERS, progress=progress)
-    if not killed:
-        raise DemoError("No node said that it leads, so none was killed. Use more --texts.")
-    return killed[0]
-
-
-def _ask(collection: TextCollection) -> list[tuple[str, list[tuple[str, str, float]]]]:
-    """Each question with its best answers: id, first words, cosine similarity."""
-    answer = collection.query(query_texts=list(QUESTIONS), n_results=3, include=["documents", "distances"])
-    found: list[tuple[str, list[tuple[str, str, float]]]] = []
-    documents: Any = answer["documents"]
-    distances: Any = answer["distances"]
-    for at, question in enumerate(QUESTIONS):
-        hits = zip(answer["ids"][at], documents[at], distances[at], strict=True)
-        # Unit vectors in l2 space, Chroma's default: the squared distance is 2 - 2 cos.
-        found.append((question, [(key, words, 1 - distance / 2) for key, words, distance in hits]))
-    return found
-
-
-def _read_back(collection: TextCollection, ids: list[str]) -> dict[str, str | None]:
-    """What the cluster returns for the ids, through the balancer."""
-    stored: dict[str, str | None] = {}
-    for start in range(0, len(ids), READ_BACK_PAGE):
-        answer = collection.get(ids=ids[start : start + READ_BACK_PAGE], include=["documents"])
-        documents: Any = answer["documents"] or []
-        stored.update(zip(answer["ids"], documents, strict=True))
-    return stored
-
-
-def _all_caught_up(cluster: LocalCluster) -> bool:
-    nodes = cluster.nodes()
-    target = max(node.commit_index for node in nodes)
-    return all(node.healthy and node.applied_index >= target for node in nodes)
-
-
-def _leader_id(cluster: LocalCluster) -> str | None:
-    leader = cluster.leader()
-    return leader.id if leader else None
 
 
 def _client(url: str) -> TextClient:
@@ -274,20 +102,10 @@ def _client(url: str) -> TextClient:
         raise DemoError(f"The stock chromadb client cannot reach {url}: {error}") from error
 
 
-def _timed(work: Any) -> float:
-    started = time.monotonic()
-    work()
-    return time.monotonic() - started
-
-
-def _is_running(cluster: LocalCluster) -> bool:
-    return cluster.exists() and any(node.pid is not None for node in cluster.nodes())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _new_collection(client: TextClient) -> TextCollection:
+    if COLLECTION in [collection.name for collection in client.list_collections()]:
+        client.delete_collection(COLLECTION)  # of an earlier demo in the same data directory
+    return client.create_collection(COLLECTION)
 
 
 def _clean_up(show: Show, cluster: LocalCluster, *, temporary: bool, keep: bool, was_running: bool) -> None:
