@@ -15,7 +15,7 @@ from tests.simulation.parts import Parts, node_of
 
 @dataclass(frozen=True)
 class Mutation:
-    """`hazard` is the number in the list of pysyncobj's hazards, or empty for a classic of its own."""
+    """`hazard` is pysyncobj's, by its number in docs/raft.md; empty for a classic of its own."""
 
     name: str
     hazard: str
