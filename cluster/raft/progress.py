@@ -20,9 +20,6 @@ class Progress:
     """While probing: the next probe goes out at this time, or when the last was answered."""
     contact_s: float = 0.0
     """When this follower last answered."""
-    proven_s: float = float("-inf")
-    """When the newest quorum round began that it has answered."""
-    acked_round: int = 0
     commit_sent: int = 0
     inflight_bytes: int = 0
     moved_s: float = 0.0

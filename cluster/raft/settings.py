@@ -65,3 +65,20 @@ class RaftSettings:
     def dead_after_ms(self) -> int:
         """A silent connection is dropped, and a leader without a majority steps down, after this long."""
         return sum(self.election_timeout_ms) // 2
+
+    @property
+    def heartbeat_s(self) -> float:
+        return self.heartbeat_ms / 1000
+
+    @property
+    def election_low_s(self) -> float:
+        """A leader that was heard within this time is alive."""
+        return self.election_timeout_ms[0] / 1000
+
+    @property
+    def election_high_s(self) -> float:
+        return self.election_timeout_ms[1] / 1000
+
+    @property
+    def dead_after_s(self) -> float:
+        return self.dead_after_ms / 1000

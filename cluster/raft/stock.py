@@ -1,8 +1,9 @@
 """pysyncobj's SyncObj as a base: its construction, membership, connections and state under readable names.
 
 The only module that touches pysyncobj's private names. Everything that decides, sends or stores is
-overridden in `node.py`; what remains in use is listed in `RELIED_ON`, and a test compares the source of
-those methods with what was reviewed, since pysyncobj promises nothing about them.
+overridden in `core.py` and `node.py` or done by their parts; what remains in use is listed in `RELIED_ON`,
+and a test compares the source of those methods with what was reviewed, since pysyncobj promises nothing
+about them.
 """
 
 from __future__ import annotations

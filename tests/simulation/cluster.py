@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import Unavailable
-from cluster.raft import node as raft_node
+from cluster.raft import replication
 from cluster.raft.messages import Append
 from tests.simulation.clients import Balancer, Client
 from tests.simulation.clock import NodeClock, Scheduler
@@ -86,11 +86,11 @@ class Simulation:
 
     def run(self) -> Result:
         """Raises Violation."""
-        held, raft_node.PROBE_BYTES = raft_node.PROBE_BYTES, self.plan.probe_bytes
+        held, replication.PROBE_BYTES = replication.PROBE_BYTES, self.plan.probe_bytes
         try:
             return self._run()
         finally:
-            raft_node.PROBE_BYTES = held
+            replication.PROBE_BYTES = held
 
     def _run(self) -> Result:
         for name in self.ids:

@@ -62,7 +62,7 @@ def old_acks(mutation: str | None = None) -> Violation | None:
         for node_id in rest:
             network.block(second, node_id)
         _propose(simulation.processes[second])
-        acked = simulation.processes[second].node._progress[first]
+        acked = simulation.processes[second].node.replication.progress[first]
         _until(simulation, lambda: acked.match == base + 2, "the first leader holds one more than the rest")
         simulation.transfer(second)
         for node_id in rest:

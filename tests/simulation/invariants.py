@@ -131,7 +131,7 @@ class Judge:
     def _check_matches(self, process: Process, term: int) -> None:
         """What the leader counts for a follower is on that follower's disk."""
         journal = process.journal
-        for peer, progress in process.node._progress.items():
+        for peer, progress in process.node.replication.progress.items():
             index, disk = progress.match, self._simulation.disks[peer]
             if not index or index <= journal.base_index or disk.is_lost or disk.meta is None:
                 continue

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 from cluster import reads
 from cluster.propose.proposer import Proposer
+from cluster.raft.election import Election
+from cluster.raft.following import Following
 from cluster.raft.journal import Journal
 from cluster.raft.node import CorrectedNode
+from cluster.raft.outbox import Outbox
+from cluster.raft.read_rounds import ReadRounds
+from cluster.raft.replication import Replication
 from cluster.state.machine import Machine
 from tests.simulation.disk import SimulatedStorage
 from tests.simulation.stepped import SteppedApplier, SteppedRaft
@@ -31,3 +36,23 @@ class Parts:
     proposer: type[Proposer] = Proposer
     load_machine: Callable[[list[tuple[str, bytes]], Limits], Machine] = Machine.load
     wanted_index: Callable[[reads.Guarantee, int | None, int], int] = reads.wanted_index
+
+
+def node_of(
+    *,
+    outbox: type[Outbox] = Outbox,
+    election: type[Election] = Election,
+    following: type[Following] = Following,
+    replication: type[Replication] = Replication,
+    reads: type[ReadRounds] = ReadRounds,
+) -> type[CorrectedNode]:
+    """A node with these in the place of its real parts."""
+
+    class Node(CorrectedNode):
+        outbox_type = outbox
+        election_type = election
+        following_type = following
+        replication_type = replication
+        reads_type = reads
+
+    return Node

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster.errors import NotLeader
+from cluster.raft.following import Following
 from cluster.raft.journal import Journal, checksum
 from cluster.raft.messages import (
     Accepted,
@@ -24,6 +25,7 @@ from cluster.raft.messages import (
     WireEntry,
 )
 from cluster.raft.node import CorrectedNode
+from cluster.raft.outbox import Outbox
 from cluster.raft.settings import RaftSettings
 from tests.unit.raft_net import Disk, Net
 
@@ -179,7 +181,7 @@ def test_a_leader_obeys_the_rejection_of_its_last_probe_and_no_other() -> None:
     bench.say("n2", Append(1, 0, 0, 0, 0, entries(1, *[1] * 100)))
     bench.wait(5)
     term = bench.lead()
-    probe = bench.node._progress["n3"].next_index - 1  # pyright: ignore[reportPrivateUsage]
+    probe = bench.node.replication.progress["n3"].next_index - 1
     assert probe == 100
     bench.say("n3", Rejected(term, 100, 51, 0), tick=False)
     bench.say("n3", Rejected(term, 100, 99, 0), tick=False)
@@ -197,7 +199,7 @@ def test_a_stale_rejection_never_rewinds_below_what_is_matched() -> None:
     bench.wait(0)
     bench.say("n2", Accepted(term, 8))
     bench.say("n2", Rejected(term, 5, 2, 0))
-    progress = bench.node._progress["n2"]  # pyright: ignore[reportPrivateUsage]
+    progress = bench.node.replication.progress["n2"]
     assert progress.match == 8
     assert not progress.probing
     bench.say("n2", Rejected(term, 9, 2, 0))
@@ -454,7 +456,7 @@ def test_a_read_index_needs_a_round_that_began_after_the_call() -> None:
     bench.say("n2", Accepted(term, 1))
     answers: list[int | None] = []
     bench.wait(0.15)
-    earlier = bench.node._round  # pyright: ignore[reportPrivateUsage]
+    earlier = bench.node.reads.number
     bench.node.read_index(answers.append)
     bench.wait(0)
     bench.say("n2", HeartbeatReply(term, earlier))
@@ -481,7 +483,7 @@ def test_a_read_waits_for_a_commit_in_the_own_term() -> None:
         bench.say("n2", HeartbeatReply(term, number))
     assert answers == []
     bench.say("n2", Accepted(term, 1))
-    bench.say("n2", HeartbeatReply(term, bench.node._round))  # pyright: ignore[reportPrivateUsage]
+    bench.say("n2", HeartbeatReply(term, bench.node.reads.number))
     assert answers == [1]
 
 
@@ -629,7 +631,7 @@ def hostile_run(seed: int, node_type: type[CorrectedNode] = CorrectedNode, secon
     while net.now < end:
         net.run(rng.uniform(0.001, 0.3))
         for node in list(net.nodes.values()):
-            if node.is_leader and not node.is_transferring:
+            if node.is_leader and not node.hand_over.is_under_way:
                 for _ in range(rng.randint(0, 6)):
                     node.propose(bytes(rng.randint(1, 3000)))
                 net.tick(node.node_id)
@@ -674,22 +676,30 @@ def test_one_seed_is_one_run() -> None:
     assert first.sent == second.sent
 
 
+class TruncatesOnEveryAppend(Following):
+    def store(self, prev_index: int, entries: tuple[WireEntry, ...]) -> None:
+        journal = self.core.journal
+        self.verified = min(self.verified, prev_index)
+        if prev_index < journal.last_index:
+            journal.truncate_from(prev_index + 1)
+        super().store(prev_index, entries)
+
+
 class AlwaysTruncates(CorrectedNode):
     """pysyncobj's hazard 2: whatever follows prev_index is dropped on every append."""
 
-    def _store(self, prev_index: int, entries: tuple[WireEntry, ...]) -> None:
-        journal = self.journal
-        self._verified = min(self._verified, prev_index)
-        if prev_index < journal.last_index:
-            journal.truncate_from(prev_index + 1)
-        super()._store(prev_index, entries)
+    following_type = TruncatesOnEveryAppend
+
+
+class HoldsNothing(Outbox):
+    def hold(self, peer: str, message: Any) -> None:
+        self.send(peer, message)
 
 
 class PromisesBeforeFsync(CorrectedNode):
     """pysyncobj's hazard 3: acks and votes leave before the flush, which a crash then forgets."""
 
-    def _hold(self, peer: str, message: Any) -> None:
-        self.transport.send(self.peers[peer], message)
+    outbox_type = HoldsNothing
 
     def _tick(self) -> None:
         self._skipped = getattr(self, "_skipped", 0) + 1
@@ -731,7 +741,7 @@ def test_a_journal_that_cannot_be_read_stops_the_node() -> None:
     bench.say("n2", Rejected(term, 0, 1, 0), tick=False)
     journal = bench.node.journal
     assert isinstance(journal, Journal)
-    progress = bench.node._progress["n2"]  # pyright: ignore[reportPrivateUsage]
+    progress = bench.node.replication.progress["n2"]
     progress.restart(2)
     bench.wait(0)
     assert bench.node.role == "stopped"

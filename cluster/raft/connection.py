@@ -1,0 +1,63 @@
+"""One socket between two nodes, and what is known about the peer at its other end."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from cluster.raft.framing import FrameReader, FrameWriter
+
+if TYPE_CHECKING:
+    import socket
+
+    from pysyncobj.node import Node
+
+    from cluster.raft.handshake import Acceptor, Dialer
+    from cluster.raft.settings import RaftSettings
+    from cluster.raft.tls import TlsSocket
+
+
+class Connection:
+    """One socket with its framing and the state of its handshake."""
+
+    def __init__(self, sock: socket.socket, settings: RaftSettings, now: float, *, is_dialer: bool) -> None:
+        self.sock: socket.socket | TlsSocket = sock
+        self.tls: TlsSocket | None = None
+        self.is_dialer = is_dialer
+        # A message may hold one entry of the largest size after others of nearly append_bytes together.
+        limit = settings.max_frame_bytes + settings.append_bytes
+        self.reader = FrameReader(settings.fragment_bytes, limit)
+        self.writer = FrameWriter(settings.fragment_bytes)
+        self.peer: str | None = None
+        self.dialer: Dialer | None = None
+        self.acceptor: Acceptor | None = None
+        self.is_connecting = False
+        """TCP or TLS is not ready for frames yet."""
+        self.is_established = False
+        self.is_broken = False
+        self.unsent: memoryview = memoryview(b"")
+        self.opened_s = self.received_s = self.sent_s = now
+        self.watched = 0
+
+    @property
+    def name(self) -> str:
+        """Who is at the other end, for the log."""
+        if self.peer is not None:
+            return self.peer
+        with contextlib.suppress(OSError):
+            return f"a stranger at {self.sock.getpeername()}"
+        return "a stranger"
+
+
+class Peer:
+    """What is known about one member: its link if there is one, and the attempts to get one."""
+
+    def __init__(self, node: Node, address: tuple[str, int]) -> None:
+        self.node = node
+        self.address = address
+        self.connection: Connection | None = None
+        self.dials: set[Connection] = set()
+        self.dial_due_s = 0.0
+        self.is_resolving = False
+        self.turn = -1
+        """Which of the addresses that its name has was dialled last."""

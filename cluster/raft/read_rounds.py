@@ -1,0 +1,102 @@
+"""A leader's quorum rounds: heartbeats with a number, and the reads that a majority's answers prove."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster.raft.quorum import reached
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.raft.core import Core
+    from cluster.raft.replication import Replication
+
+_ROUNDS_REMEMBERED = 1000
+
+
+@dataclass(slots=True)
+class _Round:
+    """Reads that share one quorum round: answered with `index` once a majority has answered `number`."""
+
+    number: int
+    index: int
+    waiting: list[Callable[[int | None], None]]
+
+
+class ReadRounds:
+    """The rounds of one node. Their numbers go on over its terms: an old answer never proves a new round."""
+
+    def __init__(self, core: Core, replication: Replication) -> None:
+        self.core = core
+        self.replication = replication
+        self.number = 0
+        """Of the newest round."""
+        self.heartbeat_due_s = 0.0
+        self.first_own_index = 0
+        """The no-op of the own term, while leader."""
+        self.new_reads: list[Callable[[int | None], None]] = []
+        """Reads that no round has begun for."""
+        self._began: dict[int, float] = {}
+        self._acked: dict[str, int] = {}
+        """The newest round that each follower has answered in this term."""
+        self._proven_s: dict[str, float] = {}
+        """When that round began: since then at the latest the follower was surely there."""
+        self._rounds: list[_Round] = []
+
+    def begin(self) -> None:
+        """This node leads a new term: nobody has answered in it."""
+        self._began.clear()
+        self._acked = dict.fromkeys(self.core.peers, 0)
+        self._proven_s = dict.fromkeys(self.core.peers, float("-inf"))
+
+    def end(self) -> None:
+        """This node leads no more: whoever waits learns so."""
+        answers = [answer for pending in self._rounds for answer in pending.waiting] + self.new_reads
+        self._rounds, self.new_reads = [], []
+        for answer in answers:
+            answer(None)
+
+    def ask(self, answer: Callable[[int | None], None]) -> None:
+        """A read: its round begins with the next tick."""
+        self.new_reads.append(answer)
+
+    def beat(self, now: float) -> None:
+        """Begin a quorum round: a heartbeat with a new number to everybody."""
+        self.number += 1
+        self._began[self.number] = now
+        self._began.pop(self.number - _ROUNDS_REMEMBERED, None)
+        self.heartbeat_due_s = now + self.core.settings.heartbeat_s
+        for peer in self.replication.progress:
+            self.replication.send_heartbeat(peer, self.number)
+
+    def begin_for_reads(self, now: float) -> None:
+        """Reads wait for a commit in the own term: before it the commit index may lag behind the truth."""
+        if self.new_reads and self.core.commit_index >= self.first_own_index:
+            self.beat(now)
+            self._rounds.append(_Round(self.number, self.core.commit_index, self.new_reads))
+            self.new_reads = []
+            self._answer()
+
+    def on_reply(self, peer: str, number: int) -> None:
+        """A follower has answered the round `number`, in this term."""
+        if number > self.number:
+            return
+        if number > self._acked[peer]:
+            self._acked[peer] = number
+            self._proven_s[peer] = self._began.get(number, self._proven_s[peer])
+            self._answer()
+
+    def proven_s(self) -> float:
+        """The time at which this leader was last surely in touch with a majority; -inf for never."""
+        return reached([self.core.clock(), *self._proven_s.values()], self.core.quorum)
+
+    def _answer(self) -> None:
+        if not self._rounds:
+            return
+        proven = reached([self.number, *self._acked.values()], self.core.quorum)
+        while self._rounds and self._rounds[0].number <= proven:
+            done = self._rounds.pop(0)
+            for answer in done.waiting:
+                answer(done.index)
