@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from evaluation.checking.sets import quantile
 from evaluation.history import Operation, Outcome, Phase
+from evaluation.quantiles import rounded_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -176,8 +176,8 @@ def latency(operations: Iterable[Operation]) -> dict[str, Any]:
     return {
         str(phase): {
             kind: {"count": len(values), "mean": round(sum(values) / len(values), 3)}
-            | {f"p{share}": quantile(values, share / 100) for share in (50, 90, 95, 99)}
-            | {"max": quantile(values, 1.0)}
+            | {f"p{share}": rounded_quantile(values, share / 100) for share in (50, 90, 95, 99)}
+            | {"max": rounded_quantile(values, 1.0)}
             for kind, values in sorted(kinds.items())
         }
         for phase, kinds in times.items()

@@ -11,6 +11,7 @@ from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.models import STRONG
 from evaluation.checking.versions import returned
 from evaluation.history import Action, Operation, Outcome
+from evaluation.quantiles import rounded_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,14 +175,6 @@ def stability(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> dict[str, 
                     samples.setdefault(level, []).append(max(missed[-1] - done, 0) / 1e6 if missed else 0.0)
     return {
         level: {"samples": len(samples.get(level, [])), "never": never[level]}
-        | {f"p{share}": quantile(samples.get(level, []), share / 100) for share in (50, 95, 99, 100)}
+        | {f"p{share}": rounded_quantile(samples.get(level, []), share / 100) for share in (50, 95, 99, 100)}
         for level in sorted(samples.keys() | never.keys())
     }
-
-
-def quantile(values: Sequence[float], share: float) -> float | None:
-    """The smallest value that at least this share of them does not exceed."""
-    if not values:
-        return None
-    ordered = sorted(values)
-    return round(ordered[max(0, min(len(ordered) - 1, int(-(-share * len(ordered) // 1)) - 1))], 3)

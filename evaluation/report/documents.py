@@ -166,8 +166,8 @@ class _Draft:
                     stale_faults(cells),
                     self._pause(system, "kill-leader"),
                     self._pause(system, "leader-isolated"),
-                    duration(_median(cells, lambda each: _quantile(each, "warmup", "write"))),
-                    duration(_median(cells, lambda each: _quantile(each, "warmup", "read"))),
+                    duration(_median(cells, lambda each: _p50(each, "warmup", "write"))),
+                    duration(_median(cells, lambda each: _p50(each, "warmup", "read"))),
                     MISSING
                     if cost.get("memory_mib_total") is None
                     else f"{cost['memory_mib_total']:,.0f} MiB",
@@ -284,7 +284,7 @@ def _median(cells: Iterable[Cell], of: Callable[[Measures], float | None]) -> fl
     return statistics.median(values) if values else None
 
 
-def _quantile(measures: Measures, phase: str, kind: str) -> float | None:
+def _p50(measures: Measures, phase: str, kind: str) -> float | None:
     found = measures.latency.get(phase, {}).get(kind)
     return found.p50 if found else None
 

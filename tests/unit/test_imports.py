@@ -89,6 +89,7 @@ PLACES = {
 #: Decisions of the evaluation; they know each other, the types that all share, and no I/O library.
 EVALUATION = ROOT / "evaluation"
 EVALUATION_PURE = (
+    "quantiles",
     "run/matrix",
     "traffic/answers",
     "traffic/decision",
