@@ -12,7 +12,7 @@ from evaluation.quantiles import rounded_quantile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from evaluation.run.folder import RunRecord
+    from evaluation.record import RunRecord
 
 WINDOW_MS = 100
 WINDOW_NS = WINDOW_MS * 1_000_000

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from evaluation.checking.log import LogEvidence
-    from evaluation.run.folder import RunRecord
+    from evaluation.record import RunRecord
 
 DEFAULT_BUDGET = Budget()
 #: So many violating keys are made small, and the smallest is shown.

@@ -19,7 +19,7 @@ from evaluation.history import Operation, Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evaluation.run.folder import Event, RunRecord
+    from evaluation.record import Event, RunRecord
 
 LEADING = frozenset({"leader", "primary"})
 #: Roles are polled: the last part of a reign, until the poll that found it over, proves nothing.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.run.folder import RunRecord
+from evaluation.record import RunRecord
 
 _KINDS = (Action.UPSERT, Action.ADD, Action.UPDATE, Action.DELETE, Action.GET, Action.GET_WHERE)
 

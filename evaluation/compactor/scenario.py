@@ -27,7 +27,7 @@ from evaluation.compactor.model import COLLECTION, POINTER, QUEUE, Change, Point
 from evaluation.compactor.storage import Bucket
 from evaluation.history import Action, Operation, Outcome, Phase, write_history
 from evaluation.processes import Child, wait_until
-from evaluation.run.folder import Event, RunRecord
+from evaluation.record import Event, RunRecord
 from evaluation.systems.interface import Promises, SystemFailure
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import aiohttp
 
 from evaluation.faulting import targets
 from evaluation.faulting.interface import Struck, take_back, undone_on_failure
-from evaluation.faulting.limits import file_size_limits, limit_file_size
 from evaluation.faulting.processes import kill, restart_later
+from evaluation.limits import file_size_limits, limit_file_size
 from evaluation.systems import http
 from evaluation.systems.interface import SystemFailure
 

@@ -14,9 +14,9 @@ import orjson
 from evaluation.checking import judge as checker
 from evaluation.checking.verdict import Judgement
 from evaluation.history import read_history
+from evaluation.record import RunRecord
 from evaluation.run import matrix, scenario, secluded
 from evaluation.run.evidence import FILE, load_evidence
-from evaluation.run.folder import RunRecord
 from evaluation.run.matrix import Cell, Conclusion, Result
 from evaluation.traffic.mix import NAMES
 

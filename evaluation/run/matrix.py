@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from evaluation.checking.promised import promised
 from evaluation.checking.verdict import Judgement, Verdict
 from evaluation.history import Outcome, Phase
-from evaluation.report.standing import promised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from evaluation.history import Operation
-    from evaluation.run.folder import RunRecord
+    from evaluation.record import RunRecord
 
 #: Within this every entry of our own system takes writes again after the heal. Others name no such bound:
 #: from them it is enough that they come back at all.

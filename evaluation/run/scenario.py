@@ -29,8 +29,8 @@ from evaluation.faulting.interface import Context
 from evaluation.faulting.toxiproxy import ToxiproxyServer
 from evaluation.history import Action, Operation, Outcome, Phase, write_history
 from evaluation.processes import wait_until
+from evaluation.record import Event, RunRecord
 from evaluation.run.evidence import FILE, Journaled, save_evidence
-from evaluation.run.folder import Event, RunRecord
 from evaluation.run.footprint import footprint
 from evaluation.run.observing import Observer
 from evaluation.systems.interface import SystemFailure

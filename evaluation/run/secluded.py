@@ -1,9 +1,9 @@
 """A run in a child process with a network of its own, for the fault that drops real packets.
 
 The child has to enter its namespace before it has threads or sockets, so it is a new program:
-`python -m evaluation.run.netns python -m evaluation.run.secluded PLAN FOLDER`. It saves the run as any other,
-says on its standard output what it does, and ends, with all that it started, when its standard input is
-closed.
+`python -m evaluation.faulting.netns python -m evaluation.run.secluded PLAN FOLDER`. It saves the run as any
+other, says on its standard output what it does, and ends, with all that it started, when its standard input
+is closed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from evaluation import stopping
+from evaluation.faulting import netns
 from evaluation.faulting.packets import PacketLoss
-from evaluation.run import netns, scenario
-from evaluation.run.folder import RunRecord
+from evaluation.record import RunRecord
+from evaluation.run import scenario
 from evaluation.traffic.clients import Pace
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ async def run(plan: Plan, folder: Path, progress: Callable[[str], None] = scenar
     python = [sys.executable, "-m"]
     child = await asyncio.create_subprocess_exec(
         *python,
-        "evaluation.run.netns",
+        "evaluation.faulting.netns",
         *python,
         "evaluation.run.secluded",
         orjson.dumps(asdict(plan)).decode(),

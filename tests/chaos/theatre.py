@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evaluation.checking.verdict import Judgement, Verdict
-    from evaluation.run.folder import RunRecord
+    from evaluation.record import RunRecord
 
 #: `CHAOS_SEED=2 make chaos-tests` makes other decisions.
 SEED = int(os.environ.get("CHAOS_SEED", "1"))

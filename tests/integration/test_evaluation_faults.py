@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from evaluation.faulting import clock, network, processes
+from evaluation.faulting import clock, netns, network, processes
 from evaluation.faulting.catalogue import FAULTS, Context
 from evaluation.faulting.toxiproxy import Toxic, ToxiproxyServer
 from evaluation.processes import wait_until
-from evaluation.run import netns
 from evaluation.systems import http
 from evaluation.systems.catalogue import SYSTEMS
 from evaluation.systems.cluster import Cluster
@@ -293,7 +292,7 @@ def test_packets_are_lost_in_a_namespace_of_its_own(tmp_path: Path) -> None:
         return
     # Here again, in a namespace: `enter` is for processes without threads.
     test = f"{__file__}::{test_packets_are_lost_in_a_namespace_of_its_own.__name__}"
-    command = [sys.executable, "-m", "evaluation.run.netns", sys.executable, "-m", "pytest", "-q", test]
+    command = [sys.executable, "-m", "evaluation.faulting.netns", sys.executable, "-m", "pytest", "-q", test]
     done = subprocess.run(
         [*command, "--basetemp", str(tmp_path / "inner"), "-p", "no:cacheprovider"],
         cwd=ROOT,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.run.folder import Event, RunRecord
+from evaluation.record import Event, RunRecord
 
 MS = 1_000_000
 

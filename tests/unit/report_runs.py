@@ -16,7 +16,7 @@ import orjson
 from evaluation.checking.judge import judge
 from evaluation.checking.verdict import PROPERTIES, Finding, Judgement, Verdict
 from evaluation.history import Action, Operation, Outcome, Phase, write_history
-from evaluation.run.folder import Event, RunRecord
+from evaluation.record import Event, RunRecord
 
 if TYPE_CHECKING:
     from pathlib import Path

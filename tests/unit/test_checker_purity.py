@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2] / "evaluation"
 TOOLS = {"benchmark", "synthetic"}
 SOURCES = [path for path in sorted((ROOT / "checking").glob("*.py")) if path.stem not in TOOLS]
 HARMLESS = {"__future__", "bisect", "collections", "dataclasses", "enum", "itertools", "math", "typing"}
-OWN = ("evaluation.checking", "evaluation.history", "evaluation.quantiles", "evaluation.run.folder")
+OWN = ("evaluation.checking", "evaluation.history", "evaluation.quantiles", "evaluation.record")
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)

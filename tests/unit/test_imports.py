@@ -98,7 +98,7 @@ EVALUATION_PURE = (
     "traffic/workloads/",
     "checking/",
 )
-EVALUATION_SHARED = {"evaluation.history", "evaluation.run.folder", "evaluation.report.standing"}
+EVALUATION_SHARED = {"evaluation.history", "evaluation.record"}
 #: For types only, or for bytes in memory.
 EVALUATION_HARMLESS = HARMLESS | {"random", "orjson", "bisect", "statistics", "operator"}
 

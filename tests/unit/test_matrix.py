@@ -10,8 +10,8 @@ import pytest
 from evaluation.checking.verdict import PROPERTIES, Finding, Judgement, Verdict
 from evaluation.faulting.catalogue import FAULTS
 from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.record import RunRecord
 from evaluation.run import matrix, scenario
-from evaluation.run.folder import RunRecord
 from evaluation.run.matrix import Cell, Result
 from evaluation.run.observing import changes
 from evaluation.systems.catalogue import SYSTEMS

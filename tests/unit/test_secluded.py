@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import orjson
 
-from evaluation.run import netns, secluded
+from evaluation.faulting import netns
+from evaluation.run import secluded
 from evaluation.run.scenario import Plan, Timing
 
 

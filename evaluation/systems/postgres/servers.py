@@ -23,7 +23,7 @@ from typing import Final
 import asyncpg
 import psutil
 
-from evaluation.faulting.limits import file_size_limits
+from evaluation.limits import file_size_limits
 from evaluation.processes import Child, wait_until
 from evaluation.systems.interface import SystemFailure
 from evaluation.systems.postgres.connection import connect
