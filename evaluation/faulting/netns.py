@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from evaluation.systems.interface import SystemFailure
+from evaluation.failure import SystemFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+from evaluation.failure import SystemFailure
 from evaluation.faulting import links, probes, targets
 from evaluation.faulting.interface import Struck, take_back, undone_on_failure
-from evaluation.faulting.toxiproxy import Toxic
-from evaluation.systems.interface import SystemFailure
+from evaluation.systems.proxies import Toxic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from evaluation.failure import SystemFailure
 from evaluation.faulting import links, netns, probes, targets
 from evaluation.faulting.interface import Struck, take_back, undone_on_failure
-from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     from evaluation.faulting.interface import Context

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from evaluation.failure import SystemFailure
 from evaluation.faulting import clock, netns, network, processes
 from evaluation.faulting.catalogue import FAULTS, Context
-from evaluation.faulting.toxiproxy import Toxic, ToxiproxyServer
+from evaluation.faulting.toxiproxy import ToxiproxyServer
 from evaluation.processes import wait_until
 from evaluation.systems import http
 from evaluation.systems.catalogue import SYSTEMS
 from evaluation.systems.cluster import Cluster
-from evaluation.systems.interface import SystemFailure
 from evaluation.systems.single import Single
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from evaluation.faulting.interface import Struck
     from evaluation.systems.interface import System
+    from evaluation.systems.proxies import Toxic
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
