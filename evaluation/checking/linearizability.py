@@ -34,7 +34,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SearchResult:
     """The answer for one key."""
 
     verdict: Verdict
@@ -43,7 +43,7 @@ class Result:
     """Ids in an order that fits (ok), or the longest part of one that was found."""
 
 
-def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int) -> Result:
+def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int) -> SearchResult:
     """One search, with what is known about open calls left as it is."""
     step, state = model.step, model.initial
     events: list[tuple[float, int, int]] = []
@@ -74,7 +74,7 @@ def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int)
         if is_call[node]:
             steps += 1
             if steps > max_steps or len(seen) > max_states:
-                return Result(Verdict.UNKNOWN, steps, longest)
+                return SearchResult(Verdict.UNKNOWN, steps, longest)
             number = number_of[node]
             call = calls[number]
             new = step(state, call)
@@ -99,7 +99,7 @@ def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int)
             if len(path) > len(longest):
                 longest = tuple(calls[number].id for number, _ in path)
             if not path:
-                return Result(Verdict.VIOLATION, steps, longest)
+                return SearchResult(Verdict.VIOLATION, steps, longest)
             number, state = path.pop()
             taken ^= 1 << number
             end, node = return_node[number], call_node[number]
@@ -110,7 +110,7 @@ def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int)
             after[before[node]] = node
             before[after[node]] = node
             node = after[node]
-    return Result(Verdict.OK, steps, tuple(calls[number].id for number, _ in path))
+    return SearchResult(Verdict.OK, steps, tuple(calls[number].id for number, _ in path))
 
 
 _READS = frozenset({Action.GET, Action.GET_WHERE})
@@ -146,12 +146,14 @@ def tighten(calls: Sequence[Call]) -> list[Call]:
     return kept
 
 
-def check(calls: Sequence[Call], model: Model, max_steps: int = 300_000, max_states: int = 300_000) -> Result:
+def check(
+    calls: Sequence[Call], model: Model, max_steps: int = 300_000, max_states: int = 300_000
+) -> SearchResult:
     """One key, by the quickest way that is exact for it."""
     if model is REGISTER:
         fast = zones.check(calls)
         if fast is not None:
-            return Result(Verdict.VIOLATION if fast else Verdict.OK, len(calls), tuple(fast))
+            return SearchResult(Verdict.VIOLATION if fast else Verdict.OK, len(calls), tuple(fast))
         calls = tighten(calls)
     return search(calls, model, max_steps, max_states)
 
@@ -160,7 +162,7 @@ def check(calls: Sequence[Call], model: Model, max_steps: int = 300_000, max_sta
 class KeyResults:
     """The answers for all keys, as far as they were sought."""
 
-    results: Mapping[str, Result]
+    results: Mapping[str, SearchResult]
 
     @property
     def verdict(self) -> Verdict:
@@ -173,7 +175,7 @@ class KeyResults:
 
 def check_keys(histories: Mapping[str, tuple[Model, Sequence[Call]]], budget: Budget) -> KeyResults:
     """Every key in rounds of growing budgets; once a key is found in violation, no larger round begins."""
-    results: dict[str, Result] = {}
+    results: dict[str, SearchResult] = {}
     spent = 0
     for allowed in budget.rounds:
         for key, (model, calls) in histories.items():
@@ -181,7 +183,7 @@ def check_keys(histories: Mapping[str, tuple[Model, Sequence[Call]]], budget: Bu
                 continue
             most = min(allowed, budget.total_steps - spent)
             if most <= 0:
-                results.setdefault(key, Result(Verdict.UNKNOWN))
+                results.setdefault(key, SearchResult(Verdict.UNKNOWN))
                 continue
             results[key] = check(calls, model, most, budget.states)
             spent += results[key].steps

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.models import FRACTURED, REGISTERS, whole
 from evaluation.checking.versions import READS, SURE, Versions
-from evaluation.history import Operation, Outcome
+from evaluation.history import Fate, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def check(
     scopes: dict[tuple[str, str], list[Operation]] = defaultdict(list)
     for key in versions:
         for operation in keys[key]:
-            if operation.outcome is Outcome.OK and (
+            if operation.outcome is Fate.OK and (
                 operation.is_write or (operation.level in SESSION_LEVELS and operation.action in READS)
             ):
                 scopes[operation.session, operation.entry].append(operation)

@@ -10,7 +10,7 @@ from evaluation.checking.finals import final_reads
 from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.models import STRONG
 from evaluation.checking.versions import returned
-from evaluation.history import Action, Operation, Outcome
+from evaluation.history import Action, Fate, Operation
 from evaluation.quantiles import rounded_quantile
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ class Adds:
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         adds = [operation for operation in operations if operation.action is Action.ADD]
-        self.attempted = {add.value: add for add in adds if add.outcome is not Outcome.REFUSED}
-        self.acknowledged = {add.value: add for add in adds if add.outcome is Outcome.OK}
-        self.refused = {add.value: add for add in adds if add.outcome is Outcome.REFUSED}
+        self.attempted = {add.value: add for add in adds if add.outcome is not Fate.REFUSED}
+        self.acknowledged = {add.value: add for add in adds if add.outcome is Fate.OK}
+        self.refused = {add.value: add for add in adds if add.outcome is Fate.REFUSED}
 
 
 def check_lost(key: str, operations: Sequence[Operation], lost: Tally) -> list[int]:
@@ -52,7 +52,7 @@ def check_items(key: str, operations: Sequence[Operation], duplicated: Tally, ph
     twice: set[Any] = set()
     strange: set[Any] = set()
     for read in operations:
-        if read.is_write or read.outcome is not Outcome.OK or read.action is Action.COUNT:
+        if read.is_write or read.outcome is not Fate.OK or read.action is Action.COUNT:
             continue
         values: list[Any] = read.value or []
         duplicated.checked += 1
@@ -77,7 +77,7 @@ def why_phantom(write: Operation | None, read: Operation) -> str:
     """Empty if the read may see that write."""
     if write is None:
         return "but nobody wrote it"
-    if write.outcome is Outcome.REFUSED:
+    if write.outcome is Fate.REFUSED:
         return "but its write was refused"
     if read.returned_ns is not None and read.returned_ns < write.invoked_ns:
         return "before anybody wrote it"
@@ -93,7 +93,7 @@ def check_linearizable(operations: Sequence[Operation]) -> tuple[int, list[tuple
     """
     key = operations[0].key
     adds = Adds(operations)
-    reads = [op for op in operations if not op.is_write and op.outcome is Outcome.OK and op.level in STRONG]
+    reads = [op for op in operations if not op.is_write and op.outcome is Fate.OK and op.level in STRONG]
     wrong: list[tuple[str, tuple[int, ...]]] = []
     lists: list[tuple[Operation, frozenset[Any]]] = []
     for read in reads:
@@ -162,7 +162,7 @@ def stability(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> dict[str, 
         adds = Adds(operations)
         by_level: dict[str, list[tuple[int, frozenset[Any]]]] = {}
         for read in operations:
-            if read.action is Action.GET_ALL and read.outcome is Outcome.OK:
+            if read.action is Action.GET_ALL and read.outcome is Fate.OK:
                 by_level.setdefault(read.level, []).append((read.invoked_ns, frozenset(read.value or ())))
         for level, reads in by_level.items():
             reads.sort(key=lambda read: read[0])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.checking.models import FRACTURED, REGISTERS
 from evaluation.checking.sessions import seen
 from evaluation.checking.versions import READS, Versions
-from evaluation.history import Operation, Outcome, Phase
+from evaluation.history import Fate, Operation, Phase
 from evaluation.quantiles import rounded_quantile
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def measure(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> dict[str, An
         reads = [
             op
             for op in operations
-            if op.action in READS and op.outcome is Outcome.OK and op.phase is not Phase.FINAL
+            if op.action in READS and op.outcome is Fate.OK and op.phase is not Phase.FINAL
         ]
         if not reads:
             continue

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 from evaluation.record import RunRecord
 
 _KINDS = (Action.UPSERT, Action.ADD, Action.UPDATE, Action.DELETE, Action.GET, Action.GET_WHERE)
@@ -48,7 +48,7 @@ class _Planned:
     invoked_ns: int
     acts_ns: int
     returned_ns: int
-    outcome: Outcome = Outcome.OK
+    outcome: Fate = Fate.OK
     happens: bool = True
     phase: Phase = Phase.WARMUP
     answer: Any = field(default=None)
@@ -78,12 +78,12 @@ def history(plan: Plan, seed: int) -> list[Operation]:
         )
         chance = rng.random()
         if chance < plan.unknown:
-            one.outcome, one.happens = Outcome.UNKNOWN, rng.random() < 0.5
+            one.outcome, one.happens = Fate.UNKNOWN, rng.random() < 0.5
             one.acts_ns += rng.choice((0, 0, 30 * plan.mean_ns))
             process = next_process
             next_process += 1
         elif chance < plan.unknown + plan.refused:
-            one.outcome, one.happens = Outcome.REFUSED, False
+            one.outcome, one.happens = Fate.REFUSED, False
         elif rng.random() < plan.drop:
             one.happens = False
         free.append((begin + took + 1 + rng.randrange(plan.mean_ns), process))

@@ -35,7 +35,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CutPlan:
     """What one cut is to do."""
 
     cuts: frozenset[Cut]
@@ -46,7 +46,7 @@ class Plan:
 
 
 class Planner(Protocol):
-    async def __call__(self, context: Context, /) -> Plan: ...
+    async def __call__(self, context: Context, /) -> CutPlan: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,64 +286,64 @@ def _rest(system: System, *members: str) -> list[str]:
     return [member for member in system.members if member not in members]
 
 
-async def isolate_leader(context: Context) -> Plan:
+async def isolate_leader(context: Context) -> CutPlan:
     leader = await targets.leader(context.system)
     rest = _rest(context.system, leader)
-    return Plan(_apart(context.system, [rest, [leader]]), (leader,))
+    return CutPlan(_apart(context.system, [rest, [leader]]), (leader,))
 
 
-async def isolate_minority(context: Context) -> Plan:
+async def isolate_minority(context: Context) -> CutPlan:
     """As many members that do not lead as a minority may have."""
     system = context.system
     count = max(1, (len(system.members) - 1) // 2)
     rest = list(system.members)
     leader = await targets.leader(system) if targets.has_leader(system) else None
     cut = tuple(sorted(context.rng.sample([member for member in rest if member != leader], count)))
-    return Plan(_apart(system, [_rest(system, *cut), cut]), cut)
+    return CutPlan(_apart(system, [_rest(system, *cut), cut]), cut)
 
 
-async def isolate_everybody(context: Context) -> Plan:
+async def isolate_everybody(context: Context) -> CutPlan:
     """Each member alone. The balancer and the like stand with the leader."""
     system = context.system
     first = await targets.leader(system) if targets.has_leader(system) else system.members[0]
     alone = [[first], *([member] for member in _rest(system, first))]
-    return Plan(_apart(system, alone), system.members)
+    return CutPlan(_apart(system, alone), system.members)
 
 
-async def leader_cannot_send(context: Context) -> Plan:
+async def leader_cannot_send(context: Context) -> CutPlan:
     leader = await targets.leader(context.system)
     rest = _rest(context.system, leader)
     here, there = _placed(context.system, leader, rest)
-    return Plan(links.one_way(here, there), (leader,))
+    return CutPlan(links.one_way(here, there), (leader,))
 
 
-async def leader_cannot_hear(context: Context) -> Plan:
+async def leader_cannot_hear(context: Context) -> CutPlan:
     leader = await targets.leader(context.system)
     rest = _rest(context.system, leader)
     here, there = _placed(context.system, leader, rest)
-    return Plan(links.one_way(there, here), (leader,))
+    return CutPlan(links.one_way(there, here), (leader,))
 
 
-async def http_to_leader(context: Context) -> Plan:
+async def http_to_leader(context: Context) -> CutPlan:
     """Followers cannot ask the leader by HTTP (reads, forwarded writes); Raft is untouched."""
     leader = await targets.leader(context.system)
     rest = _rest(context.system, leader)
-    return Plan(links.one_way(rest, [leader]), (leader,), frozenset({"http"}))
+    return CutPlan(links.one_way(rest, [leader]), (leader,), frozenset({"http"}))
 
 
-async def bridge(context: Context) -> Plan:
+async def bridge(context: Context) -> CutPlan:
     """The leader, if there is one, is in a half: the bridge is another."""
     middle = await targets.follower(context.system, context.rng)
-    return Plan(links.bridge(context.system.members, middle), _rest_of(context.system, middle))
+    return CutPlan(links.bridge(context.system.members, middle), _rest_of(context.system, middle))
 
 
-async def ring(context: Context) -> Plan:
+async def ring(context: Context) -> CutPlan:
     members = list(context.system.members)
     context.rng.shuffle(members)
-    return Plan(links.ring(members), context.system.members)
+    return CutPlan(links.ring(members), context.system.members)
 
 
-async def one_link(context: Context) -> Plan:
+async def one_link(context: Context) -> CutPlan:
     """Between the leader (or any member) and one other, both ways."""
     system = context.system
     first = await targets.leader(system) if targets.has_leader(system) else system.members[0]
@@ -353,7 +353,7 @@ async def one_link(context: Context) -> Plan:
         # Members that keep up through somebody in between: that one's links to the member.
         others = {link.dialer for link in links.peer_links(system.links) if link.acceptor == second}
         cuts = links.between([sorted(others), [second]])
-    return Plan(cuts, (first, second))
+    return CutPlan(cuts, (first, second))
 
 
 def _placed(system: System, leader: str, rest: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from evaluation.report.cells import Cell
+    from evaluation.report.cells import MergedCell
     from evaluation.report.measures import Measures
     from evaluation.report.page import RunView
     from evaluation.report.runs import Evaluation
@@ -279,7 +279,7 @@ class _Draft:
 _RUN = [one for one in Standing if one is not Standing.ABSENT]
 
 
-def _median(cells: Iterable[Cell], of: Callable[[Measures], float | None]) -> float | None:
+def _median(cells: Iterable[MergedCell], of: Callable[[Measures], float | None]) -> float | None:
     values = [value for cell in cells for each in cell.measures if (value := of(each)) is not None]
     return statistics.median(values) if values else None
 
@@ -289,7 +289,7 @@ def _p50(measures: Measures, phase: str, kind: str) -> float | None:
     return found.p50 if found else None
 
 
-def _over(cells: Iterable[Cell], kind: str, side: str) -> str:
+def _over(cells: Iterable[MergedCell], kind: str, side: str) -> str:
     def of(measures: Measures) -> float | None:
         found = measures.side(side)
         return found.available.get(kind) if found else None

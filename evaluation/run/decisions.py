@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from evaluation.history import Action, Operation, Outcome
+from evaluation.history import Action, Fate, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def side_of(entry: Entry, sides: Mapping[str, str]) -> str:
 
 
 def acknowledged(operation: Operation) -> bool:
-    return operation.is_write and operation.outcome is Outcome.OK and operation.action is not Action.DROP
+    return operation.is_write and operation.outcome is Fate.OK and operation.action is not Action.DROP
 
 
 def first_writes(operations: Sequence[Operation]) -> dict[str, int]:
@@ -42,8 +42,8 @@ def below_floor(
     recent: Sequence[Operation], everything: Sequence[Operation], plan: RunPlan, timing: Timing
 ) -> str:
     """Why the traffic is not enough yet; empty if it is."""
-    rate = sum(operation.outcome is Outcome.OK for operation in recent) / timing.warmup_s
-    ok = {operation.workload for operation in everything if operation.outcome is Outcome.OK}
+    rate = sum(operation.outcome is Fate.OK for operation in recent) / timing.warmup_s
+    ok = {operation.workload for operation in everything if operation.outcome is Fate.OK}
     missing = sorted(set(plan.workloads) - ok)
     if missing:
         return f"no successful operation of {', '.join(missing)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from evaluation.history import Outcome
+from evaluation.history import Fate
 from evaluation.run.decisions import final_levels
 from evaluation.traffic.decision import Session
 
@@ -50,9 +50,7 @@ async def _read_all(driver: Driver, session: Session, recorder: Recorder, wanted
         for operation, answer in zip(begun, answers, strict=True):
             recorder.complete(operation, answer)
         left = [
-            decision
-            for decision, answer in zip(left, answers, strict=True)
-            if answer.outcome is not Outcome.OK
+            decision for decision, answer in zip(left, answers, strict=True) if answer.outcome is not Fate.OK
         ]
         if not left:
             return

@@ -26,7 +26,7 @@ from evaluation.checking.models import (
 from evaluation.checking.synthetic import Plan, history
 from evaluation.checking.synthetic import record as synthetic_record
 from evaluation.checking.verdict import Verdict
-from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 from tests.unit import checker_brute as brute
 
 MODELS: dict[str, Model] = {
@@ -87,7 +87,7 @@ def test_an_order_that_is_given_fits() -> None:
                 fits, state = brute.effect(state, by_id[one])
                 assert fits
             taken = set(result.order)
-            assert all(op.id in taken for op in operations if op.outcome is Outcome.OK)
+            assert all(op.id in taken for op in operations if op.outcome is Fate.OK)
 
 
 def test_zones_say_the_same_as_the_search_on_larger_histories() -> None:
@@ -158,16 +158,14 @@ def test_verdicts_survive_renaming_and_a_shift_of_time() -> None:
 
 
 def sure_writes(operations: list[Operation], key: str) -> list[Operation]:
-    return [
-        op for op in operations if op.key == key and op.action is Action.UPSERT and op.outcome is Outcome.OK
-    ]
+    return [op for op in operations if op.key == key and op.action is Action.UPSERT and op.outcome is Fate.OK]
 
 
 def reads(operations: list[Operation], *, final: bool = False) -> list[Operation]:
     return [
         op
         for op in operations
-        if not op.is_write and op.outcome is Outcome.OK and (op.phase is Phase.FINAL) is final
+        if not op.is_write and op.outcome is Fate.OK and (op.phase is Phase.FINAL) is final
     ]
 
 
@@ -195,7 +193,7 @@ def resurrect(operations: list[Operation], rng: random.Random) -> list[Operation
         for old in sure_writes(operations, read.key):
             for gone in operations:
                 if (
-                    (gone.key, gone.action, gone.outcome) == (read.key, Action.DELETE, Outcome.OK)
+                    (gone.key, gone.action, gone.outcome) == (read.key, Action.DELETE, Fate.OK)
                     and before(old, gone)
                     and before(gone, read)
                 ):
@@ -270,11 +268,11 @@ def test_last_reads_are_blamed_exactly_where_no_order_of_the_writes_explains_the
             continue
         if kind == "catalogue":
             # Only what they did counts here, not what they answered.
-            writes = [op for op in writes if op.outcome is Outcome.UNKNOWN or op.value]
+            writes = [op for op in writes if op.outcome is Fate.UNKNOWN or op.value]
             value: object = rng.random() < 0.5
         else:
             value = rng.choice(
-                [None, *(op.value for op in writes if op.value and op.outcome is not Outcome.REFUSED)]
+                [None, *(op.value for op in writes if op.value and op.outcome is not Fate.REFUSED)]
             )
         action = Action.EXISTS if kind == "catalogue" else Action.GET
         end = max(op.returned_ns or op.invoked_ns for op in operations) + 100
@@ -284,7 +282,7 @@ def test_last_reads_are_blamed_exactly_where_no_order_of_the_writes_explains_the
             action=action,
             value=value,
             phase=Phase.FINAL,
-            outcome=Outcome.OK,
+            outcome=Fate.OK,
             invoked_ns=end,
             returned_ns=end + 1,
         )
@@ -401,7 +399,7 @@ def test_an_exhausted_budget_is_unknown_and_not_ok() -> None:
             phase=Phase.WARMUP,
             invoked_ns=int(call.invoked),
             returned_ns=int(call.returned),
-            outcome=Outcome.OK,
+            outcome=Fate.OK,
         )
         for call in hopeless(60)
     ]
