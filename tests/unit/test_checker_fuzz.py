@@ -23,11 +23,11 @@ from evaluation.checking.models import (
     Model,
     calls_of,
 )
-from evaluation.checking.synthetic import Plan, history
-from evaluation.checking.synthetic import record as synthetic_record
 from evaluation.checking.verdict import Verdict
 from evaluation.history import Action, Fate, Operation, Phase
 from tests.unit import checker_brute as brute
+from tests.unit.checker_synthetic import Recipe, history
+from tests.unit.checker_synthetic import record as synthetic_record
 
 MODELS: dict[str, Model] = {
     "register": REGISTER,
@@ -93,7 +93,7 @@ def test_an_order_that_is_given_fits() -> None:
 def test_zones_say_the_same_as_the_search_on_larger_histories() -> None:
     found: Counter[bool] = Counter()
     for seed in range(120):
-        plan = Plan(
+        plan = Recipe(
             operations=120,
             keys=1,
             processes=6,
@@ -116,7 +116,7 @@ def test_zones_say_the_same_as_the_search_on_larger_histories() -> None:
 
 def test_good_histories_violate_nothing() -> None:
     for seed in range(25):
-        plan = Plan(operations=400, keys=8, processes=2 + seed % 9, unknown=0.03)
+        plan = Recipe(operations=400, keys=8, processes=2 + seed % 9, unknown=0.03)
         operations = history(plan, seed)
         found = {
             one.property for one in judge(synthetic_record(operations), operations).findings
@@ -127,7 +127,7 @@ def test_good_histories_violate_nothing() -> None:
 
 def test_verdicts_survive_renaming_and_a_shift_of_time() -> None:
     for seed in range(24):
-        plan = Plan(operations=200, keys=5, unknown=0.03, stale=0.02 * (seed % 3), drop=0.02 * (seed % 2))
+        plan = Recipe(operations=200, keys=5, unknown=0.03, stale=0.02 * (seed % 3), drop=0.02 * (seed % 2))
         operations = history(plan, seed)
         shift, other = 10**12 + seed, random.Random(seed)
         names = {op.process: number for number, op in enumerate(operations)}
@@ -227,7 +227,7 @@ def test_a_mutation_of_a_good_history_is_caught(mutation: str, weights: tuple[in
         weights = (28, 0, 2, 8, 52, 10)
     for seed in range(12):
         rng = random.Random(seed)
-        operations = history(Plan(operations=400, keys=5, weights=weights, unknown=0.02), seed)
+        operations = history(Recipe(operations=400, keys=5, weights=weights, unknown=0.02), seed)
         match mutation:
             case "stale":
                 bad = stale_value(operations, rng, final=False)
@@ -334,7 +334,7 @@ def test_making_a_counter_example_smaller_never_makes_a_good_history_bad() -> No
 def test_a_smallest_counter_example_has_nothing_to_spare() -> None:
     made = 0
     for seed in range(20):
-        operations = history(Plan(operations=120, keys=1, processes=4, stale=0.05), seed)
+        operations = history(Recipe(operations=120, keys=1, processes=4, stale=0.05), seed)
         calls = calls_of(operations)
         if check(calls, REGISTER).verdict is not Verdict.VIOLATION:
             continue

@@ -281,8 +281,7 @@ def test_the_evaluation_is_imported_only_when_it_is_called() -> None:
 
 
 def _evaluation_modules() -> list[Path]:
-    # How fast the checker is, is measured beside it.
-    paths = [path for path in sorted(EVALUATION.rglob("*.py")) if path.name != "benchmark.py"]
+    paths = sorted(EVALUATION.rglob("*.py"))
     return [
         path
         for path in paths
