@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from evaluation.checking import zones
+from evaluation.checking.event_list import EventList
 from evaluation.checking.models import CONDITIONAL, NEVER, REGISTER, REJECTED, Call, Model
 from evaluation.checking.verdict import Verdict
 from evaluation.history import Action
@@ -46,23 +47,8 @@ class SearchResult:
 def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int) -> SearchResult:
     """One search, with what is known about open calls left as it is."""
     step, state = model.step, model.initial
-    events: list[tuple[float, int, int]] = []
-    for number, call in enumerate(calls):
-        events.append((call.invoked, 0, number))
-        if not call.open:
-            events.append((call.returned, 1, number))
-    events.sort()
-    size = len(events)
-    # Nodes 1..size in order of time; 0 is both ends.
-    after = [*range(1, size + 1), 0]
-    before = [size, *range(size)]
-    number_of = [-1, *(number for _, _, number in events)]
-    is_call = [False, *(kind == 0 for _, kind, _ in events)]
-    call_node = [0] * len(calls)
-    return_node = [0] * len(calls)
-    for node in range(1, size + 1):
-        (call_node if is_call[node] else return_node)[number_of[node]] = node
-
+    events = EventList(calls)
+    after, number_of, is_call = events.after, events.number_of, events.is_call
     taken = 0
     left = sum(not call.open for call in calls)
     path: list[tuple[int, Any]] = []
@@ -85,13 +71,8 @@ def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int)
                     seen.add(memory)
                     path.append((number, state))
                     taken, state = memory
-                    after[before[node]] = after[node]
-                    before[after[node]] = before[node]
-                    end = return_node[number]
-                    if end:
-                        left -= 1
-                        after[before[end]] = after[end]
-                        before[after[end]] = before[end]
+                    left -= not call.open
+                    events.take(number)
                     node = after[0]
                     continue
             node = after[node]
@@ -102,14 +83,8 @@ def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int)
                 return SearchResult(Verdict.VIOLATION, steps, longest)
             number, state = path.pop()
             taken ^= 1 << number
-            end, node = return_node[number], call_node[number]
-            if end:
-                left += 1
-                after[before[end]] = end
-                before[after[end]] = end
-            after[before[node]] = node
-            before[after[node]] = node
-            node = after[node]
+            left += not calls[number].open
+            node = after[events.put_back(number)]
     return SearchResult(Verdict.OK, steps, tuple(calls[number].id for number, _ in path))
 
 

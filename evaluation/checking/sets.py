@@ -14,7 +14,7 @@ from evaluation.history import Action, Fate, Operation
 from evaluation.quantiles import rounded_quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class Adds:
@@ -84,7 +84,11 @@ def why_phantom(write: Operation | None, read: Operation) -> str:
     return ""
 
 
-def check_linearizable(operations: Sequence[Operation]) -> tuple[int, list[tuple[str, tuple[int, ...]]]]:
+#: What is wrong, and the operations that show it.
+Wrong = tuple[str, tuple[int, ...]]
+
+
+def check_linearizable(operations: Sequence[Operation]) -> tuple[int, list[Wrong]]:
     """How many strong reads there are, and what in them no order of adds and reads explains.
 
     Full lists of a set that only grows need no search: each holds what was acknowledged before it began and
@@ -94,58 +98,64 @@ def check_linearizable(operations: Sequence[Operation]) -> tuple[int, list[tuple
     key = operations[0].key
     adds = Adds(operations)
     reads = [op for op in operations if not op.is_write and op.outcome is Fate.OK and op.level in STRONG]
-    wrong: list[tuple[str, tuple[int, ...]]] = []
+    wrong: list[Wrong] = []
     lists: list[tuple[Operation, frozenset[Any]]] = []
     for read in reads:
-        begin, end = read.invoked_ns, read.returned_ns or float("inf")
         if read.action is Action.COUNT:
-            least = sum(returned(add) < begin for add in adds.attempted.values())
-            most = sum(add.invoked_ns <= end for add in adds.attempted.values())
-            if not least <= read.value <= most:
-                wrong.append(
-                    (
-                        f"{key}: count was {read.value} at {ms(begin)}, with {least} adds acknowledged "
-                        f"before and {most} begun",
-                        (read.id,),
-                    )
-                )
+            wrong += _wrong_count(key, adds, read)
         elif read.action is Action.GET_ALL:
             items = frozenset[Any](read.value or ())
             lists.append((read, items))
-            missing = [add for value, add in adds.acknowledged.items() if value not in items]
-            latest_add = max((adds.attempted[v].invoked_ns for v in items if v in adds.attempted), default=-1)
-            # Whatever ended before the read began, or before the add of something that it shows.
-            bound = max(begin, latest_add)
-            late = min(missing, key=returned, default=None)
-            if late is not None and returned(late) < bound:
-                wrong.append(
-                    (
-                        f"{key}: {shown(late.value)} was added (acknowledged at "
-                        f"{ms(late.returned_ns)}) and is not in the list read at {ms(begin)}",
-                        (late.id, read.id),
-                    )
-                )
-            strange = next((v for v in items if why_phantom(_any(adds, v), read)), None)
-            if strange is not None:
-                wrong.append(
-                    (f"{key}: {shown(strange)} was read at {ms(begin)}, but not written before", (read.id,))
-                )
-    lists.sort(key=lambda item: (len(item[1]), item[0].invoked_ns))
+            wrong += _wrong_list(key, adds, read, items)
+    return len(reads), [*wrong, *_wrong_pairs(key, lists)]
+
+
+def _wrong_count(key: str, adds: Adds, read: Operation) -> Iterator[Wrong]:
+    begin, end = read.invoked_ns, read.returned_ns or float("inf")
+    least = sum(returned(add) < begin for add in adds.attempted.values())
+    most = sum(add.invoked_ns <= end for add in adds.attempted.values())
+    if not least <= read.value <= most:
+        yield (
+            f"{key}: count was {read.value} at {ms(begin)}, with {least} adds acknowledged "
+            f"before and {most} begun",
+            (read.id,),
+        )
+
+
+def _wrong_list(key: str, adds: Adds, read: Operation, items: frozenset[Any]) -> Iterator[Wrong]:
+    """By itself: what it lacks, and what it should not have."""
+    begin = read.invoked_ns
+    missing = [add for value, add in adds.acknowledged.items() if value not in items]
+    latest_add = max((adds.attempted[v].invoked_ns for v in items if v in adds.attempted), default=-1)
+    # Whatever ended before the read began, or before the add of something that it shows.
+    bound = max(begin, latest_add)
+    late = min(missing, key=returned, default=None)
+    if late is not None and returned(late) < bound:
+        yield (
+            f"{key}: {shown(late.value)} was added (acknowledged at "
+            f"{ms(late.returned_ns)}) and is not in the list read at {ms(begin)}",
+            (late.id, read.id),
+        )
+    strange = next((v for v in items if why_phantom(_any(adds, v), read)), None)
+    if strange is not None:
+        yield f"{key}: {shown(strange)} was read at {ms(begin)}, but not written before", (read.id,)
+
+
+def _wrong_pairs(key: str, lists: Sequence[tuple[Operation, frozenset[Any]]]) -> Iterator[Wrong]:
+    """Of two lists, the smaller is in the larger, and was not read after it."""
+    ordered = sorted(lists, key=lambda item: (len(item[1]), item[0].invoked_ns))
     newest: tuple[Operation, frozenset[Any]] | None = None
-    for (one, smaller), (other, larger) in pairwise(lists):
+    for (one, smaller), (other, larger) in pairwise(ordered):
         if not smaller <= larger:
-            wrong.append((f"{key}: two lists of which neither holds the other", (one.id, other.id)))
+            yield f"{key}: two lists of which neither holds the other", (one.id, other.id)
         if newest is None or one.invoked_ns > newest[0].invoked_ns:
             newest = (one, smaller)
         if newest[1] != larger and (other.returned_ns or float("inf")) < newest[0].invoked_ns:
-            wrong.append(
-                (
-                    f"{key}: {len(larger)} ids at {ms(other.invoked_ns)}, then only {len(newest[1])} at "
-                    f"{ms(newest[0].invoked_ns)}",
-                    (other.id, newest[0].id),
-                )
+            yield (
+                f"{key}: {len(larger)} ids at {ms(other.invoked_ns)}, then only {len(newest[1])} at "
+                f"{ms(newest[0].invoked_ns)}",
+                (other.id, newest[0].id),
             )
-    return len(reads), wrong
 
 
 def _any(adds: Adds, value: Any) -> Operation | None:
