@@ -18,6 +18,7 @@ import pytest
 from evaluation.failure import SystemFailure
 from evaluation.faulting import clock, netns, network, processes
 from evaluation.faulting.catalogue import FAULTS, Context
+from evaluation.faulting.partition import Partition
 from evaluation.faulting.toxiproxy import ToxiproxyServer
 from evaluation.processes import wait_until
 from evaluation.systems import http
@@ -311,9 +312,9 @@ def test_which_systems_a_fault_applies_to_follows_from_what_they_are_made_of() -
         system = SYSTEMS[name]()
         return {fault for fault in FAULTS if FAULTS[fault].applies_to(system)}
 
-    assert not {
-        fault.name for fault in network.faults() if isinstance(fault, network.Partition)
-    } & applicable("single")
+    assert not {fault.name for fault in network.faults() if isinstance(fault, Partition)} & applicable(
+        "single"
+    )
     assert {"kill-all", "latency-50", "disk-full"} <= applicable("single")
     assert "ring" in applicable("cluster-5") - applicable("cluster")
     assert {"minority-isolated", "majority-lost", "disk-lost"} <= applicable("naive-lww")
