@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Outcome(StrEnum):
-    """What the client may conclude. Only what is proven: an unproven failure is `UNKNOWN`."""
+class Fate(StrEnum):
+    """What became of an operation, as far as its client can prove: an unproven failure is `UNKNOWN`.
+
+    In files, and as a field, it is an operation's `outcome`.
+    """
 
     OK = "ok"
     """It was answered, and `value` is what the answer says; a 404 or 409 about the state is an answer too."""
@@ -122,7 +125,7 @@ class Operation:
     invoked_ns: int
     returned_ns: int | None
     """None: no answer ever came."""
-    outcome: Outcome
+    outcome: Fate
     status: int | None = None
     error: str = ""
     """What the answer, or the connection, said, if not a success; first 200 characters."""
@@ -149,7 +152,7 @@ class Operation:
         try:
             raw["action"] = Action(raw["action"])
             raw["phase"] = Phase(raw["phase"])
-            raw["outcome"] = Outcome(raw["outcome"])
+            raw["outcome"] = Fate(raw["outcome"])
             return Operation(**raw)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an operation of this version: {error}") from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.checking.finals import final_reads
 from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.versions import returned
-from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,14 +34,14 @@ def check(
         if workload != "append":
             continue
         appends = sorted(
-            (op for op in operations if op.action is Action.APPEND and op.outcome is not Outcome.REFUSED),
+            (op for op in operations if op.action is Action.APPEND and op.outcome is not Fate.REFUSED),
             key=lambda op: op.invoked_ns,
         )
         place = {op.value: at for at, op in enumerate(appends)}
         read_any = False
         gone: set[Any] = set()
         for read in operations:
-            if read.action is not Action.GET or read.outcome is not Outcome.OK:
+            if read.action is not Action.GET or read.outcome is not Fate.OK:
                 continue
             read_any = True
             items: list[Any] = read.value or []
@@ -52,13 +52,13 @@ def check(
                 )
                 continue
             there = set(places)
-            excuse = next((at for at in places if appends[at].outcome is Outcome.UNKNOWN), len(appends))
+            excuse = next((at for at in places if appends[at].outcome is Fate.UNKNOWN), len(appends))
             strict = read.level in _STRONG - late or read.phase is Phase.FINAL
             last = places[-1] if places else -1
             for at, append in enumerate(appends):
                 if at > excuse:
                     break
-                if at in there or append.outcome is not Outcome.OK or append.value in gone:
+                if at in there or append.outcome is not Fate.OK or append.value in gone:
                     continue
                 if at < last or (strict and returned(append) < read.invoked_ns):
                     gone.add(append.value)
@@ -70,7 +70,7 @@ def check(
                         witnesses,
                     )
         if read_any:
-            tally.checked += sum(append.outcome is Outcome.OK for append in appends)
+            tally.checked += sum(append.outcome is Fate.OK for append in appends)
     return tally
 
 
@@ -87,11 +87,11 @@ def lost_for_good(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> list[i
             continue
         there = {item for read in reads for item in read.value or ()}
         appends = [op for op in operations if op.action is Action.APPEND]
-        late = [op.invoked_ns for op in appends if op.outcome is Outcome.UNKNOWN and op.value in there]
+        late = [op.invoked_ns for op in appends if op.outcome is Fate.UNKNOWN and op.value in there]
         gone += [
             op.id
             for op in appends
-            if op.outcome is Outcome.OK
+            if op.outcome is Fate.OK
             and op.value not in there
             and op.invoked_ns < min(late, default=op.invoked_ns + 1)
         ]

@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from evaluation.checking.sets import quantile
-from evaluation.history import Operation, Outcome, Phase
+from evaluation.history import Fate, Operation, Phase
+from evaluation.quantiles import rounded_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from evaluation.run.folder import RunRecord
+    from evaluation.record import RunRecord
 
 WINDOW_MS = 100
 WINDOW_NS = WINDOW_MS * 1_000_000
@@ -95,7 +95,7 @@ def _windows(record: RunRecord, operations: Iterable[Operation], end_ns: int) ->
     for operation in operations:
         at = _time(operation) // WINDOW_NS
         if at < size:
-            (ok if operation.outcome is Outcome.OK else failed)[at] += 1
+            (ok if operation.outcome is Fate.OK else failed)[at] += 1
     if not record.fault_begin_ns and not record.fault_end_ns:
         return {"ok": ok, "failed": failed, "before": _share(ok), "during": None, "after": None}
     begin, end = record.fault_begin_ns, record.fault_end_ns or end_ns
@@ -119,7 +119,7 @@ def _first_success(operations: Iterable[Operation], since_ns: int) -> float | No
     times = (
         operation.returned_ns
         for operation in operations
-        if operation.outcome is Outcome.OK
+        if operation.outcome is Fate.OK
         and operation.invoked_ns >= since_ns
         and operation.returned_ns is not None
     )
@@ -130,7 +130,7 @@ def _first_success(operations: Iterable[Operation], since_ns: int) -> float | No
 def _longest_pause(operations: Iterable[Operation], end_ns: int) -> dict[str, float] | None:
     """The longest time without a success, from the first success until the traffic's end."""
     times = sorted(
-        op.returned_ns for op in operations if op.outcome is Outcome.OK and op.returned_ns is not None
+        op.returned_ns for op in operations if op.outcome is Fate.OK and op.returned_ns is not None
     )
     if not times:
         return None
@@ -151,7 +151,7 @@ def _pause_in_fault(
         return None
     until = record.fault_end_ns or end_ns
     times = sorted(
-        op.returned_ns for op in operations if op.outcome is Outcome.OK and op.returned_ns is not None
+        op.returned_ns for op in operations if op.outcome is Fate.OK and op.returned_ns is not None
     )
     before = [time for time in times if time <= record.fault_begin_ns]
     begins = before[-1:] + [time for time in times if record.fault_begin_ns < time < until]
@@ -167,7 +167,7 @@ def latency(operations: Iterable[Operation]) -> dict[str, Any]:
     """Of successes: phase -> kind -> count, percentiles and mean, in milliseconds."""
     times: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for operation in operations:
-        if operation.outcome is Outcome.OK and operation.returned_ns is not None:
+        if operation.outcome is Fate.OK and operation.returned_ns is not None:
             took = (operation.returned_ns - operation.invoked_ns) / 1e6
             kind = "write" if operation.is_write else "read"
             times[operation.phase][kind].append(took)
@@ -176,8 +176,8 @@ def latency(operations: Iterable[Operation]) -> dict[str, Any]:
     return {
         str(phase): {
             kind: {"count": len(values), "mean": round(sum(values) / len(values), 3)}
-            | {f"p{share}": quantile(values, share / 100) for share in (50, 90, 95, 99)}
-            | {"max": quantile(values, 1.0)}
+            | {f"p{share}": rounded_quantile(values, share / 100) for share in (50, 90, 95, 99)}
+            | {"max": rounded_quantile(values, 1.0)}
             for kind, values in sorted(kinds.items())
         }
         for phase, kinds in times.items()
@@ -202,7 +202,7 @@ def count(record: RunRecord, operations: Sequence[Operation]) -> dict[str, Any]:
         tables["workload"][operation.workload][outcome] += 1
         tables["kind"]["write" if operation.is_write else "read"][outcome] += 1
         tables["action"][operation.action][outcome] += 1
-        if operation.error and operation.outcome is not Outcome.OK:
+        if operation.error and operation.outcome is not Fate.OK:
             errors[f"{operation.status or '-'} {operation.error[:80]}"] += 1
     return {
         "total": len(operations),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.models import FRACTURED, whole
-from evaluation.history import Action, Operation, Outcome
+from evaluation.history import Action, Fate, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ def check(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> Tally:
             continue
         writes = {op.value: op for op in operations if op.action is Action.UPSERT}
         for read in operations:
-            if read.action is not Action.GET or read.outcome is not Outcome.OK:
+            if read.action is not Action.GET or read.outcome is not Fate.OK:
                 continue
             tally.checked += 1
             if whole(read.value) is FRACTURED:

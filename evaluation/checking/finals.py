@@ -18,7 +18,7 @@ from evaluation.checking.models import FRACTURED, NEVER, REGISTER, REGISTERS, Ca
 from evaluation.checking.sessions import seen
 from evaluation.checking.verdict import Verdict
 from evaluation.checking.versions import returned
-from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -32,7 +32,7 @@ def final_reads(operations: Sequence[Operation]) -> list[Operation]:
     return [
         operation
         for operation in operations
-        if operation.phase is Phase.FINAL and operation.outcome is Outcome.OK and not operation.is_write
+        if operation.phase is Phase.FINAL and operation.outcome is Fate.OK and not operation.is_write
     ]
 
 
@@ -197,7 +197,7 @@ def _late(reads: Sequence[Operation], operations: Sequence[Operation]) -> bool:
     if len(changes) != 1:
         return False
     before, now = values[changes[0] - 1], values[changes[0]]
-    unknown = [op for op in operations if op.is_write and op.outcome is Outcome.UNKNOWN]
+    unknown = [op for op in operations if op.is_write and op.outcome is Fate.UNKNOWN]
     for write in unknown:
         match write.action:
             case Action.DELETE:

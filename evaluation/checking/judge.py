@@ -55,13 +55,13 @@ from evaluation.checking.linearizability import Budget, check_keys
 from evaluation.checking.minimize import minimize
 from evaluation.checking.models import CATALOGUE, MODELS, Call, Model, calls_of
 from evaluation.checking.verdict import PROPERTIES, Finding, Judgement, Verdict
-from evaluation.history import Action, Operation, Outcome
+from evaluation.history import Action, Fate, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from evaluation.checking.log import LogEvidence
-    from evaluation.run.folder import RunRecord
+    from evaluation.record import RunRecord
 
 DEFAULT_BUDGET = Budget()
 #: So many violating keys are made small, and the smallest is shown.
@@ -189,5 +189,5 @@ def _loss(operations: Sequence[Operation], gone: Sequence[int]) -> dict[str, Any
 
 
 def _quality(operations: Sequence[Operation]) -> dict[str, int]:
-    queries = [op for op in operations if op.action is Action.QUERY and op.outcome is Outcome.OK]
+    queries = [op for op in operations if op.action is Action.QUERY and op.outcome is Fate.OK]
     return {"queries": len(queries), "self_hits": sum(op.key in (op.value or ()) for op in queries)}

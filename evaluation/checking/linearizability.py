@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from evaluation.checking import zones
+from evaluation.checking.event_list import EventList
 from evaluation.checking.models import CONDITIONAL, NEVER, REGISTER, REJECTED, Call, Model
 from evaluation.checking.verdict import Verdict
 from evaluation.history import Action
@@ -34,7 +35,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SearchResult:
     """The answer for one key."""
 
     verdict: Verdict
@@ -43,26 +44,11 @@ class Result:
     """Ids in an order that fits (ok), or the longest part of one that was found."""
 
 
-def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int) -> Result:
+def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int) -> SearchResult:
     """One search, with what is known about open calls left as it is."""
     step, state = model.step, model.initial
-    events: list[tuple[float, int, int]] = []
-    for number, call in enumerate(calls):
-        events.append((call.invoked, 0, number))
-        if not call.open:
-            events.append((call.returned, 1, number))
-    events.sort()
-    size = len(events)
-    # Nodes 1..size in order of time; 0 is both ends.
-    after = [*range(1, size + 1), 0]
-    before = [size, *range(size)]
-    number_of = [-1, *(number for _, _, number in events)]
-    is_call = [False, *(kind == 0 for _, kind, _ in events)]
-    call_node = [0] * len(calls)
-    return_node = [0] * len(calls)
-    for node in range(1, size + 1):
-        (call_node if is_call[node] else return_node)[number_of[node]] = node
-
+    events = EventList(calls)
+    after, number_of, is_call = events.after, events.number_of, events.is_call
     taken = 0
     left = sum(not call.open for call in calls)
     path: list[tuple[int, Any]] = []
@@ -74,7 +60,7 @@ def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int)
         if is_call[node]:
             steps += 1
             if steps > max_steps or len(seen) > max_states:
-                return Result(Verdict.UNKNOWN, steps, longest)
+                return SearchResult(Verdict.UNKNOWN, steps, longest)
             number = number_of[node]
             call = calls[number]
             new = step(state, call)
@@ -85,13 +71,8 @@ def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int)
                     seen.add(memory)
                     path.append((number, state))
                     taken, state = memory
-                    after[before[node]] = after[node]
-                    before[after[node]] = before[node]
-                    end = return_node[number]
-                    if end:
-                        left -= 1
-                        after[before[end]] = after[end]
-                        before[after[end]] = before[end]
+                    left -= not call.open
+                    events.take(number)
                     node = after[0]
                     continue
             node = after[node]
@@ -99,18 +80,12 @@ def search(calls: Sequence[Call], model: Model, max_steps: int, max_states: int)
             if len(path) > len(longest):
                 longest = tuple(calls[number].id for number, _ in path)
             if not path:
-                return Result(Verdict.VIOLATION, steps, longest)
+                return SearchResult(Verdict.VIOLATION, steps, longest)
             number, state = path.pop()
             taken ^= 1 << number
-            end, node = return_node[number], call_node[number]
-            if end:
-                left += 1
-                after[before[end]] = end
-                before[after[end]] = end
-            after[before[node]] = node
-            before[after[node]] = node
-            node = after[node]
-    return Result(Verdict.OK, steps, tuple(calls[number].id for number, _ in path))
+            left += not calls[number].open
+            node = after[events.put_back(number)]
+    return SearchResult(Verdict.OK, steps, tuple(calls[number].id for number, _ in path))
 
 
 _READS = frozenset({Action.GET, Action.GET_WHERE})
@@ -146,12 +121,14 @@ def tighten(calls: Sequence[Call]) -> list[Call]:
     return kept
 
 
-def check(calls: Sequence[Call], model: Model, max_steps: int = 300_000, max_states: int = 300_000) -> Result:
+def check(
+    calls: Sequence[Call], model: Model, max_steps: int = 300_000, max_states: int = 300_000
+) -> SearchResult:
     """One key, by the quickest way that is exact for it."""
     if model is REGISTER:
         fast = zones.check(calls)
         if fast is not None:
-            return Result(Verdict.VIOLATION if fast else Verdict.OK, len(calls), tuple(fast))
+            return SearchResult(Verdict.VIOLATION if fast else Verdict.OK, len(calls), tuple(fast))
         calls = tighten(calls)
     return search(calls, model, max_steps, max_states)
 
@@ -160,7 +137,7 @@ def check(calls: Sequence[Call], model: Model, max_steps: int = 300_000, max_sta
 class KeyResults:
     """The answers for all keys, as far as they were sought."""
 
-    results: Mapping[str, Result]
+    results: Mapping[str, SearchResult]
 
     @property
     def verdict(self) -> Verdict:
@@ -173,7 +150,7 @@ class KeyResults:
 
 def check_keys(histories: Mapping[str, tuple[Model, Sequence[Call]]], budget: Budget) -> KeyResults:
     """Every key in rounds of growing budgets; once a key is found in violation, no larger round begins."""
-    results: dict[str, Result] = {}
+    results: dict[str, SearchResult] = {}
     spent = 0
     for allowed in budget.rounds:
         for key, (model, calls) in histories.items():
@@ -181,7 +158,7 @@ def check_keys(histories: Mapping[str, tuple[Model, Sequence[Call]]], budget: Bu
                 continue
             most = min(allowed, budget.total_steps - spent)
             if most <= 0:
-                results.setdefault(key, Result(Verdict.UNKNOWN))
+                results.setdefault(key, SearchResult(Verdict.UNKNOWN))
                 continue
             results[key] = check(calls, model, most, budget.states)
             spent += results[key].steps

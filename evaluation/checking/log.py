@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from evaluation.checking.findings import Tally, ms
-from evaluation.history import Operation, Outcome
+from evaluation.history import Fate, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def check(evidence: LogEvidence, operations: Sequence[Operation]) -> Tally:
         request = operation.request_id
         if not operation.is_write or request is None:
             continue
-        if operation.outcome is Outcome.REFUSED:
+        if operation.outcome is Fate.REFUSED:
             if request in index_of:
                 tally.blame(
                     f"write {operation.id} of {operation.key} was refused, but is in the log", [operation.id]
@@ -76,7 +76,7 @@ def check(evidence: LogEvidence, operations: Sequence[Operation]) -> Tally:
             tally.blame(
                 f"write {operation.id} of {operation.key} took effect {times[request]} times", [operation.id]
             )
-        if operation.outcome is not Outcome.OK:
+        if operation.outcome is not Fate.OK:
             continue
         index = index_of.get(request)
         if index is None:
@@ -144,13 +144,13 @@ def resolve(evidence: LogEvidence, operations: Sequence[Operation]) -> Resolutio
     complete = 0 < evidence.first() <= 1 and all(
         op.request_id in index_of
         for op in operations
-        if op.is_write and op.outcome is Outcome.OK and op.request_id is not None
+        if op.is_write and op.outcome is Fate.OK and op.request_id is not None
     )
     behind = sorted(
         (index_of[op.request_id], op.returned_ns)
         for op in operations
         if op.is_write
-        and op.outcome is Outcome.OK
+        and op.outcome is Fate.OK
         and op.request_id is not None
         and op.request_id in index_of
         and op.returned_ns is not None
@@ -163,7 +163,7 @@ def resolve(evidence: LogEvidence, operations: Sequence[Operation]) -> Resolutio
     counts = {"dropped": 0, "closed": 0, "open": 0}
     for operation in operations:
         kept.append(operation)
-        if not operation.is_write or operation.outcome is not Outcome.UNKNOWN or operation.request_id is None:
+        if not operation.is_write or operation.outcome is not Fate.UNKNOWN or operation.request_id is None:
             continue
         index = index_of.get(operation.request_id)
         at = len(behind) if index is None else bisect_right(indices, index)

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from evaluation.history import Action, Operation, Outcome
+from evaluation.history import Action, Fate, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -136,9 +136,9 @@ def calls_of(
     """
     calls: list[Call] = []
     for operation in operations:
-        if operation.outcome is Outcome.REFUSED:
+        if operation.outcome is Fate.REFUSED:
             continue
-        known = operation.outcome is Outcome.OK
+        known = operation.outcome is Fate.OK
         value = operation.value
         if not operation.is_write:
             if not known or (levels is not None and operation.level not in levels):

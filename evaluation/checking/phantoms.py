@@ -8,7 +8,7 @@ from evaluation.checking import sets
 from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.models import REGISTERS
 from evaluation.checking.versions import READS, Versions
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def check(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> tuple[Tally, T
         versions = Versions(operations)
         blamed: set[object] = set()
         for read in operations:
-            if read.action not in READS or read.outcome is not Outcome.OK:
+            if read.action not in READS or read.outcome is not Fate.OK:
                 continue
             phantom.checked += 1
             values = read.value if workload == "batch" else [read.value]
@@ -48,11 +48,11 @@ def check(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> tuple[Tally, T
 
 def _check_names(key: str, operations: Sequence[Operation], phantom: Tally) -> None:
     """A collection that is there before anybody can have created it; each name is blamed once."""
-    creations = [op for op in operations if op.action is Action.CREATE and op.outcome is not Outcome.REFUSED]
+    creations = [op for op in operations if op.action is Action.CREATE and op.outcome is not Fate.REFUSED]
     first_ns = min((op.invoked_ns for op in creations), default=None)
     blamed = False
     for read in operations:
-        if read.action is not Action.EXISTS or read.outcome is not Outcome.OK:
+        if read.action is not Action.EXISTS or read.outcome is not Fate.OK:
             continue
         phantom.checked += 1
         early = first_ns is None or (read.returned_ns is not None and read.returned_ns < first_ns)

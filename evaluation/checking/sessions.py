@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.models import FRACTURED, REGISTERS, whole
 from evaluation.checking.versions import READS, SURE, Versions
-from evaluation.history import Operation, Outcome
+from evaluation.history import Fate, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def check(
     scopes: dict[tuple[str, str], list[Operation]] = defaultdict(list)
     for key in versions:
         for operation in keys[key]:
-            if operation.outcome is Outcome.OK and (
+            if operation.outcome is Fate.OK and (
                 operation.is_write or (operation.level in SESSION_LEVELS and operation.action in READS)
             ):
                 scopes[operation.session, operation.entry].append(operation)
@@ -172,60 +172,90 @@ def _monotonic_writes(
 
     At one member, because two reads at two members say nothing of the order in which one of them applied.
     """
-    tally = Tally("monotonic-writes")
-    written: dict[tuple[str, Key], list[Operation]] = defaultdict(list)
-    for key, known in versions.items():
-        for write in known.sure:
-            written[write.session, key].append(write)
-    begins = {
-        which: [write.invoked_ns for write in writes] for which, writes in written.items()
-    }  # `sure` is in the order of invocation, and so are these
+    order = _WriteOrder(versions)
     for (_, entry), operations in scopes.items():
         have: dict[tuple[str, str], _Latest] = defaultdict(_Latest)
         of_member: dict[str, set[str]] = defaultdict(set)
         for operation in operations:
             member = operation.node or member_of_entry.get(entry)
-            if operation.is_write or member is None or (value := seen(operation)) is FRACTURED:
+            if operation.is_write or member is None or seen(operation) is FRACTURED:
                 continue
-            key = _key(operation)
-            known = versions[key]
-            settled = known.settled(value)
-            source = known.write_of.get(value) if value not in known.repeated else None
             for writer in of_member[member]:
-                which = (writer, key)
-                later = have[member, writer].before(operation.invoked_ns)
-                witness = have[member, writer].witness
-                if which not in written or witness is None:
-                    continue
-                if _key(witness) == key and source is not None and source.session == writer:
-                    tally.checked += 1
-                    if settled < later:
-                        second = known.write_of[seen(witness)]
-                        tally.blame(
-                            f"{member} showed {shown(second.value)} of {second.key}, which {writer} wrote "
-                            f"after {shown(value)}, and then {shown(value)}",
-                            [source.id, second.id, witness.id, operation.id],
-                        )
-                    continue
-                at = bisect_left(begins[which], later) - 1
-                while at >= 0 and (written[which][at].returned_ns or 0) >= later:
-                    at -= 1
-                if at < 0:
-                    continue
-                tally.checked += 1
-                earlier = written[which][at]
-                if settled < earlier.invoked_ns:
-                    shown_by = known.write_of.get(value)
-                    second = versions[_key(witness)].write_of[seen(witness)]
-                    tally.blame(
-                        f"{member} showed {shown(second.value)} of {second.key}, which {writer} wrote after "
-                        f"{shown(earlier.value)} to {earlier.key}, and then {shown(value)} of {earlier.key}",
-                        [earlier.id, second.id, witness.id, operation.id, shown_by.id if shown_by else None],
-                    )
+                order.compare(member, writer, have[member, writer], operation)
+            source = order.source_of(operation)
             if source is not None and operation.returned_ns is not None:
                 of_member[member].add(source.session)
                 have[member, source.session].note(operation.returned_ns, source.invoked_ns, operation)
-    return tally.finding()
+    return order.tally.finding()
+
+
+class _WriteOrder:
+    """The sure writes of each writer in their order, and reads that contradict it."""
+
+    def __init__(self, versions: Mapping[Key, Versions]) -> None:
+        self.tally = Tally("monotonic-writes")
+        self._versions = versions
+        self._written: dict[tuple[str, Key], list[Operation]] = defaultdict(list)
+        for key, known in versions.items():
+            for write in known.sure:
+                self._written[write.session, key].append(write)
+        self._begins = {
+            which: [write.invoked_ns for write in writes] for which, writes in self._written.items()
+        }  # `sure` is in the order of invocation, and so are these
+
+    def source_of(self, read: Operation) -> Operation | None:
+        """The only write of what it saw, if there is one."""
+        known, value = self._versions[_key(read)], seen(read)
+        return known.write_of.get(value) if value not in known.repeated else None
+
+    def compare(self, member: str, writer: str, shown_before: _Latest, read: Operation) -> None:
+        """With the latest write of this writer that reads at this member had shown before."""
+        later = shown_before.before(read.invoked_ns)
+        witness = shown_before.witness
+        if (writer, _key(read)) not in self._written or witness is None:
+            return
+        source = self.source_of(read)
+        if _key(witness) == _key(read) and source is not None and source.session == writer:
+            self._same_document(member, later, witness, read, source)
+        else:
+            self._replaced(member, writer, later, witness, read)
+
+    def _same_document(
+        self, member: str, later: float, witness: Operation, read: Operation, source: Operation
+    ) -> None:
+        known, value = self._versions[_key(read)], seen(read)
+        self.tally.checked += 1
+        if known.settled(value) < later:
+            second = known.write_of[seen(witness)]
+            self.tally.blame(
+                f"{member} showed {shown(second.value)} of {second.key}, which {source.session} wrote "
+                f"after {shown(value)}, and then {shown(value)}",
+                [source.id, second.id, witness.id, read.id],
+            )
+
+    def _replaced(self, member: str, writer: str, later: float, witness: Operation, read: Operation) -> None:
+        key = _key(read)
+        earlier = self._last_before(writer, key, later)
+        if earlier is None:
+            return
+        known, value = self._versions[key], seen(read)
+        self.tally.checked += 1
+        if known.settled(value) < earlier.invoked_ns:
+            shown_by = known.write_of.get(value)
+            second = self._versions[_key(witness)].write_of[seen(witness)]
+            self.tally.blame(
+                f"{member} showed {shown(second.value)} of {second.key}, which {writer} wrote after "
+                f"{shown(earlier.value)} to {earlier.key}, and then {shown(value)} of {earlier.key}",
+                [earlier.id, second.id, witness.id, read.id, shown_by.id if shown_by else None],
+            )
+
+    def _last_before(self, writer: str, key: Key, time: float) -> Operation | None:
+        """The writer's last write of this key that was acknowledged before then."""
+        writes = self._written[writer, key]
+        at = bisect_left(self._begins[writer, key], time) - 1
+        while at >= 0 and (writes[at].returned_ns or 0) >= time:
+            at -= 1
+        return writes[at] if at >= 0 else None
 
 
 def _writes_follow_reads(

@@ -10,10 +10,11 @@ from evaluation.checking.finals import final_reads
 from evaluation.checking.findings import Tally, ms, shown
 from evaluation.checking.models import STRONG
 from evaluation.checking.versions import returned
-from evaluation.history import Action, Operation, Outcome
+from evaluation.history import Action, Fate, Operation
+from evaluation.quantiles import rounded_quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class Adds:
@@ -21,9 +22,9 @@ class Adds:
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         adds = [operation for operation in operations if operation.action is Action.ADD]
-        self.attempted = {add.value: add for add in adds if add.outcome is not Outcome.REFUSED}
-        self.acknowledged = {add.value: add for add in adds if add.outcome is Outcome.OK}
-        self.refused = {add.value: add for add in adds if add.outcome is Outcome.REFUSED}
+        self.attempted = {add.value: add for add in adds if add.outcome is not Fate.REFUSED}
+        self.acknowledged = {add.value: add for add in adds if add.outcome is Fate.OK}
+        self.refused = {add.value: add for add in adds if add.outcome is Fate.REFUSED}
 
 
 def check_lost(key: str, operations: Sequence[Operation], lost: Tally) -> list[int]:
@@ -51,7 +52,7 @@ def check_items(key: str, operations: Sequence[Operation], duplicated: Tally, ph
     twice: set[Any] = set()
     strange: set[Any] = set()
     for read in operations:
-        if read.is_write or read.outcome is not Outcome.OK or read.action is Action.COUNT:
+        if read.is_write or read.outcome is not Fate.OK or read.action is Action.COUNT:
             continue
         values: list[Any] = read.value or []
         duplicated.checked += 1
@@ -76,14 +77,18 @@ def why_phantom(write: Operation | None, read: Operation) -> str:
     """Empty if the read may see that write."""
     if write is None:
         return "but nobody wrote it"
-    if write.outcome is Outcome.REFUSED:
+    if write.outcome is Fate.REFUSED:
         return "but its write was refused"
     if read.returned_ns is not None and read.returned_ns < write.invoked_ns:
         return "before anybody wrote it"
     return ""
 
 
-def check_linearizable(operations: Sequence[Operation]) -> tuple[int, list[tuple[str, tuple[int, ...]]]]:
+#: What is wrong, and the operations that show it.
+Wrong = tuple[str, tuple[int, ...]]
+
+
+def check_linearizable(operations: Sequence[Operation]) -> tuple[int, list[Wrong]]:
     """How many strong reads there are, and what in them no order of adds and reads explains.
 
     Full lists of a set that only grows need no search: each holds what was acknowledged before it began and
@@ -92,59 +97,65 @@ def check_linearizable(operations: Sequence[Operation]) -> tuple[int, list[tuple
     """
     key = operations[0].key
     adds = Adds(operations)
-    reads = [op for op in operations if not op.is_write and op.outcome is Outcome.OK and op.level in STRONG]
-    wrong: list[tuple[str, tuple[int, ...]]] = []
+    reads = [op for op in operations if not op.is_write and op.outcome is Fate.OK and op.level in STRONG]
+    wrong: list[Wrong] = []
     lists: list[tuple[Operation, frozenset[Any]]] = []
     for read in reads:
-        begin, end = read.invoked_ns, read.returned_ns or float("inf")
         if read.action is Action.COUNT:
-            least = sum(returned(add) < begin for add in adds.attempted.values())
-            most = sum(add.invoked_ns <= end for add in adds.attempted.values())
-            if not least <= read.value <= most:
-                wrong.append(
-                    (
-                        f"{key}: count was {read.value} at {ms(begin)}, with {least} adds acknowledged "
-                        f"before and {most} begun",
-                        (read.id,),
-                    )
-                )
+            wrong += _wrong_count(key, adds, read)
         elif read.action is Action.GET_ALL:
             items = frozenset[Any](read.value or ())
             lists.append((read, items))
-            missing = [add for value, add in adds.acknowledged.items() if value not in items]
-            latest_add = max((adds.attempted[v].invoked_ns for v in items if v in adds.attempted), default=-1)
-            # Whatever ended before the read began, or before the add of something that it shows.
-            bound = max(begin, latest_add)
-            late = min(missing, key=returned, default=None)
-            if late is not None and returned(late) < bound:
-                wrong.append(
-                    (
-                        f"{key}: {shown(late.value)} was added (acknowledged at "
-                        f"{ms(late.returned_ns)}) and is not in the list read at {ms(begin)}",
-                        (late.id, read.id),
-                    )
-                )
-            strange = next((v for v in items if why_phantom(_any(adds, v), read)), None)
-            if strange is not None:
-                wrong.append(
-                    (f"{key}: {shown(strange)} was read at {ms(begin)}, but not written before", (read.id,))
-                )
-    lists.sort(key=lambda item: (len(item[1]), item[0].invoked_ns))
+            wrong += _wrong_list(key, adds, read, items)
+    return len(reads), [*wrong, *_wrong_pairs(key, lists)]
+
+
+def _wrong_count(key: str, adds: Adds, read: Operation) -> Iterator[Wrong]:
+    begin, end = read.invoked_ns, read.returned_ns or float("inf")
+    least = sum(returned(add) < begin for add in adds.attempted.values())
+    most = sum(add.invoked_ns <= end for add in adds.attempted.values())
+    if not least <= read.value <= most:
+        yield (
+            f"{key}: count was {read.value} at {ms(begin)}, with {least} adds acknowledged "
+            f"before and {most} begun",
+            (read.id,),
+        )
+
+
+def _wrong_list(key: str, adds: Adds, read: Operation, items: frozenset[Any]) -> Iterator[Wrong]:
+    """By itself: what it lacks, and what it should not have."""
+    begin = read.invoked_ns
+    missing = [add for value, add in adds.acknowledged.items() if value not in items]
+    latest_add = max((adds.attempted[v].invoked_ns for v in items if v in adds.attempted), default=-1)
+    # Whatever ended before the read began, or before the add of something that it shows.
+    bound = max(begin, latest_add)
+    late = min(missing, key=returned, default=None)
+    if late is not None and returned(late) < bound:
+        yield (
+            f"{key}: {shown(late.value)} was added (acknowledged at "
+            f"{ms(late.returned_ns)}) and is not in the list read at {ms(begin)}",
+            (late.id, read.id),
+        )
+    strange = next((v for v in items if why_phantom(_any(adds, v), read)), None)
+    if strange is not None:
+        yield f"{key}: {shown(strange)} was read at {ms(begin)}, but not written before", (read.id,)
+
+
+def _wrong_pairs(key: str, lists: Sequence[tuple[Operation, frozenset[Any]]]) -> Iterator[Wrong]:
+    """Of two lists, the smaller is in the larger, and was not read after it."""
+    ordered = sorted(lists, key=lambda item: (len(item[1]), item[0].invoked_ns))
     newest: tuple[Operation, frozenset[Any]] | None = None
-    for (one, smaller), (other, larger) in pairwise(lists):
+    for (one, smaller), (other, larger) in pairwise(ordered):
         if not smaller <= larger:
-            wrong.append((f"{key}: two lists of which neither holds the other", (one.id, other.id)))
+            yield f"{key}: two lists of which neither holds the other", (one.id, other.id)
         if newest is None or one.invoked_ns > newest[0].invoked_ns:
             newest = (one, smaller)
         if newest[1] != larger and (other.returned_ns or float("inf")) < newest[0].invoked_ns:
-            wrong.append(
-                (
-                    f"{key}: {len(larger)} ids at {ms(other.invoked_ns)}, then only {len(newest[1])} at "
-                    f"{ms(newest[0].invoked_ns)}",
-                    (other.id, newest[0].id),
-                )
+            yield (
+                f"{key}: {len(larger)} ids at {ms(other.invoked_ns)}, then only {len(newest[1])} at "
+                f"{ms(newest[0].invoked_ns)}",
+                (other.id, newest[0].id),
             )
-    return len(reads), wrong
 
 
 def _any(adds: Adds, value: Any) -> Operation | None:
@@ -161,7 +172,7 @@ def stability(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> dict[str, 
         adds = Adds(operations)
         by_level: dict[str, list[tuple[int, frozenset[Any]]]] = {}
         for read in operations:
-            if read.action is Action.GET_ALL and read.outcome is Outcome.OK:
+            if read.action is Action.GET_ALL and read.outcome is Fate.OK:
                 by_level.setdefault(read.level, []).append((read.invoked_ns, frozenset(read.value or ())))
         for level, reads in by_level.items():
             reads.sort(key=lambda read: read[0])
@@ -174,14 +185,6 @@ def stability(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> dict[str, 
                     samples.setdefault(level, []).append(max(missed[-1] - done, 0) / 1e6 if missed else 0.0)
     return {
         level: {"samples": len(samples.get(level, [])), "never": never[level]}
-        | {f"p{share}": quantile(samples.get(level, []), share / 100) for share in (50, 95, 99, 100)}
+        | {f"p{share}": rounded_quantile(samples.get(level, []), share / 100) for share in (50, 95, 99, 100)}
         for level in sorted(samples.keys() | never.keys())
     }
-
-
-def quantile(values: Sequence[float], share: float) -> float | None:
-    """The smallest value that at least this share of them does not exceed."""
-    if not values:
-        return None
-    ordered = sorted(values)
-    return round(ordered[max(0, min(len(ordered) - 1, int(-(-share * len(ordered) // 1)) - 1))], 3)

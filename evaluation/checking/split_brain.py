@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.checking.availability import bites_ns, sides_of
 from evaluation.checking.findings import Tally, ms
-from evaluation.history import Operation, Outcome
+from evaluation.history import Fate, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evaluation.run.folder import Event, RunRecord
+    from evaluation.record import Event, RunRecord
 
 LEADING = frozenset({"leader", "primary"})
 #: Roles are polled: the last part of a reign, until the poll that found it over, proves nothing.
@@ -65,7 +65,7 @@ def check(record: RunRecord, operations: Sequence[Operation]) -> tuple[Tally, di
     found = reigns(record.events)
     by_member: dict[str, list[Operation]] = defaultdict(list)
     for operation in operations:
-        if operation.is_write and operation.outcome is Outcome.OK and operation.node is not None:
+        if operation.is_write and operation.outcome is Fate.OK and operation.node is not None:
             by_member[operation.node].append(operation)
     acted: list[tuple[Reign, list[Operation]]] = []
     for reign in found:
@@ -147,7 +147,7 @@ def _check_peers(record: RunRecord, operations: Sequence[Operation], tally: Tall
         side = sides.get(operation.entry, "all")
         if (
             operation.is_write
-            and operation.outcome is Outcome.OK
+            and operation.outcome is Fate.OK
             and begin < operation.invoked_ns
             and (operation.returned_ns or end) < end
             and member is not None

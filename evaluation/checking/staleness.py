@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.checking.models import FRACTURED, REGISTERS
 from evaluation.checking.sessions import seen
-from evaluation.checking.sets import quantile
 from evaluation.checking.versions import READS, Versions
-from evaluation.history import Operation, Outcome, Phase
+from evaluation.history import Fate, Operation, Phase
+from evaluation.quantiles import rounded_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,14 +63,18 @@ class _Series:
             "reads": self.reads,
             "unplaced": self.unplaced,
             "stale": len(stale),
-            "t_ms": {f"p{share}": quantile(self.stale_ms, share / 100) for share in (50, 90, 95, 99, 100)},
-            "stale_t_ms": {f"p{share}": quantile(stale, share / 100) for share in (50, 90, 95, 99, 100)},
-            "k": {f"p{share}": quantile(self.versions, share / 100) for share in (50, 90, 95, 99, 100)},
+            "t_ms": _quantiles(self.stale_ms),
+            "stale_t_ms": _quantiles(stale),
+            "k": _quantiles(self.versions),
             "samples": [list(sample) for sample in sorted(self.samples)[::stride]],
             "curve": curve,
             "never_seen": self.never_seen,
-            "never_seen_ms": quantile(self.never_seen_ms, 1.0),
+            "never_seen_ms": rounded_quantile(self.never_seen_ms, 1.0),
         }
+
+
+def _quantiles(values: Sequence[float]) -> dict[str, float | None]:
+    return {f"p{share}": rounded_quantile(values, share / 100) for share in (50, 90, 95, 99, 100)}
 
 
 def measure(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> dict[str, Any]:
@@ -83,7 +87,7 @@ def measure(keys: Mapping[tuple[str, str], Sequence[Operation]]) -> dict[str, An
         reads = [
             op
             for op in operations
-            if op.action in READS and op.outcome is Outcome.OK and op.phase is not Phase.FINAL
+            if op.action in READS and op.outcome is Fate.OK and op.phase is not Phase.FINAL
         ]
         if not reads:
             continue

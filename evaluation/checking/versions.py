@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evaluation.history import Action, Operation, Outcome
+from evaluation.history import Action, Fate, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ READS = frozenset({Action.GET, Action.GET_WHERE})
 
 def returned(operation: Operation) -> float:
     """When its effect is certainly there: never, for what was not acknowledged."""
-    if operation.outcome is Outcome.OK and operation.returned_ns is not None:
+    if operation.outcome is Fate.OK and operation.returned_ns is not None:
         return operation.returned_ns
     return float("inf")
 
@@ -42,7 +42,7 @@ class Versions:
         for operation in operations:
             if not operation.is_write:
                 continue
-            if operation.outcome is Outcome.REFUSED:
+            if operation.outcome is Fate.REFUSED:
                 self.refused[operation.value] = operation
                 continue
             if operation.action is Action.DELETE:
@@ -52,7 +52,7 @@ class Versions:
                 if self.write_of.setdefault(value, operation) is not operation:
                     self.repeated.add(value)
                 self._settled[value] = max(self._settled.get(value, float("-inf")), returned(operation))
-            if operation.outcome is Outcome.OK and operation.action in SURE:
+            if operation.outcome is Fate.OK and operation.action in SURE:
                 self.sure.append(operation)
         self.sure.sort(key=lambda operation: operation.invoked_ns)
 

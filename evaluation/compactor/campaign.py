@@ -19,8 +19,8 @@ from evaluation.compactor.loss import expected, lost
 from evaluation.compactor.model import Variant
 from evaluation.compactor.scenario import FAULTS, LEASE_MS, run
 from evaluation.compactor.storage import StorageServer
+from evaluation.failure import SystemFailure
 from evaluation.history import read_history
-from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

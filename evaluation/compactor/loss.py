@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.checking.verdict import Finding, Verdict
 from evaluation.compactor.model import Variant
-from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def lost(operations: Sequence[Operation]) -> Finding:
     """The finding `lost`; its example is one lost change, a read that still saw it, and the final read."""
-    answered = [operation for operation in operations if operation.outcome is Outcome.OK]
+    answered = [operation for operation in operations if operation.outcome is Fate.OK]
     adds = [operation for operation in answered if operation.action is Action.ADD]
     reads = [operation for operation in answered if operation.action is Action.GET_ALL]
     final = [read for read in reads if read.phase is Phase.FINAL]

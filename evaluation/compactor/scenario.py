@@ -25,10 +25,11 @@ import psutil
 from evaluation.compactor import snapshot
 from evaluation.compactor.model import COLLECTION, POINTER, QUEUE, Change, Point, Pointer, Variant, queue_key
 from evaluation.compactor.storage import Bucket
-from evaluation.history import Action, Operation, Outcome, Phase, write_history
+from evaluation.failure import SystemFailure
+from evaluation.history import Action, Fate, Operation, Phase, write_history
 from evaluation.processes import Child, wait_until
-from evaluation.run.folder import Event, RunRecord
-from evaluation.systems.interface import Promises, SystemFailure
+from evaluation.record import Event, RunRecord
+from evaluation.systems.interface import Promises
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,7 +231,7 @@ class Compactor:
                 phase=phase,
                 invoked_ns=invoked_ns,
                 returned_ns=self.now_ns,
-                outcome=Outcome.OK,
+                outcome=Fate.OK,
                 status=200,
             )
         )

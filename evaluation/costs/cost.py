@@ -55,17 +55,17 @@ from evaluation.costs.direct_links import DirectLinks
 from evaluation.costs.figures import LoadFigures, RoundFigures
 from evaluation.costs.loads import CLIENT, NEIGHBOURS, TITLES, Load, fill_bodies, loads, query_body, requests
 from evaluation.costs.operations import operations_of
+from evaluation.failure import SystemFailure
 from evaluation.faulting.toxiproxy import ToxiproxyServer
 from evaluation.run.footprint import footprint
 from evaluation.systems.catalogue import SYSTEMS
-from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from evaluation.costs.texts import Texts
-    from evaluation.faulting.toxiproxy import Proxies
     from evaluation.systems.interface import System
+    from evaluation.systems.proxies import Proxies
 
 FORM = "cost/1"
 #: What `--systems` is without a choice, as far as there is such a system.

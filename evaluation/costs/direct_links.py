@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evaluation.systems.interface import SystemFailure
+from evaluation.failure import SystemFailure
 
 if TYPE_CHECKING:
-    from evaluation.faulting.toxiproxy import Toxic
+    from evaluation.systems.proxies import Toxic
 
 
 class DirectLinks:

@@ -19,16 +19,16 @@ from chromadb.config import Settings
 
 from evaluation.costs import http_load as load
 from evaluation.costs.sql import primary_address
+from evaluation.failure import SystemFailure
 from evaluation.processes import wait_until
-from evaluation.systems.interface import SystemFailure
 from evaluation.systems.postgres.servers import programs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from evaluation.faulting.toxiproxy import Proxies
     from evaluation.systems.interface import System
+    from evaluation.systems.proxies import Proxies
 
 COLLECTION = "drill"
 _ANSWER_S = 3.0

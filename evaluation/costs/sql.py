@@ -16,7 +16,7 @@ import numpy as np
 from evaluation.costs.figures import LoadFigures
 from evaluation.costs.loads import NEIGHBOURS, Load, loads
 from evaluation.costs.texts import DIMENSION
-from evaluation.systems.interface import SystemFailure
+from evaluation.failure import SystemFailure
 from evaluation.systems.postgres.direct import Direct
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evaluation.costs.texts import Texts
-    from evaluation.faulting.toxiproxy import Proxies
     from evaluation.systems.interface import System
+    from evaluation.systems.proxies import Proxies
 
     Call = Callable[[int, int], Coroutine[Any, Any, object]]
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
+from evaluation.failure import SystemFailure
 from evaluation.faulting import probes, processes, targets
 from evaluation.faulting.interface import Struck, take_back, undone_on_failure
 from evaluation.processes import wait_until
-from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

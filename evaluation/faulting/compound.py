@@ -8,9 +8,9 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evaluation.failure import SystemFailure
 from evaluation.faulting import schedules, targets
 from evaluation.faulting.interface import Struck, take_back
-from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

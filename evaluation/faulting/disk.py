@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 import aiohttp
 
+from evaluation.failure import SystemFailure
 from evaluation.faulting import targets
 from evaluation.faulting.interface import Struck, take_back, undone_on_failure
-from evaluation.faulting.limits import file_size_limits, limit_file_size
 from evaluation.faulting.processes import kill, restart_later
+from evaluation.limits import file_size_limits, limit_file_size
 from evaluation.systems import http
-from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     from evaluation.faulting.interface import Context

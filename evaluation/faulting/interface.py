@@ -11,14 +11,14 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from evaluation.systems.interface import SystemFailure
+from evaluation.failure import SystemFailure
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
-    from evaluation.faulting.toxiproxy import Proxies
     from evaluation.systems.interface import System
+    from evaluation.systems.proxies import Proxies
 
 
 _TASK_S = 150.0

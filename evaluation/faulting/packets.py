@@ -1,4 +1,4 @@
-"""Real packet loss, in a network namespace of the run's own (`run.netns`, `run.secluded`)."""
+"""Real packet loss, in a network namespace of the run's own (`faulting.netns`, `run.secluded`)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from evaluation.faulting import links, probes, targets
+from evaluation.failure import SystemFailure
+from evaluation.faulting import links, netns, probes, targets
 from evaluation.faulting.interface import Struck, take_back, undone_on_failure
-from evaluation.run import netns
-from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     from evaluation.faulting.interface import Context

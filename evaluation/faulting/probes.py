@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from cluster.raft.framing import HANDSHAKE, FrameWriter
 from cluster.raft.handshake import NONCE_BYTES, Dialer, Identity
-from evaluation.systems.interface import SystemFailure
+from evaluation.failure import SystemFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from evaluation.faulting.toxiproxy import Proxies
     from evaluation.systems.interface import Link
+    from evaluation.systems.proxies import Proxies
 
 SILENCE_S: Final = 0.5
 _LENIENT_S: Final = 2.0

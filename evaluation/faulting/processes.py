@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checkable
 
+from evaluation.failure import SystemFailure
 from evaluation.faulting import targets
 from evaluation.faulting.interface import Struck, take_back, undone_on_failure
-from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from evaluation.failure import SystemFailure
 from evaluation.faulting import links
-from evaluation.systems.interface import SystemFailure
 
 if TYPE_CHECKING:
     import random

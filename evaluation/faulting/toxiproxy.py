@@ -14,19 +14,19 @@ import math
 import os
 import shutil
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 from toxiproxy import Proxy, Toxiproxy
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
+from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
-from evaluation.systems.interface import SystemFailure
+from evaluation.systems.proxies import Toxic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
 
 #: Removing a toxic may take long: the server waits 5 s for each connection that holds bytes for nobody.
 DEADLINE_S: Final = 60.0
@@ -61,45 +61,6 @@ class _Turns:
 
 
 _TURNS = _Turns()
-
-
-@dataclass(frozen=True, slots=True)
-class Toxic:
-    """One toxic of Toxiproxy 2.12: its kind, stream (`upstream` is dialer -> acceptor) and attributes."""
-
-    name: str
-    kind: str
-    stream: str
-    attributes: Mapping[str, int] = field(default_factory=dict[str, int])
-    toxicity: float = 1.0
-
-
-class Proxies(Protocol):
-    """What systems and faults need of a Toxiproxy server."""
-
-    async def create(self, name: str, upstream: str) -> str:
-        """A proxy to `upstream`; returns where it listens. Both are host:port. The name must be new."""
-        ...
-
-    async def enable(self, name: str, enabled: bool) -> None:
-        """Disabled: live connections are closed and new ones refused."""
-        ...
-
-    async def add(self, name: str, toxic: Toxic) -> None: ...
-
-    async def remove(self, name: str, toxic: str) -> None: ...
-
-    async def reset(self) -> None:
-        """All proxies enabled, all toxics gone."""
-        ...
-
-    def listen(self, name: str) -> str:
-        """Where the proxy listens, host:port.
-
-        Raises:
-            SystemFailure: there is no such proxy.
-        """
-        ...
 
 
 def find_server() -> Path:

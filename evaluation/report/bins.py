@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from evaluation.history import Outcome
+from evaluation.history import Fate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,15 +37,15 @@ def binned(operations: Iterable[Operation], window_ns: int, end_ns: int) -> dict
             bins = Bins([0] * windows, [0] * windows, [0] * windows, [0] * windows, [0.0] * windows)
             counted[operation.entry] = bins
         at = operation.invoked_ns
-        if operation.outcome is not Outcome.UNKNOWN and operation.returned_ns is not None:
+        if operation.outcome is not Fate.UNKNOWN and operation.returned_ns is not None:
             at = operation.returned_ns
         window = min(max(at // window_ns, 0), windows - 1)
         match operation.outcome:
-            case Outcome.UNKNOWN:
+            case Fate.UNKNOWN:
                 bins.unknown[window] += 1
-            case Outcome.REFUSED:
+            case Fate.REFUSED:
                 bins.refused[window] += 1
-            case Outcome.OK:
+            case Fate.OK:
                 (bins.writes if operation.is_write else bins.reads)[window] += 1
                 if operation.returned_ns is not None:
                     took_ms = (operation.returned_ns - operation.invoked_ns) / 1e6

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """All runs of one system under one fault."""
+class MergedCell:
+    """All runs of one system under one fault: the matrix's cells (`run.matrix.Cell`) of all its seeds."""
 
     system: str
     fault: str
@@ -126,7 +126,7 @@ class Cell:
 LEVELS = ("linearizable", "session", "eventual", "default")
 
 
-def stale_reads(cells: Sequence[Cell]) -> str:
+def stale_reads(cells: Sequence[MergedCell]) -> str:
     """Stale reads of all of them, at each level where there are several; a dash if none was placed."""
     levels = _levels(cells)
     stale = {name: sum(cell.stale_by_level.get(name, 0) for cell in cells) for name in levels}
@@ -134,7 +134,7 @@ def stale_reads(cells: Sequence[Cell]) -> str:
     return _each({name: f"{stale[name]:,} of {reads[name]:,}" for name in levels})
 
 
-def stale_faults(cells: Sequence[Cell]) -> str:
+def stale_faults(cells: Sequence[MergedCell]) -> str:
     """The same, counted in cells: in how many of them a read was stale."""
     said: dict[str, str] = {}
     for name in _levels(cells):
@@ -143,7 +143,7 @@ def stale_faults(cells: Sequence[Cell]) -> str:
     return _each(said)
 
 
-def _levels(cells: Sequence[Cell]) -> list[str]:
+def _levels(cells: Sequence[MergedCell]) -> list[str]:
     known = {level for cell in cells for level in cell.stale_by_level}
     return sorted(known, key=lambda name: (LEVELS.index(name) if name in LEVELS else len(LEVELS), name))
 
@@ -154,11 +154,11 @@ def _each(said: Mapping[str, str]) -> str:
     return ", ".join(f"{name}: {words}" for name, words in said.items()) or MISSING
 
 
-def cell_of(system: str, fault: str, runs: Sequence[Run], *, applies: bool = True) -> Cell:
+def cell_of(system: str, fault: str, runs: Sequence[Run], *, applies: bool = True) -> MergedCell:
     measures = [
         read_measures(run.judgement.measures) for run in runs if run.judgement is not None and not run.error
     ]
-    return Cell(system, fault, runs, measures, applies)
+    return MergedCell(system, fault, runs, measures, applies)
 
 
 def added(values: Iterable[int | None]) -> int | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from evaluation.report.cells import Cell
+    from evaluation.report.cells import MergedCell
     from evaluation.report.measures import Measures
     from evaluation.report.page import RunView
     from evaluation.report.runs import Evaluation
@@ -166,8 +166,8 @@ class _Draft:
                     stale_faults(cells),
                     self._pause(system, "kill-leader"),
                     self._pause(system, "leader-isolated"),
-                    duration(_median(cells, lambda each: _quantile(each, "warmup", "write"))),
-                    duration(_median(cells, lambda each: _quantile(each, "warmup", "read"))),
+                    duration(_median(cells, lambda each: _p50(each, "warmup", "write"))),
+                    duration(_median(cells, lambda each: _p50(each, "warmup", "read"))),
                     MISSING
                     if cost.get("memory_mib_total") is None
                     else f"{cost['memory_mib_total']:,.0f} MiB",
@@ -279,17 +279,17 @@ class _Draft:
 _RUN = [one for one in Standing if one is not Standing.ABSENT]
 
 
-def _median(cells: Iterable[Cell], of: Callable[[Measures], float | None]) -> float | None:
+def _median(cells: Iterable[MergedCell], of: Callable[[Measures], float | None]) -> float | None:
     values = [value for cell in cells for each in cell.measures if (value := of(each)) is not None]
     return statistics.median(values) if values else None
 
 
-def _quantile(measures: Measures, phase: str, kind: str) -> float | None:
+def _p50(measures: Measures, phase: str, kind: str) -> float | None:
     found = measures.latency.get(phase, {}).get(kind)
     return found.p50 if found else None
 
 
-def _over(cells: Iterable[Cell], kind: str, side: str) -> str:
+def _over(cells: Iterable[MergedCell], kind: str, side: str) -> str:
     def of(measures: Measures) -> float | None:
         found = measures.side(side)
         return found.available.get(kind) if found else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from evaluation.history import Outcome
+from evaluation.history import Fate
 from evaluation.report import style
 from evaluation.report.lanes import LABEL_PX, PADDING, Bar, Layout
 
@@ -55,9 +55,9 @@ def _bar(bar: Bar, offset: float) -> str:
     operation = bar.operation
     fill = _FILL[operation.is_write]
     edge = {
-        Outcome.OK: style.WRITES if operation.is_write else style.MUTED,
-        Outcome.REFUSED: style.REFUSED,
-        Outcome.UNKNOWN: style.UNKNOWN,
+        Fate.OK: style.WRITES if operation.is_write else style.MUTED,
+        Fate.REFUSED: style.REFUSED,
+        Fate.UNKNOWN: style.UNKNOWN,
     }[operation.outcome]
     if bar.open_ended:
         # No right edge: it may take effect at any later time.

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 from evaluation.report.standing import Standing
 
 if TYPE_CHECKING:
-    from evaluation.report.cells import Cell
+    from evaluation.report.cells import MergedCell
     from evaluation.report.matrices import Matrix
 
 #: standing -> fill, ink; the same as on the page.
@@ -30,7 +30,7 @@ COLOURS = {
 _HATCH = {Standing.NOT_CHECKED: "////", Standing.UNCONVICTED: "...."}
 
 
-def in_cell(cell: Cell) -> str:
+def in_cell(cell: MergedCell) -> str:
     """The one number that says most: what was lost, or else what was stale."""
     if cell.standing not in (Standing.BROKEN, Standing.ANOMALY):
         # A read level that promises no more may be stale in a run that is ok: no number to worry about.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evaluation.history import Action, Operation, Outcome
+from evaluation.history import Action, Fate, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,10 +81,10 @@ def describe(operation: Operation) -> str:
         text = f"{operation.action.value} {key}"
         if operation.action not in (Action.DELETE, Action.DROP, Action.CREATE):
             text += f" = {show(operation.value)}"
-        if operation.outcome is Outcome.OK:
+        if operation.outcome is Fate.OK:
             return text
-        return f"{text} ({'refused' if operation.outcome is Outcome.REFUSED else 'no answer'})"
-    answer = show(operation.value) if operation.outcome is Outcome.OK else operation.outcome.value
+        return f"{text} ({'refused' if operation.outcome is Fate.REFUSED else 'no answer'})"
+    answer = show(operation.value) if operation.outcome is Fate.OK else operation.outcome.value
     return f"{operation.action.value} {key} → {answer}"
 
 
@@ -140,7 +140,7 @@ def _title(operations: Sequence[Operation]) -> str:
 
 
 def _end(operation: Operation) -> int | None:
-    return None if operation.outcome is Outcome.UNKNOWN else operation.returned_ns
+    return None if operation.outcome is Fate.UNKNOWN else operation.returned_ns
 
 
 def _need(operation: Operation) -> float:

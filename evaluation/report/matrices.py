@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evaluation.report.cells import Cell, cell_of
+from evaluation.report.cells import MergedCell, cell_of
 from evaluation.report.measures import PHASES
 from evaluation.report.names import applies, fault_words, in_order
 from evaluation.report.numbers import duration, percent, whole
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 class Matrix:
     systems: tuple[str, ...]
     faults: tuple[str, ...]
-    cells: dict[tuple[str, str], Cell]
+    cells: dict[tuple[str, str], MergedCell]
     """(system, fault) -> its runs; also where there are none."""
 
-    def cell(self, system: str, fault: str) -> Cell:
+    def cell(self, system: str, fault: str) -> MergedCell:
         return self.cells[system, fault]
 
-    def of_system(self, system: str) -> list[Cell]:
+    def of_system(self, system: str) -> list[MergedCell]:
         return [self.cell(system, fault) for fault in self.faults]
 
 
@@ -59,8 +59,8 @@ class Metric:
 
     id: str
     title: str
-    text: Callable[[Cell], str]
-    bad: Callable[[Cell], float]
+    text: Callable[[MergedCell], str]
+    bad: Callable[[MergedCell], float]
     """0 (as good as can be) to 1, for the shade of the cell; -1: nothing to shade."""
     note: str = ""
 
@@ -97,9 +97,9 @@ def _latency(phase: str, kind: str, field: str) -> Callable[[Measures], float | 
 def _counted(
     metric: str,
     title: str,
-    count: Callable[[Cell], int | None],
+    count: Callable[[MergedCell], int | None],
     note: str,
-    text: Callable[[Cell], str] | None = None,
+    text: Callable[[MergedCell], str] | None = None,
 ) -> Metric:
     return Metric(
         metric,

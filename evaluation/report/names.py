@@ -42,9 +42,9 @@ def fault_words() -> dict[str, str]:
 @cache
 def applies(system: str, fault: str) -> bool:
     """Can this fault strike this system? Of unknown ones: it can, or there would be no such run."""
+    from evaluation.failure import SystemFailure
     from evaluation.faulting.catalogue import FAULTS
     from evaluation.systems.catalogue import SYSTEMS as MAKERS
-    from evaluation.systems.interface import SystemFailure
 
     if fault not in FAULTS or system not in MAKERS:
         return True

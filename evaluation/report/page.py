@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from evaluation.checking.promised import promised
 from evaluation.checking.verdict import PROPERTIES
 from evaluation.report import curves, storage, style, timeline
 from evaluation.report.costs import cost_tables
@@ -19,7 +20,7 @@ from evaluation.report.measures import PHASES, Measures, read_measures
 from evaluation.report.names import METRICS as DEFINITIONS
 from evaluation.report.names import SYSTEMS, fault_words
 from evaluation.report.numbers import MISSING, duration, percent, whole
-from evaluation.report.standing import Standing, promised, standing_of
+from evaluation.report.standing import Standing, standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

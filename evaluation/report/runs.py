@@ -10,8 +10,8 @@ import orjson
 
 from evaluation.checking.verdict import Judgement, Verdict
 from evaluation.history import Operation, read_history
+from evaluation.record import RunRecord
 from evaluation.report.standing import Standing
-from evaluation.run.folder import RunRecord
 from evaluation.run.matrix import Conclusion, Result, conclude
 
 if TYPE_CHECKING:

@@ -26,68 +26,59 @@ VARIANTS = {
 
 
 def tables(raw: dict[str, Any]) -> list[Table]:
+    """Of compactor.json: what each variant loses, and what a change costs if that was measured."""
     if not raw:
         return []
-    found = [
-        Table(
-            "What it loses",
-            (
-                "variant",
-                "fault",
-                "runs",
-                "with loss",
-                "acknowledged",
-                "lost",
-                "must show",
-                "as it must",
-                "errors",
-            ),
-            [
-                (
-                    str(row["variant"]),
-                    str(row["fault"]),
-                    whole(row["runs"]),
-                    whole(row["runs_with_loss"]) if row["runs"] else MISSING,
-                    whole(row["acknowledged"]) if row["runs"] else MISSING,
-                    whole(row["lost"]) if row["runs"] else MISSING,
-                    str(row["expected"]),
-                    ("yes" if row["as_expected"] else "NO") if row["runs"] else MISSING,
-                    whole(row["errors"]),
-                )
-                for row in raw.get("summary", ())
-            ],
-            "; ".join(f"{name}: {what}" for name, what in VARIANTS.items()) + ".",
-            frozenset({2, 3, 4, 5, 8}),
-        )
-    ]
+    found = [_losses(raw.get("summary", ()))]
     if raw.get("throughput"):
-        found.append(
-            Table(
-                "What a change costs: one worker, no fault",
-                (
-                    "documents before",
-                    "changes a cycle",
-                    "changes/s",
-                    "cycle p50",
-                    "down a change",
-                    "up a change",
-                ),
-                [
-                    (
-                        whole(row["documents_before"]),
-                        whole(row["batch"]),
-                        f"{row['changes_per_second']:.1f}",
-                        duration(row["cycle_ms_p50"]),
-                        size(row["bytes_down_per_change"]),
-                        size(row["bytes_up_per_change"]),
-                    )
-                    for row in raw["throughput"]
-                ],
-                "Every cycle moves the whole snapshot down and up; the changes in it share that price.",
-                frozenset(range(6)),
-            )
-        )
+        found.append(_costs(raw["throughput"]))
     return found
+
+
+def _losses(rows: Sequence[dict[str, Any]]) -> Table:
+    columns = (
+        "variant", "fault", "runs", "with loss", "acknowledged", "lost", "must show", "as it must", "errors",
+    )  # fmt: skip
+    return Table(
+        "What it loses",
+        columns,
+        [
+            (
+                str(row["variant"]),
+                str(row["fault"]),
+                whole(row["runs"]),
+                whole(row["runs_with_loss"]) if row["runs"] else MISSING,
+                whole(row["acknowledged"]) if row["runs"] else MISSING,
+                whole(row["lost"]) if row["runs"] else MISSING,
+                str(row["expected"]),
+                ("yes" if row["as_expected"] else "NO") if row["runs"] else MISSING,
+                whole(row["errors"]),
+            )
+            for row in rows
+        ],
+        "; ".join(f"{name}: {what}" for name, what in VARIANTS.items()) + ".",
+        frozenset({2, 3, 4, 5, 8}),
+    )
+
+
+def _costs(rows: Sequence[dict[str, Any]]) -> Table:
+    return Table(
+        "What a change costs: one worker, no fault",
+        ("documents before", "changes a cycle", "changes/s", "cycle p50", "down a change", "up a change"),
+        [
+            (
+                whole(row["documents_before"]),
+                whole(row["batch"]),
+                f"{row['changes_per_second']:.1f}",
+                duration(row["cycle_ms_p50"]),
+                size(row["bytes_down_per_change"]),
+                size(row["bytes_up_per_change"]),
+            )
+            for row in rows
+        ],
+        "Every cycle moves the whole snapshot down and up; the changes in it share that price.",
+        frozenset(range(6)),
+    )
 
 
 @dataclass(frozen=True)

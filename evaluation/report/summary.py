@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.report.matrices import METRICS, matrix_of
 
 if TYPE_CHECKING:
-    from evaluation.report.cells import Cell
+    from evaluation.report.cells import MergedCell
     from evaluation.report.runs import Evaluation
 
 
@@ -25,7 +25,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def _cell(cell: MergedCell) -> dict[str, Any]:
     return {
         "system": cell.system,
         "fault": cell.fault,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from evaluation.checking.split_brain import Reign
     from evaluation.history import Operation
+    from evaluation.record import RunRecord
     from evaluation.report.bins import Bins
-    from evaluation.run.folder import RunRecord
 
 #: Windows of a figure, and up to which length of a run they can be told apart.
 WINDOWS_NS = ((100_000_000, 30e9), (250_000_000, 75e9), (500_000_000, float("inf")))

@@ -14,10 +14,11 @@ import orjson
 from evaluation.checking import judge as checker
 from evaluation.checking.verdict import Judgement
 from evaluation.history import read_history
+from evaluation.record import RunRecord
 from evaluation.run import matrix, scenario, secluded
 from evaluation.run.evidence import FILE, load_evidence
-from evaluation.run.folder import RunRecord
 from evaluation.run.matrix import Cell, Conclusion, Result
+from evaluation.run.plan import RunPlan, Timing
 from evaluation.traffic.mix import NAMES
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Outline:
     """Cells that would not be over by then are not begun."""
     essence_only: bool = False
     """Only what a short run must have."""
-    timing: scenario.Timing = field(default_factory=scenario.Timing)
+    timing: Timing = field(default_factory=Timing)
 
 
 class Watcher:
@@ -102,7 +103,7 @@ async def conduct(outline: Outline, out: Path, watcher: Watcher) -> dict[Cell, C
 async def one(cell: Cell, outline: Outline, folder: Path, progress: Callable[[str], None]) -> Conclusion:
     """One cell from its beginning: what is left of an unfinished attempt is removed."""
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    plan = scenario.Plan(cell.system, cell.fault, cell.seed, outline.workloads, outline.timing)
+    plan = RunPlan(cell.system, cell.fault, cell.seed, outline.workloads, outline.timing)
     run = secluded.run if secluded.needed(cell.fault) else scenario.run
     record = await run(plan, folder, progress)
     progress("judging")

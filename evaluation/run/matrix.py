@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from evaluation.checking.promised import promised
 from evaluation.checking.verdict import Judgement, Verdict
-from evaluation.history import Outcome, Phase
-from evaluation.report.standing import promised
+from evaluation.history import Fate, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from evaluation.history import Operation
-    from evaluation.run.folder import RunRecord
+    from evaluation.record import RunRecord
 
 #: Within this every entry of our own system takes writes again after the heal. Others name no such bound:
 #: from them it is enough that they come back at all.
@@ -244,9 +244,9 @@ def late_refusals(
     for operation in operations:
         if not (operation.is_write and operation.entry in parted and operation.phase is Phase.FAULT):
             continue
-        if operation.outcome is Outcome.OK and operation.invoked_ns > cut_ns + bound_ms * 1e6:
+        if operation.outcome is Fate.OK and operation.invoked_ns > cut_ns + bound_ms * 1e6:
             taken.append(operation)
-        if operation.outcome is Outcome.REFUSED and operation.returned_ns is not None:
+        if operation.outcome is Fate.REFUSED and operation.returned_ns is not None:
             after_ms = max(0.0, (operation.returned_ns - cut_ns) / 1e6)
             known = first[operation.entry]
             first[operation.entry] = after_ms if known is None else min(known, after_ms)

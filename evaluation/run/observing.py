@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from evaluation.run.folder import Event
+from evaluation.record import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

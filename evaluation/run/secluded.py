@@ -1,9 +1,9 @@
 """A run in a child process with a network of its own, for the fault that drops real packets.
 
 The child has to enter its namespace before it has threads or sockets, so it is a new program:
-`python -m evaluation.run.netns python -m evaluation.run.secluded PLAN FOLDER`. It saves the run as any other,
-says on its standard output what it does, and ends, with all that it started, when its standard input is
-closed.
+`python -m evaluation.faulting.netns python -m evaluation.run.secluded PLAN FOLDER`. It saves the run as any
+other, says on its standard output what it does, and ends, with all that it started, when its standard input
+is closed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from evaluation import stopping
+from evaluation.faulting import netns
 from evaluation.faulting.packets import PacketLoss
-from evaluation.run import netns, scenario
-from evaluation.run.folder import RunRecord
+from evaluation.record import RunRecord
+from evaluation.run import scenario
+from evaluation.run.plan import RunPlan, Timing
+from evaluation.run.result import new_record
+from evaluation.run.stage import silent
 from evaluation.traffic.clients import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from evaluation.run.scenario import Plan
 
 _ROOT = Path(__file__).parents[2]
 _LINES = 20
@@ -41,12 +43,12 @@ def needed(fault: str) -> bool:
     return isinstance(FAULTS[fault], PacketLoss) and not netns.is_own()
 
 
-async def run(plan: Plan, folder: Path, progress: Callable[[str], None] = scenario.silent) -> RunRecord:
+async def run(plan: RunPlan, folder: Path, progress: Callable[[str], None] = silent) -> RunRecord:
     """`scenario.run`, in a namespace. Needs root and iptables: ask the fault's `why_not` first."""
     python = [sys.executable, "-m"]
     child = await asyncio.create_subprocess_exec(
         *python,
-        "evaluation.run.netns",
+        "evaluation.faulting.netns",
         *python,
         "evaluation.run.secluded",
         orjson.dumps(asdict(plan)).decode(),
@@ -73,7 +75,7 @@ async def run(plan: Plan, folder: Path, progress: Callable[[str], None] = scenar
         await said
     if (folder / "run.json").exists():
         return RunRecord.load(folder)
-    record = scenario.new_record(plan)
+    record = new_record(plan)
     record.error = f"start: the process in the namespace ended with {code}: " + "\n".join(words)
     record.save(folder)
     return record
@@ -84,17 +86,17 @@ async def _read(stream: asyncio.StreamReader, each: Callable[[str], None]) -> No
         each(line.decode(errors="replace").rstrip())
 
 
-def plan_of(raw: dict[str, Any]) -> Plan:
+def plan_of(raw: dict[str, Any]) -> RunPlan:
     """The reverse of `asdict`, as it comes back from JSON."""
     read: dict[str, Any] = {
         "workloads": tuple(raw["workloads"]),
-        "timing": scenario.Timing(**raw["timing"]),
+        "timing": Timing(**raw["timing"]),
         "pace": Pace(**raw["pace"]),
     }
-    return scenario.Plan(**raw | read)
+    return RunPlan(**raw | read)
 
 
-async def _here(plan: Plan, folder: Path) -> None:
+async def _here(plan: RunPlan, folder: Path) -> None:
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()

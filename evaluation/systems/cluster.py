@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from evaluation.checking.log import LogEvidence
+from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http, journals
 from evaluation.systems.environment import clean
-from evaluation.systems.interface import Entry, Link, Observation, Promises, SystemFailure
+from evaluation.systems.interface import Entry, Link, Observation, Promises
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from evaluation.faulting.toxiproxy import Proxies
+    from evaluation.systems.proxies import Proxies
 
 BALANCER: Final = "balancer"
 ELECTION_TIMEOUT_MS: Final = 2000

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from evaluation.faulting.toxiproxy import Proxies
+    from evaluation.systems.proxies import Proxies
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ class Promises:
 class System(Protocol):
     """One system under test. Methods are called from one event loop, one at a time, except `observe`.
 
-    All waiting has deadlines; a missed one raises `SystemFailure`: what was expected, and the logs' ends.
+    All waiting has deadlines; a missed one raises `evaluation.failure.SystemFailure`: what was
+    expected, and the logs' ends.
     """
 
     @property
@@ -145,7 +146,3 @@ class System(Protocol):
     def disk(self, member: str) -> Path:
         """The folder that holds this member's data."""
         ...
-
-
-class SystemFailure(Exception):
-    """The system could not be brought to a measurable state: an error of the run, not a finding."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from cluster.raft.journal import Meta
 from cluster.state.commands import decode_group
 from evaluation.checking.log import LogEntry
-from evaluation.systems.interface import SystemFailure
+from evaluation.failure import SystemFailure
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http
 from evaluation.systems.environment import clean
-from evaluation.systems.interface import Entry, Link, Observation, Promises, SystemFailure
+from evaluation.systems.interface import Entry, Link, Observation, Promises
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from evaluation.faulting.toxiproxy import Proxies
+    from evaluation.systems.proxies import Proxies
 
 MEMBER: Final = "chroma-1"
 _DEADLINE_S: Final = 120.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,17 +21,17 @@ _NOTHING_CHANGED = frozenset({"NotLeaderError", "UnavailableError", "OverloadedE
 _UNPROVEN = frozenset({408, 425, 499})
 
 
-def outcome_of(action: Action, status: int, error: str) -> Outcome:
+def outcome_of(action: Action, status: int, error: str) -> Fate:
     """From an answer's status and the name of the error in its body."""
     if 200 <= status < 300:
-        return Outcome.OK
+        return Fate.OK
     if (action is Action.CREATE and status == 409) or (
         action in (Action.DROP, Action.EXISTS) and status == 404
     ):
-        return Outcome.OK
+        return Fate.OK
     if error in _NOTHING_CHANGED or (400 <= status < 500 and status not in _UNPROVEN):
-        return Outcome.REFUSED
-    return Outcome.UNKNOWN
+        return Fate.REFUSED
+    return Fate.UNKNOWN
 
 
 def error_of(body: bytes) -> tuple[str, str]:

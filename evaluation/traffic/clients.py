@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evaluation.history import Outcome
+from evaluation.history import Fate
 from evaluation.traffic.decision import Session
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ class Clients:
             answer = await driver.do(session, decision, request_id)
             done = self._recorder.complete(operation, answer)
             self._mix.answered(session, decision, done.outcome, answer.value)
-            if done.is_write and done.outcome is Outcome.UNKNOWN:
+            if done.is_write and done.outcome is Fate.UNKNOWN:
                 process = self._recorder.new_process()
-            if done.outcome is not Outcome.OK:
+            if done.outcome is not Fate.OK:
                 # Who fails at once would ask again at once: that is load, not traffic, and each unknown
                 # write makes the history harder to judge.
                 due = max(due, time.monotonic() + _PAUSE_AFTER_FAILURE_S)

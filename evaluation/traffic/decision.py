@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import random
 
-    from evaluation.history import Action, Outcome
+    from evaluation.history import Action, Fate
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Workload(Protocol):
         """The next operation of a session, which has none under way."""
         ...
 
-    def answered(self, session: Session, decision: Decision, outcome: Outcome, value: Any) -> None:
+    def answered(self, session: Session, decision: Decision, outcome: Fate, value: Any) -> None:
         """What came of the last decision of that session. `value`: what was read, else None."""
         ...
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import orjson
 
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 from evaluation.traffic import answers
-from evaluation.traffic.recorder import Answer
+from evaluation.traffic.recorder import Completion
 from evaluation.traffic.vectors import vector
 from evaluation.traffic.workloads import batch, query
 
@@ -107,7 +107,7 @@ class Driver:
 
     # Traffic
 
-    async def do(self, session: Session, decision: Decision, request_id: str | None) -> Answer:
+    async def do(self, session: Session, decision: Decision, request_id: str | None) -> Completion:
         """Never raises for what the system does; one deadline for the whole operation."""
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -115,9 +115,9 @@ class Driver:
                     return await self._append(session, decision, request_id)
                 return await self._ask(session, decision, request_id)
         except TimeoutError:
-            return Answer(Outcome.UNKNOWN, returned=False, error=f"no answer in {self._timeout_s:g} s")
+            return Completion(Fate.UNKNOWN, returned=False, error=f"no answer in {self._timeout_s:g} s")
 
-    async def _append(self, session: Session, decision: Decision, request_id: str | None) -> Answer:
+    async def _append(self, session: Session, decision: Decision, request_id: str | None) -> Completion:
         read = replace(decision, action=Action.GET)
         # At level `eventual` every system would lose updates: that is what the level says.
         reader = replace(session, level="session") if session.level == "eventual" else session
@@ -125,20 +125,20 @@ class Driver:
             async with asyncio.timeout(self._timeout_s / 2):
                 found = await self._ask(reader, read, None)
         except TimeoutError:
-            return Answer(Outcome.REFUSED, error="the list could not be read in time; nothing was written")
-        if found.outcome is not Outcome.OK:
-            return replace(found, outcome=Outcome.REFUSED, returned=True, error=f"not read: {found.error}")
+            return Completion(Fate.REFUSED, error="the list could not be read in time; nothing was written")
+        if found.outcome is not Fate.OK:
+            return replace(found, outcome=Fate.REFUSED, returned=True, error=f"not read: {found.error}")
         longer: list[str] = [*(found.value or []), decision.value]
         return await self._ask(session, replace(decision, value=longer), request_id)
 
-    async def _ask(self, session: Session, decision: Decision, request_id: str | None) -> Answer:
+    async def _ask(self, session: Session, decision: Decision, request_id: str | None) -> Completion:
         workload, action = decision.workload, decision.action
         if workload == "catalogue":
             method, path, body = _catalogue(decision.action, self._prefix + decision.key)
         else:
             collection = decision.key if workload == "set" else workload
             if collection not in self._ids:
-                return Answer(Outcome.REFUSED, error=f"collection {collection} is not known here; not sent")
+                return Completion(Fate.REFUSED, error=f"collection {collection} is not known here; not sent")
             verb, body = _records(decision)
             method = "GET" if body is None else "POST"
             path = f"{_COLLECTIONS}/{self._ids[collection]}/{verb}"
@@ -147,26 +147,26 @@ class Driver:
                 method, path, body, self._headers(session, action, request_id)
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Answer(Outcome.REFUSED, status=None, error=f"{type(error).__name__}: {error}")
+            return Completion(Fate.REFUSED, status=None, error=f"{type(error).__name__}: {error}")
         except (aiohttp.ClientError, NoAnswer) as error:
-            return Answer(Outcome.UNKNOWN, returned=False, error=f"{type(error).__name__}: {error}")
+            return Completion(Fate.UNKNOWN, returned=False, error=f"{type(error).__name__}: {error}")
         node, index = headers.get("X-Chroma-Node"), headers.get("X-Chroma-Log-Index", "")
         number = int(index) if index.isdecimal() else None
         name, words = answers.error_of(raw) if status >= 300 else ("", "")
         outcome = answers.outcome_of(action, status, name)
         error = f"{name}: {words}" if name else words
         value = None
-        if outcome is Outcome.OK:
+        if outcome is Fate.OK:
             if number is not None:
                 self._tokens[session.name] = max(number, self._tokens.get(session.name, 0))
             try:
                 value = _value(decision, status, orjson.loads(raw) if status < 300 and raw else None)
             except (KeyError, TypeError, IndexError, ValueError) as reason:
                 # Not what the API says: no conclusion for a read, and the write is not acknowledged.
-                return Answer(
-                    Outcome.UNKNOWN, None, True, status, f"answer not understood: {reason!r}", node, number
+                return Completion(
+                    Fate.UNKNOWN, None, True, status, f"answer not understood: {reason!r}", node, number
                 )
-        return Answer(outcome, value, True, status, error, node, number)
+        return Completion(outcome, value, True, status, error, node, number)
 
     def _headers(self, session: Session, action: Action, request_id: str | None) -> dict[str, str]:
         headers: dict[str, str] = {}
@@ -195,9 +195,9 @@ class Driver:
 
     # Final reads: many keys in one request
 
-    async def read_all(self, session: Session, decisions: Sequence[Decision]) -> list[Answer]:
+    async def read_all(self, session: Session, decisions: Sequence[Decision]) -> list[Completion]:
         """One answer a decision. Gets of single documents go into one request; it is one state of each."""
-        found: dict[Decision, Answer] = {}
+        found: dict[Decision, Completion] = {}
         plain: dict[str, list[Decision]] = {}
         for decision in decisions:
             if decision.action is Action.GET and decision.workload in _ONE_DOCUMENT:
@@ -210,7 +210,7 @@ class Driver:
                 found.update(zip(part, await self._read_many(session, workload, part), strict=True))
         return [found[decision] for decision in decisions]
 
-    async def _read_many(self, session: Session, workload: str, part: Sequence[Decision]) -> list[Answer]:
+    async def _read_many(self, session: Session, workload: str, part: Sequence[Decision]) -> list[Completion]:
         body = {"ids": [decision.key for decision in part], "include": _BOTH}
         path = f"{_COLLECTIONS}/{self._ids.get(workload)}/get"
         try:
@@ -218,11 +218,11 @@ class Driver:
             status, raw, answered = await self._send("POST", path, body, headers)
             if status != 200:
                 name, words = answers.error_of(raw)
-                failed = Answer(answers.outcome_of(Action.GET, status, name), None, True, status, words)
+                failed = Completion(answers.outcome_of(Action.GET, status, name), None, True, status, words)
                 return [failed] * len(part)
             rows = orjson.loads(raw)
         except (aiohttp.ClientError, NoAnswer, TimeoutError) as error:
-            failed = Answer(Outcome.UNKNOWN, returned=False, error=f"{type(error).__name__}: {error}")
+            failed = Completion(Fate.UNKNOWN, returned=False, error=f"{type(error).__name__}: {error}")
             return [failed] * len(part)
         node, index = answered.get("X-Chroma-Node"), answered.get("X-Chroma-Log-Index", "")
         number = int(index) if index.isdecimal() else None
@@ -231,7 +231,7 @@ class Driver:
             one = {"ids": [document], "metadatas": [metadata], "documents": [text]}
             values[document] = _document(workload, one)
         return [
-            Answer(Outcome.OK, values.get(decision.key), True, status, "", node, number) for decision in part
+            Completion(Fate.OK, values.get(decision.key), True, status, "", node, number) for decision in part
         ]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
 
-    from evaluation.history import Outcome
+    from evaluation.history import Fate
     from evaluation.traffic.decision import Decision, Session, Workload
 
 #: workload -> how it is made, and its share.
@@ -57,7 +57,7 @@ class Mix:
     def next(self, session: Session, rng: random.Random) -> Decision:
         return self._workloads[rng.choices(self._names, self._shares)[0]].next(session, rng)
 
-    def answered(self, session: Session, decision: Decision, outcome: Outcome, value: Any) -> None:
+    def answered(self, session: Session, decision: Decision, outcome: Fate, value: Any) -> None:
         self._workloads[decision.workload].answered(session, decision, outcome, value)
 
     def final(self) -> list[Decision]:

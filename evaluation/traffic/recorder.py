@@ -6,17 +6,17 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from evaluation.history import Operation, Outcome, Phase
+from evaluation.history import Fate, Operation, Phase
 
 if TYPE_CHECKING:
     from evaluation.traffic.decision import Decision, Session
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Completion:
     """What came of one request."""
 
-    outcome: Outcome
+    outcome: Fate
     value: Any = None
     """What was read; for catalogue operations whether it was so; else None."""
     returned: bool = True
@@ -62,13 +62,13 @@ class Recorder:
             phase=self.phase,
             invoked_ns=self.now_ns(),
             returned_ns=None,
-            outcome=Outcome.UNKNOWN,
+            outcome=Fate.UNKNOWN,
             request_id=request_id if write else None,
         )
         self.operations.append(operation)
         return operation
 
-    def complete(self, operation: Operation, answer: Answer) -> Operation:
+    def complete(self, operation: Operation, answer: Completion) -> Operation:
         """The same operation with what came of it. It returns now."""
         keeps_value = operation.is_write and answer.value is None
         done = replace(

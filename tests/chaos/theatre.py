@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from evaluation.history import Operation, read_history
 from evaluation.run import campaign, matrix, secluded
 from evaluation.run.matrix import Conclusion, Result
-from evaluation.run.scenario import Plan, Stage, Timing, run_on, staged
+from evaluation.run.plan import RunPlan, Timing
+from evaluation.run.scenario import run_on
+from evaluation.run.stage import Stage, staged
 from evaluation.systems.catalogue import SYSTEMS
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evaluation.checking.verdict import Judgement, Verdict
-    from evaluation.run.folder import RunRecord
+    from evaluation.record import RunRecord
 
 #: `CHAOS_SEED=2 make chaos-tests` makes other decisions.
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
@@ -62,7 +64,7 @@ class Theatre:
         self._stage: Stage | None = None
 
     def play(self, fault: str, folder: Path, seed: int = SEED) -> Judged:
-        plan = Plan(self._system, fault, seed, timing=TIMING)
+        plan = RunPlan(self._system, fault, seed, timing=TIMING)
         if secluded.needed(fault):
             record = self._runner.run(secluded.run(plan, folder))
         else:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from evaluation.processes import free_port
 from tests.containers.engine import ROOT, CommandFailedError, Engine, run
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Stack:
     profile: str = ""
     variables: dict[str, str] = field(default_factory=dict[str, str])
     project: str = field(default_factory=lambda: f"chroma-test-{secrets.token_hex(4)}")
-    port: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=free_port)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -154,10 +154,3 @@ class Stack:
         containers = self.engine.run("ps", "--all", "--quiet", "--filter", label).split()
         volumes = self.engine.run("volume", "ls", "--quiet", "--filter", f"name={self.project}").split()
         return containers + volumes
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from tests.integration.harness import free_port
+from evaluation.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

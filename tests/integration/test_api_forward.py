@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster.errors import Unavailable
+from evaluation.processes import free_port
 from tests.integration.differential import DATABASE, Request, Side
-from tests.integration.harness import free_port
 from tests.integration.single import SingleNode
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from evaluation.faulting import clock, network, processes
+from evaluation.failure import SystemFailure
+from evaluation.faulting import clock, netns, network, processes
 from evaluation.faulting.catalogue import FAULTS, Context
-from evaluation.faulting.toxiproxy import Toxic, ToxiproxyServer
+from evaluation.faulting.partition import Partition
+from evaluation.faulting.toxiproxy import ToxiproxyServer
 from evaluation.processes import wait_until
-from evaluation.run import netns
 from evaluation.systems import http
 from evaluation.systems.catalogue import SYSTEMS
 from evaluation.systems.cluster import Cluster
-from evaluation.systems.interface import SystemFailure
 from evaluation.systems.single import Single
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from evaluation.faulting.interface import Struck
     from evaluation.systems.interface import System
+    from evaluation.systems.proxies import Toxic
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -293,7 +294,7 @@ def test_packets_are_lost_in_a_namespace_of_its_own(tmp_path: Path) -> None:
         return
     # Here again, in a namespace: `enter` is for processes without threads.
     test = f"{__file__}::{test_packets_are_lost_in_a_namespace_of_its_own.__name__}"
-    command = [sys.executable, "-m", "evaluation.run.netns", sys.executable, "-m", "pytest", "-q", test]
+    command = [sys.executable, "-m", "evaluation.faulting.netns", sys.executable, "-m", "pytest", "-q", test]
     done = subprocess.run(
         [*command, "--basetemp", str(tmp_path / "inner"), "-p", "no:cacheprovider"],
         cwd=ROOT,
@@ -311,9 +312,9 @@ def test_which_systems_a_fault_applies_to_follows_from_what_they_are_made_of() -
         system = SYSTEMS[name]()
         return {fault for fault in FAULTS if FAULTS[fault].applies_to(system)}
 
-    assert not {
-        fault.name for fault in network.faults() if isinstance(fault, network.Partition)
-    } & applicable("single")
+    assert not {fault.name for fault in network.faults() if isinstance(fault, Partition)} & applicable(
+        "single"
+    )
     assert {"kill-all", "latency-50", "disk-full"} <= applicable("single")
     assert "ring" in applicable("cluster-5") - applicable("cluster")
     assert {"minority-isolated", "majority-lost", "disk-lost"} <= applicable("naive-lww")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import chromadb
 import pytest
 
-from evaluation.faulting.toxiproxy import Toxic
 from evaluation.systems.naive.system import Naive
+from evaluation.systems.proxies import Toxic
 from tests.integration.evaluation_client import Documents, Started, started
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evaluation.failure import SystemFailure
 from evaluation.faulting import toxiproxy
-from evaluation.faulting.toxiproxy import Toxic, ToxiproxyServer
-from evaluation.systems.interface import SystemFailure
+from evaluation.faulting.toxiproxy import ToxiproxyServer
+from evaluation.systems.proxies import Toxic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -21,7 +21,8 @@ from cluster.cli.layout import DataDirectory
 from cluster.cli.plan import new_plan
 from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 from cluster.cli.processes import Identity, identify
-from tests.integration.harness import COMMAND, RunningCluster, free_port
+from evaluation.processes import free_port
+from tests.integration.harness import COMMAND, RunningCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

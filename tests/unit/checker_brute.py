@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 
 if TYPE_CHECKING:
     import random
@@ -17,7 +17,7 @@ INITIAL: dict[str, Any] = {"register": None, "catalogue": False, "set": [], "app
 def effect(state: Any, operation: Operation) -> tuple[bool, Any]:
     """Could it be answered like this, and what is there afterwards?"""
     action, value = operation.action, operation.value
-    unknown = operation.outcome is Outcome.UNKNOWN
+    unknown = operation.outcome is Fate.UNKNOWN
     if action in (Action.GET, Action.GET_WHERE) and operation.workload == "register":
         return state == value, state
     if action is Action.UPSERT:
@@ -48,13 +48,13 @@ def effect(state: Any, operation: Operation) -> tuple[bool, Any]:
 def linearizable(operations: Sequence[Operation]) -> bool:
     """Whether some order of those that count fits; unknown writes may be in it or not."""
     counts = [
-        op for op in operations if op.outcome is Outcome.OK or (op.outcome is Outcome.UNKNOWN and op.is_write)
+        op for op in operations if op.outcome is Fate.OK or (op.outcome is Fate.UNKNOWN and op.is_write)
     ]
     return not counts or _extends(counts, INITIAL[counts[0].workload])
 
 
 def _extends(left: list[Operation], state: Any) -> bool:
-    certain = [op for op in left if op.outcome is Outcome.OK]
+    certain = [op for op in left if op.outcome is Fate.OK]
     if not certain:
         return True
     for chosen in left:
@@ -93,9 +93,9 @@ def made_up(kind: str, rng: random.Random, *, size: int, span: int, good: bool) 
         begin = rng.randint(0, span)
         end = begin + rng.randint(0, 6)
         chance = rng.random()
-        outcome = Outcome.UNKNOWN if chance < 0.15 else Outcome.REFUSED if chance < 0.2 else Outcome.OK
-        happens = outcome is Outcome.OK or (outcome is Outcome.UNKNOWN and rng.random() < 0.6)
-        acts = rng.uniform(begin, end if outcome is Outcome.OK else end + 10)
+        outcome = Fate.UNKNOWN if chance < 0.15 else Fate.REFUSED if chance < 0.2 else Fate.OK
+        happens = outcome is Fate.OK or (outcome is Fate.UNKNOWN and rng.random() < 0.6)
+        acts = rng.uniform(begin, end if outcome is Fate.OK else end + 10)
         has_value = action.is_write and action is not Action.DELETE
         one = Operation(
             id=number,
@@ -109,7 +109,7 @@ def made_up(kind: str, rng: random.Random, *, size: int, span: int, good: bool) 
             level="default",
             phase=Phase.WARMUP,
             invoked_ns=begin,
-            returned_ns=None if outcome is Outcome.UNKNOWN and rng.random() < 0.5 else end,
+            returned_ns=None if outcome is Fate.UNKNOWN and rng.random() < 0.5 else end,
             outcome=outcome,
         )
         drafts.append((acts, happens, one))

@@ -11,8 +11,8 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
-from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.run.folder import Event, RunRecord
+from evaluation.history import Action, Fate, Operation, Phase
+from evaluation.record import Event, RunRecord
 
 MS = 1_000_000
 
@@ -45,12 +45,12 @@ def history(text: str, workload: str = "register", first: int = 0) -> list[Opera
             phase=Phase.WARMUP,
             invoked_ns=int(begin) * MS,
             returned_ns=None if end == "?" else int(end) * MS,
-            outcome=Outcome.UNKNOWN if end == "?" else Outcome.OK,
+            outcome=Fate.UNKNOWN if end == "?" else Fate.OK,
         )
         for word in words:
             name, _, rest = word.partition("=")
             if word in ("unknown", "refused"):
-                one = replace(one, outcome=Outcome(word))
+                one = replace(one, outcome=Fate(word))
             elif word in ("final", "fault", "healed"):
                 one = replace(one, phase=Phase(word))
             elif word in ("session", "linearizable", "eventual"):

@@ -15,8 +15,8 @@ import orjson
 
 from evaluation.checking.judge import judge
 from evaluation.checking.verdict import PROPERTIES, Finding, Judgement, Verdict
-from evaluation.history import Action, Operation, Outcome, Phase, write_history
-from evaluation.run.folder import Event, RunRecord
+from evaluation.history import Action, Fate, Operation, Phase, write_history
+from evaluation.record import Event, RunRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,15 +130,15 @@ def traffic(*, seed: int, both_sides_accept: bool, lose: int = 0) -> list[Operat
             key = f"doc-{rng.randrange(8)}"
             write = rng.random() < 0.5
             value = f"{process}-{now // 1000}" if write else state[key]
-            outcome, status, error = Outcome.OK, 200, ""
+            outcome, status, error = Fate.OK, 200, ""
             if FAULT_BEGIN <= now < FAULT_END and entry == "node-1" and not both_sides_accept:
                 took = 200_000_000
-                outcome = Outcome.UNKNOWN if write and rng.random() < 0.3 else Outcome.REFUSED
+                outcome = Fate.UNKNOWN if write and rng.random() < 0.3 else Fate.REFUSED
                 status, error, value = 503, "no leader", value if write else None
             elif FAULT_BEGIN <= now < FAULT_BEGIN + 900_000_000 and not both_sides_accept:
-                took, outcome, status, error = 100_000_000, Outcome.REFUSED, 503, "no leader"
+                took, outcome, status, error = 100_000_000, Fate.REFUSED, 503, "no leader"
                 value = value if write else None
-            if write and outcome is Outcome.OK:
+            if write and outcome is Fate.OK:
                 if FAULT_BEGIN <= now < FAULT_END and len(lost) < lose and key not in lost:
                     before_loss[key] = state[key]
                     lost.add(key)
@@ -156,7 +156,7 @@ def traffic(*, seed: int, both_sides_accept: bool, lose: int = 0) -> list[Operat
                     level="default",
                     phase=phase_at(now),
                     invoked_ns=now,
-                    returned_ns=None if outcome is Outcome.UNKNOWN else now + took,
+                    returned_ns=None if outcome is Fate.UNKNOWN else now + took,
                     outcome=outcome,
                     status=status,
                     error=error,
@@ -172,7 +172,7 @@ def traffic(*, seed: int, both_sides_accept: bool, lose: int = 0) -> list[Operat
             Operation(
                 id=0, workload="register", process=9, session="final", entry="lb", action=Action.GET, key=key,
                 value=value, level="default", phase=Phase.FINAL, invoked_ns=at, returned_ns=at + 3_000_000,
-                outcome=Outcome.OK, status=200,
+                outcome=Fate.OK, status=200,
             )
         )  # fmt: skip
     operations.sort(key=lambda operation: operation.invoked_ns)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from evaluation.checking.log import LogEntry, LogEvidence
 from evaluation.history import write_history
+from evaluation.record import RunRecord
 from evaluation.run import campaign
 from evaluation.run.campaign import Outline
 from evaluation.run.evidence import load_evidence, save_evidence
-from evaluation.run.folder import RunRecord
 from evaluation.run.matrix import Cell, Result
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from evaluation.checking.models import (
     Model,
     calls_of,
 )
-from evaluation.checking.synthetic import Plan, history
-from evaluation.checking.synthetic import record as synthetic_record
 from evaluation.checking.verdict import Verdict
-from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 from tests.unit import checker_brute as brute
+from tests.unit.checker_synthetic import Recipe, history
+from tests.unit.checker_synthetic import record as synthetic_record
 
 MODELS: dict[str, Model] = {
     "register": REGISTER,
@@ -87,13 +87,13 @@ def test_an_order_that_is_given_fits() -> None:
                 fits, state = brute.effect(state, by_id[one])
                 assert fits
             taken = set(result.order)
-            assert all(op.id in taken for op in operations if op.outcome is Outcome.OK)
+            assert all(op.id in taken for op in operations if op.outcome is Fate.OK)
 
 
 def test_zones_say_the_same_as_the_search_on_larger_histories() -> None:
     found: Counter[bool] = Counter()
     for seed in range(120):
-        plan = Plan(
+        plan = Recipe(
             operations=120,
             keys=1,
             processes=6,
@@ -116,7 +116,7 @@ def test_zones_say_the_same_as_the_search_on_larger_histories() -> None:
 
 def test_good_histories_violate_nothing() -> None:
     for seed in range(25):
-        plan = Plan(operations=400, keys=8, processes=2 + seed % 9, unknown=0.03)
+        plan = Recipe(operations=400, keys=8, processes=2 + seed % 9, unknown=0.03)
         operations = history(plan, seed)
         found = {
             one.property for one in judge(synthetic_record(operations), operations).findings
@@ -127,7 +127,7 @@ def test_good_histories_violate_nothing() -> None:
 
 def test_verdicts_survive_renaming_and_a_shift_of_time() -> None:
     for seed in range(24):
-        plan = Plan(operations=200, keys=5, unknown=0.03, stale=0.02 * (seed % 3), drop=0.02 * (seed % 2))
+        plan = Recipe(operations=200, keys=5, unknown=0.03, stale=0.02 * (seed % 3), drop=0.02 * (seed % 2))
         operations = history(plan, seed)
         shift, other = 10**12 + seed, random.Random(seed)
         names = {op.process: number for number, op in enumerate(operations)}
@@ -158,16 +158,14 @@ def test_verdicts_survive_renaming_and_a_shift_of_time() -> None:
 
 
 def sure_writes(operations: list[Operation], key: str) -> list[Operation]:
-    return [
-        op for op in operations if op.key == key and op.action is Action.UPSERT and op.outcome is Outcome.OK
-    ]
+    return [op for op in operations if op.key == key and op.action is Action.UPSERT and op.outcome is Fate.OK]
 
 
 def reads(operations: list[Operation], *, final: bool = False) -> list[Operation]:
     return [
         op
         for op in operations
-        if not op.is_write and op.outcome is Outcome.OK and (op.phase is Phase.FINAL) is final
+        if not op.is_write and op.outcome is Fate.OK and (op.phase is Phase.FINAL) is final
     ]
 
 
@@ -195,7 +193,7 @@ def resurrect(operations: list[Operation], rng: random.Random) -> list[Operation
         for old in sure_writes(operations, read.key):
             for gone in operations:
                 if (
-                    (gone.key, gone.action, gone.outcome) == (read.key, Action.DELETE, Outcome.OK)
+                    (gone.key, gone.action, gone.outcome) == (read.key, Action.DELETE, Fate.OK)
                     and before(old, gone)
                     and before(gone, read)
                 ):
@@ -229,7 +227,7 @@ def test_a_mutation_of_a_good_history_is_caught(mutation: str, weights: tuple[in
         weights = (28, 0, 2, 8, 52, 10)
     for seed in range(12):
         rng = random.Random(seed)
-        operations = history(Plan(operations=400, keys=5, weights=weights, unknown=0.02), seed)
+        operations = history(Recipe(operations=400, keys=5, weights=weights, unknown=0.02), seed)
         match mutation:
             case "stale":
                 bad = stale_value(operations, rng, final=False)
@@ -270,11 +268,11 @@ def test_last_reads_are_blamed_exactly_where_no_order_of_the_writes_explains_the
             continue
         if kind == "catalogue":
             # Only what they did counts here, not what they answered.
-            writes = [op for op in writes if op.outcome is Outcome.UNKNOWN or op.value]
+            writes = [op for op in writes if op.outcome is Fate.UNKNOWN or op.value]
             value: object = rng.random() < 0.5
         else:
             value = rng.choice(
-                [None, *(op.value for op in writes if op.value and op.outcome is not Outcome.REFUSED)]
+                [None, *(op.value for op in writes if op.value and op.outcome is not Fate.REFUSED)]
             )
         action = Action.EXISTS if kind == "catalogue" else Action.GET
         end = max(op.returned_ns or op.invoked_ns for op in operations) + 100
@@ -284,7 +282,7 @@ def test_last_reads_are_blamed_exactly_where_no_order_of_the_writes_explains_the
             action=action,
             value=value,
             phase=Phase.FINAL,
-            outcome=Outcome.OK,
+            outcome=Fate.OK,
             invoked_ns=end,
             returned_ns=end + 1,
         )
@@ -336,7 +334,7 @@ def test_making_a_counter_example_smaller_never_makes_a_good_history_bad() -> No
 def test_a_smallest_counter_example_has_nothing_to_spare() -> None:
     made = 0
     for seed in range(20):
-        operations = history(Plan(operations=120, keys=1, processes=4, stale=0.05), seed)
+        operations = history(Recipe(operations=120, keys=1, processes=4, stale=0.05), seed)
         calls = calls_of(operations)
         if check(calls, REGISTER).verdict is not Verdict.VIOLATION:
             continue
@@ -401,7 +399,7 @@ def test_an_exhausted_budget_is_unknown_and_not_ok() -> None:
             phase=Phase.WARMUP,
             invoked_ns=int(call.invoked),
             returned_ns=int(call.returned),
-            outcome=Outcome.OK,
+            outcome=Fate.OK,
         )
         for call in hopeless(60)
     ]

@@ -25,9 +25,9 @@ from evaluation.checking.models import (
     Model,
     calls_of,
 )
-from evaluation.checking.synthetic import Plan, history
 from evaluation.checking.verdict import Verdict
 from tests.unit import checker_brute as brute
+from tests.unit.checker_synthetic import Recipe, history
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,15 +100,15 @@ def test_small_histories_of_every_model(oracle: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     "plan",
     [
-        Plan(operations=1_200, keys=20, unknown=0.03, stale=0.01),
-        Plan(operations=1_200, keys=20, unknown=0.05, drop=0.05),
-        Plan(operations=1_200, keys=20, processes=30, weights=(10, 10, 10, 10, 50, 10), stale=0.02),
-        Plan(operations=1_200, keys=20, weights=(30, 0, 0, 5, 50, 15), stale=0.01),
-        Plan(operations=1_200, keys=20, weights=(40, 0, 0, 0, 60, 0), stale=0.02),
+        Recipe(operations=1_200, keys=20, unknown=0.03, stale=0.01),
+        Recipe(operations=1_200, keys=20, unknown=0.05, drop=0.05),
+        Recipe(operations=1_200, keys=20, processes=30, weights=(10, 10, 10, 10, 50, 10), stale=0.02),
+        Recipe(operations=1_200, keys=20, weights=(30, 0, 0, 5, 50, 15), stale=0.01),
+        Recipe(operations=1_200, keys=20, weights=(40, 0, 0, 0, 60, 0), stale=0.02),
     ],
     ids=["stale", "dropped", "crowded", "deletes", "upserts"],
 )
-def test_histories_of_a_system_good_and_broken(oracle: Path, plan: Plan) -> None:
+def test_histories_of_a_system_good_and_broken(oracle: Path, plan: Recipe) -> None:
     """Adds, updates, deletes, reads by id and by metadata, refused and unknown operations."""
     questions: list[tuple[Model, Sequence[Call]]] = []
     for seed in range(4):

@@ -14,7 +14,7 @@ import pytest
 from evaluation.checking.judge import judge
 from evaluation.checking.sessions import SESSION_LEVELS
 from evaluation.checking.verdict import Verdict
-from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 from tests.unit.checker_histories import record
 
 GUARANTEES = ("read-your-writes", "monotonic-reads", "monotonic-writes", "writes-follow-reads")
@@ -55,7 +55,7 @@ class Replicated:
             phase=Phase.WARMUP,
             invoked_ns=begin,
             returned_ns=self.now,
-            outcome=Outcome.OK,
+            outcome=Fate.OK,
             **more,
         )
         self.operations.append(one)
@@ -65,7 +65,7 @@ class Replicated:
         one = self.add(session, Action.UPSERT if value is not None else Action.DELETE, workload, key, value)
         if workload == "register" and self.rng.random() < 0.1:
             # Its outcome is unknown: it takes effect now, later or never.
-            self.operations[-1] = replace(one, outcome=Outcome.UNKNOWN, returned_ns=None)
+            self.operations[-1] = replace(one, outcome=Fate.UNKNOWN, returned_ns=None)
             self.late.append((key, value))
             return
         self.log.append((key, value))

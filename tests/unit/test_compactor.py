@@ -11,7 +11,7 @@ from evaluation.compactor.lease import Lease, claim
 from evaluation.compactor.loss import expected, lost
 from evaluation.compactor.model import Change, Point, Pointer, Variant, queue_key
 from evaluation.compactor.scenario import FAULTS, holdings, plan
-from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 
 
 def test_a_free_lock_is_claimed_with_the_first_token() -> None:
@@ -91,7 +91,7 @@ def test_holdings_show_two_that_believe_in_the_lock_at_once() -> None:
     assert (third.ended_ns, third.end) == (None, "killed")
 
 
-def operation(id: int, action: Action, value: Any, phase: Phase, outcome: Outcome = Outcome.OK) -> Operation:
+def operation(id: int, action: Action, value: Any, phase: Phase, outcome: Fate = Fate.OK) -> Operation:
     return Operation(
         id=id,
         workload="set",
@@ -113,7 +113,7 @@ def test_lost_is_what_was_acknowledged_and_is_missing_at_the_end() -> None:
     history = [
         operation(0, Action.ADD, "x", Phase.WARMUP),
         operation(1, Action.ADD, "y", Phase.FAULT),
-        operation(2, Action.ADD, "z", Phase.FAULT, Outcome.UNKNOWN),
+        operation(2, Action.ADD, "z", Phase.FAULT, Fate.UNKNOWN),
         operation(3, Action.GET_ALL, ["x", "y"], Phase.FAULT),
         operation(4, Action.GET_ALL, ["x"], Phase.FINAL),
     ]

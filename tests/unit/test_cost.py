@@ -14,10 +14,10 @@ from evaluation.costs.figures import LoadFigures, RoundFigures, recall, systems
 from evaluation.costs.loads import TITLES, fill_bodies, loads, requests
 from evaluation.costs.operations import operations_of
 from evaluation.costs.texts import Texts, distinct, exact_neighbours, pieces, widen
-from evaluation.faulting.toxiproxy import Toxic
+from evaluation.failure import SystemFailure
 from evaluation.run.footprint import disk_bytes
 from evaluation.systems.catalogue import SYSTEMS
-from evaluation.systems.interface import SystemFailure
+from evaluation.systems.proxies import Toxic
 
 
 def texts(count: int = 7) -> Texts:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 from evaluation.processes import free_port
 from evaluation.systems.interface import Entry
 from evaluation.traffic.decision import Decision, Session
 from evaluation.traffic.driver import Driver
-from evaluation.traffic.recorder import Answer
+from evaluation.traffic.recorder import Completion
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -87,8 +87,8 @@ def session(level: str = "session") -> Session:
 
 def test_an_answer_is_taken_down_with_its_node_and_index() -> None:
     async def steps(driver: Driver, server: Server) -> None:
-        assert await driver.do(session(), UPSERT, "key-1") == Answer(
-            Outcome.OK, None, True, 200, "", "node-2", 9
+        assert await driver.do(session(), UPSERT, "key-1") == Completion(
+            Fate.OK, None, True, 200, "", "node-2", 9
         )
         assert (await driver.do(session(), GET, None)).value == "v1"
         (_, _, wrote, body), (_, _, read, _) = server.requests
@@ -114,7 +114,7 @@ def test_a_broken_connection_proves_nothing_and_is_tried_once() -> None:
         server.answer = server.hang_up
         for decision in (UPSERT, Decision("catalogue", Action.DROP, "gone")):
             answer = await driver.do(session(), decision, "key-1")
-            assert (answer.outcome, answer.returned) == (Outcome.UNKNOWN, False)
+            assert (answer.outcome, answer.returned) == (Fate.UNKNOWN, False)
         assert [(method, verb) for method, verb, _, _ in server.requests] == [
             ("POST", "upsert"),
             ("DELETE", "x1-gone"),
@@ -127,7 +127,7 @@ def test_no_answer_in_time_proves_nothing() -> None:
     async def steps(driver: Driver, server: Server) -> None:
         server.answer = server.hang
         answer = await driver.do(session(), UPSERT, "key-1")
-        assert (answer.outcome, answer.returned) == (Outcome.UNKNOWN, False)
+        assert (answer.outcome, answer.returned) == (Fate.UNKNOWN, False)
 
     play(steps, timeout_s=0.3)
 
@@ -137,7 +137,7 @@ def test_a_list_that_cannot_be_read_is_not_written() -> None:
         server.answer = server.hang
         append = Decision("append", Action.APPEND, "a-0", "a-0.1")
         answer = await driver.do(session(), append, "key-1")
-        assert answer.outcome is Outcome.REFUSED
+        assert answer.outcome is Fate.REFUSED
         assert [verb for _, verb, _, _ in server.requests] == ["get"]
 
     play(steps, timeout_s=0.6)
@@ -151,7 +151,7 @@ def test_a_list_is_read_and_written_back_longer() -> None:
 
         server.answer = one
         append = Decision("append", Action.APPEND, "a-0", "a-0.2")
-        assert (await driver.do(session("eventual"), append, "key-1")).outcome is Outcome.OK
+        assert (await driver.do(session("eventual"), append, "key-1")).outcome is Fate.OK
         (_, _, read, _), (_, _, _, body) = server.requests
         # What a writer reads to write it back must not be older than its own writes.
         assert read["x-chroma-consistency"] == "session"
@@ -166,7 +166,7 @@ def test_an_answer_that_is_not_the_apis_is_no_answer() -> None:
             return web.json_response({"nothing": 1})
 
         server.answer = odd
-        assert (await driver.do(session(), GET, None)).outcome is Outcome.UNKNOWN
+        assert (await driver.do(session(), GET, None)).outcome is Fate.UNKNOWN
 
     play(steps)
 
@@ -176,8 +176,8 @@ def test_nobody_there_and_a_collection_that_is_not_known_are_refusals() -> None:
         driver = Driver(Entry("lb", f"http://127.0.0.1:{free_port()}"), levels=False, timeout_s=5)
         try:
             dropped = await driver.do(session(), Decision("catalogue", Action.DROP, "cat-0"), "key-1")
-            assert (dropped.outcome, dropped.status) == (Outcome.REFUSED, None)
-            assert (await driver.do(session(), UPSERT, "key-1")).outcome is Outcome.REFUSED
+            assert (dropped.outcome, dropped.status) == (Fate.REFUSED, None)
+            assert (await driver.do(session(), UPSERT, "key-1")).outcome is Fate.REFUSED
         finally:
             await driver.close()
 

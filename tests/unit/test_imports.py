@@ -89,6 +89,7 @@ PLACES = {
 #: Decisions of the evaluation; they know each other, the types that all share, and no I/O library.
 EVALUATION = ROOT / "evaluation"
 EVALUATION_PURE = (
+    "quantiles",
     "run/matrix",
     "traffic/answers",
     "traffic/decision",
@@ -97,7 +98,7 @@ EVALUATION_PURE = (
     "traffic/workloads/",
     "checking/",
 )
-EVALUATION_SHARED = {"evaluation.history", "evaluation.run.folder", "evaluation.report.standing"}
+EVALUATION_SHARED = {"evaluation.history", "evaluation.record"}
 #: For types only, or for bytes in memory.
 EVALUATION_HARMLESS = HARMLESS | {"random", "orjson", "bisect", "statistics", "operator"}
 
@@ -280,8 +281,7 @@ def test_the_evaluation_is_imported_only_when_it_is_called() -> None:
 
 
 def _evaluation_modules() -> list[Path]:
-    # How fast the checker is, is measured beside it.
-    paths = [path for path in sorted(EVALUATION.rglob("*.py")) if path.name != "benchmark.py"]
+    paths = sorted(EVALUATION.rglob("*.py"))
     return [
         path
         for path in paths

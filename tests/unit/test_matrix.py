@@ -9,11 +9,12 @@ import pytest
 
 from evaluation.checking.verdict import PROPERTIES, Finding, Judgement, Verdict
 from evaluation.faulting.catalogue import FAULTS
-from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.run import matrix, scenario
-from evaluation.run.folder import RunRecord
+from evaluation.history import Action, Fate, Operation, Phase
+from evaluation.record import RunRecord
+from evaluation.run import decisions, matrix
 from evaluation.run.matrix import Cell, Result
 from evaluation.run.observing import changes
+from evaluation.run.plan import RunPlan, Timing
 from evaluation.systems.catalogue import SYSTEMS
 from evaluation.systems.interface import Entry, Observation, Promises
 
@@ -49,7 +50,7 @@ def judgement(verdicts: Mapping[str, Verdict]) -> Judgement:
     )
 
 
-def write(entry: str, outcome: Outcome, invoked_ms: int, returned_ms: int, phase: Phase) -> Operation:
+def write(entry: str, outcome: Fate, invoked_ms: int, returned_ms: int, phase: Phase) -> Operation:
     return Operation(
         id=0,
         workload="register",
@@ -183,47 +184,47 @@ def test_a_minority_that_refuses_in_time_or_not() -> None:
     ]
     fault = Phase.FAULT
     operations = [
-        write("lb", Outcome.REFUSED, 10_100, 10_200, fault),
-        write("node-1", Outcome.OK, 9_900, 10_050, fault),
-        write("node-1", Outcome.REFUSED, 10_500, 12_000, fault),
-        write("node-1", Outcome.REFUSED, 12_500, 12_600, fault),
+        write("lb", Fate.REFUSED, 10_100, 10_200, fault),
+        write("node-1", Fate.OK, 9_900, 10_050, fault),
+        write("node-1", Fate.REFUSED, 10_500, 12_000, fault),
+        write("node-1", Fate.REFUSED, 12_500, 12_600, fault),
     ]
     assert matrix.late_refusals(run, operations, 4000) == ({"node-1": 2000.0}, [])
-    late = write("node-1", Outcome.OK, 14_100, 14_200, fault)
+    late = write("node-1", Fate.OK, 14_100, 14_200, fault)
     assert matrix.late_refusals(run, [late], 4000) == ({"node-1": None}, [late])
 
 
 def test_the_floor_of_the_warm_up() -> None:
-    plan = scenario.Plan("single", "kill-all", 1, workloads=("register",))
-    timing = scenario.Timing(warmup_s=1.0, floor_per_second=3)
-    ok = write("lb", Outcome.OK, 1, 2, Phase.WARMUP)
-    refused = write("lb", Outcome.REFUSED, 1, 2, Phase.WARMUP)
-    assert scenario.below_floor([ok] * 3, [ok] * 3, plan, timing) == ""
-    assert "2 operations a second" in scenario.below_floor([ok, ok, refused], [ok], plan, timing)
-    assert scenario.below_floor([refused], [refused], plan, timing).startswith("no successful operation")
+    plan = RunPlan("single", "kill-all", 1, workloads=("register",))
+    timing = Timing(warmup_s=1.0, floor_per_second=3)
+    ok = write("lb", Fate.OK, 1, 2, Phase.WARMUP)
+    refused = write("lb", Fate.REFUSED, 1, 2, Phase.WARMUP)
+    assert decisions.below_floor([ok] * 3, [ok] * 3, plan, timing) == ""
+    assert "2 operations a second" in decisions.below_floor([ok, ok, refused], [ok], plan, timing)
+    assert decisions.below_floor([refused], [refused], plan, timing).startswith("no successful operation")
 
 
 def test_what_is_read_in_the_end() -> None:
     levels = ("linearizable", "session", "eventual")
-    assert scenario.final_levels(levels, None) == ("linearizable",)
-    assert scenario.final_levels(levels, "node-1") == ("linearizable", "eventual")
-    assert scenario.final_levels(("default",), "pg-1") == ("default",)
+    assert decisions.final_levels(levels, None) == ("linearizable",)
+    assert decisions.final_levels(levels, "node-1") == ("linearizable", "eventual")
+    assert decisions.final_levels(("default",), "pg-1") == ("default",)
 
 
 def test_where_an_entrys_clients_stand() -> None:
     sides = {"node-1": "minority", "client@node-1": "minority", "balancer": "majority"}
-    assert scenario.side_of(Entry("lb", ""), sides) == "majority"
-    assert scenario.side_of(Entry("node-1", "", "node-1"), sides) == "minority"
-    assert scenario.side_of(Entry("node-2", "", "node-2"), sides) == "all"
+    assert decisions.side_of(Entry("lb", ""), sides) == "majority"
+    assert decisions.side_of(Entry("node-1", "", "node-1"), sides) == "minority"
+    assert decisions.side_of(Entry("node-2", "", "node-2"), sides) == "all"
 
 
 def test_first_writes_by_entry() -> None:
     operations = [
-        write("lb", Outcome.UNKNOWN, 1, 2, Phase.HEALED),
-        write("lb", Outcome.OK, 3, 9, Phase.HEALED),
-        write("lb", Outcome.OK, 4, 6, Phase.HEALED),
+        write("lb", Fate.UNKNOWN, 1, 2, Phase.HEALED),
+        write("lb", Fate.OK, 3, 9, Phase.HEALED),
+        write("lb", Fate.OK, 4, 6, Phase.HEALED),
     ]
-    assert scenario.first_writes(operations) == {"lb": 6_000_000}
+    assert decisions.first_writes(operations) == {"lb": 6_000_000}
 
 
 def test_only_changes_become_events() -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evaluation.failure import SystemFailure
 from evaluation.processes import wait_until
-from evaluation.systems.interface import Observation, SystemFailure
+from evaluation.systems.interface import Observation
 from evaluation.systems.postgres import rejoining
 from evaluation.systems.postgres.rejoining import Agent, Hands, Word, whom_to_follow
 from evaluation.systems.postgres.servers import Condition, Server

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evaluation.checking.verdict import Finding, Verdict
+from evaluation.record import RunRecord
 from evaluation.report import build
 from evaluation.report.documents import write_documents
 from evaluation.report.markers import names, replaced, table
 from evaluation.report.matrices import METRICS
-from evaluation.run.folder import RunRecord
 from tests.unit import report_runs
 
 if TYPE_CHECKING:

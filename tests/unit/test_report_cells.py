@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evaluation.report.cells import Cell, stale_faults, stale_reads
+from evaluation.report.cells import MergedCell, stale_faults, stale_reads
 from evaluation.report.matrices import METRICS, matrix_of
 from evaluation.report.measures import Measures, read_measures
 from evaluation.report.numbers import NEVER, duration, percent, ratio, significant, size, whole
@@ -137,13 +137,13 @@ def test_an_empty_evaluation_has_an_empty_matrix(tmp_path: Path) -> None:
 
 
 def test_staleness_is_told_at_each_level_of_a_system() -> None:
-    one = Cell(
+    one = MergedCell(
         "cluster",
         "bridge",
         [],
         [Measures({"session": 1, "linearizable": 0}, {"session": 5, "linearizable": 7})],
     )
-    other = Cell(
+    other = MergedCell(
         "cluster",
         "ring",
         [],
@@ -151,6 +151,6 @@ def test_staleness_is_told_at_each_level_of_a_system() -> None:
     )
     assert stale_reads([one, other]) == "linearizable: 0 of 15, session: 3 of 10"
     assert stale_faults([one, other]) == "linearizable: 0 of 2, session: 2 of 2"
-    plain = Cell("single", "bridge", [], [Measures({"default": 3}, {"default": 1234})])
+    plain = MergedCell("single", "bridge", [], [Measures({"default": 3}, {"default": 1234})])
     assert [stale_reads([plain]), stale_faults([plain])] == ["3 of 1,234", "1 of 1"]
-    assert stale_reads([Cell("single", "bridge", [])]) == stale_faults([]) == "\N{EN DASH}"
+    assert stale_reads([MergedCell("single", "bridge", [])]) == stale_faults([]) == "\N{EN DASH}"

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from evaluation.history import Action, Operation, Outcome, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 from evaluation.report.counterexamples import clearest, examples_of
 from evaluation.report.drawing import in_words, to_svg
 from evaluation.report.lanes import CHARACTER, LABEL_PX, Bar, describe, lay_out, shorten, show
@@ -38,7 +38,7 @@ def operation(number: int, begin: int, end: int | None, process: int = 0, **more
         phase=Phase.FAULT,
         invoked_ns=begin,
         returned_ns=end,
-        outcome=Outcome.OK if end is not None else Outcome.UNKNOWN,
+        outcome=Fate.OK if end is not None else Fate.UNKNOWN,
     )
     return replace(base, **more)  # type: ignore[arg-type]
 
@@ -95,7 +95,7 @@ def test_an_operation_without_an_answer_is_open_to_the_right_edge() -> None:
 
 
 def test_an_answer_that_settles_nothing_is_open_too() -> None:
-    layout = lay_out([operation(0, 10, 20, outcome=Outcome.UNKNOWN, status=504)])
+    layout = lay_out([operation(0, 10, 20, outcome=Fate.UNKNOWN, status=504)])
     assert layout.bars[0].open_ended
 
 
@@ -111,7 +111,7 @@ def test_labels_say_what_was_asked_and_answered() -> None:
     assert describe(operation(0, 0, 1, action=Action.GET, value="a")) == "get doc-1 → a"
     assert describe(operation(0, 0, 1, action=Action.GET, value=None)) == "get doc-1 → nothing"
     assert describe(operation(0, 0, 1, action=Action.DELETE, value=None)) == "delete doc-1"
-    assert describe(operation(0, 0, 1, value="a", outcome=Outcome.REFUSED)) == "upsert doc-1 = a (refused)"
+    assert describe(operation(0, 0, 1, value="a", outcome=Fate.REFUSED)) == "upsert doc-1 = a (refused)"
     assert show(["a", "b"]) == "[a, b]"
     assert show([str(number) for number in range(9)]) == "[0, … 9 in all]"
     assert [show(True), show(7)] == ["yes", "7"]

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evaluation.checking.promised import promised
 from evaluation.checking.verdict import PROPERTIES, Finding, Verdict
 from evaluation.report.cells import cell_of
 from evaluation.report.runs import load
-from evaluation.report.standing import Standing, promised, standing_of, worst
+from evaluation.report.standing import Standing, standing_of, worst
 from tests.unit import report_runs
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evaluation.history import Outcome, Phase
+from evaluation.history import Fate, Phase
 from evaluation.report import curves, style, timeline
 from evaluation.report.bins import binned
 from evaluation.report.cells import cell_of
@@ -35,9 +35,9 @@ def test_every_request_is_counted_once() -> None:
 
 def test_answers_count_when_they_come_and_unknown_ones_when_they_were_asked() -> None:
     one = next(each for each in report_runs.good_run().operations if each.is_write)
-    late = replace(one, invoked_ns=50, returned_ns=250, outcome=Outcome.OK)
-    lost = replace(one, invoked_ns=50, returned_ns=250, outcome=Outcome.UNKNOWN)
-    beyond = replace(one, invoked_ns=50, returned_ns=9_999, outcome=Outcome.REFUSED)
+    late = replace(one, invoked_ns=50, returned_ns=250, outcome=Fate.OK)
+    lost = replace(one, invoked_ns=50, returned_ns=250, outcome=Fate.UNKNOWN)
+    beyond = replace(one, invoked_ns=50, returned_ns=9_999, outcome=Fate.REFUSED)
     bins = binned([late, lost, beyond], 100, 300)[one.entry]
     assert (bins.writes, bins.unknown, bins.refused) == ([0, 0, 1], [1, 0, 0], [0, 0, 1])
     assert bins.slowest_ms[2] == pytest.approx(200 / 1e6)

@@ -6,12 +6,13 @@ from dataclasses import asdict
 
 import orjson
 
-from evaluation.run import netns, secluded
-from evaluation.run.scenario import Plan, Timing
+from evaluation.faulting import netns
+from evaluation.run import secluded
+from evaluation.run.plan import RunPlan, Timing
 
 
 def test_a_plan_comes_back_from_json() -> None:
-    plan = Plan("cluster", "packet-loss", 7, ("register", "set"), Timing(fault_s=1.5))
+    plan = RunPlan("cluster", "packet-loss", 7, ("register", "set"), Timing(fault_s=1.5))
     assert secluded.plan_of(orjson.loads(orjson.dumps(asdict(plan)))) == plan
 
 

@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from evaluation.history import WORKLOADS, Action, Outcome, Phase
+from evaluation.history import WORKLOADS, Action, Fate, Phase
 from evaluation.systems.interface import Entry
 from evaluation.traffic import answers
 from evaluation.traffic.clients import Pace, sessions
 from evaluation.traffic.decision import Decision, KeyPool, Session
 from evaluation.traffic.mix import NAMES, Mix
-from evaluation.traffic.recorder import Answer, Recorder
+from evaluation.traffic.recorder import Completion, Recorder
 from evaluation.traffic.vectors import DIMENSION, vector
 from evaluation.traffic.workloads.append import Append
 from evaluation.traffic.workloads.counter import Counter
@@ -23,28 +23,28 @@ SESSION = Session("s0-lb", 0, "lb", "session", "applied")
 @pytest.mark.parametrize(
     ("action", "status", "error", "outcome"),
     [
-        (Action.UPSERT, 200, "", Outcome.OK),
-        (Action.ADD, 201, "", Outcome.OK),
-        (Action.CREATE, 409, "ChromaError", Outcome.OK),
-        (Action.DROP, 404, "NotFoundError", Outcome.OK),
-        (Action.EXISTS, 404, "NotFoundError", Outcome.OK),
+        (Action.UPSERT, 200, "", Fate.OK),
+        (Action.ADD, 201, "", Fate.OK),
+        (Action.CREATE, 409, "ChromaError", Fate.OK),
+        (Action.DROP, 404, "NotFoundError", Fate.OK),
+        (Action.EXISTS, 404, "NotFoundError", Fate.OK),
         # The collection is not there: nothing was written, and no document was read.
-        (Action.UPSERT, 404, "NotFoundError", Outcome.REFUSED),
-        (Action.GET, 404, "NotFoundError", Outcome.REFUSED),
-        (Action.UPSERT, 400, "InvalidArgumentError", Outcome.REFUSED),
-        (Action.UPSERT, 408, "", Outcome.UNKNOWN),
-        (Action.UPSERT, 429, "OverloadedError", Outcome.REFUSED),
-        (Action.UPSERT, 503, "NotLeaderError", Outcome.REFUSED),
-        (Action.UPSERT, 503, "UnavailableError", Outcome.REFUSED),
+        (Action.UPSERT, 404, "NotFoundError", Fate.REFUSED),
+        (Action.GET, 404, "NotFoundError", Fate.REFUSED),
+        (Action.UPSERT, 400, "InvalidArgumentError", Fate.REFUSED),
+        (Action.UPSERT, 408, "", Fate.UNKNOWN),
+        (Action.UPSERT, 429, "OverloadedError", Fate.REFUSED),
+        (Action.UPSERT, 503, "NotLeaderError", Fate.REFUSED),
+        (Action.UPSERT, 503, "UnavailableError", Fate.REFUSED),
         # It may have failed after it had begun.
-        (Action.UPSERT, 503, "NodeFaultError", Outcome.UNKNOWN),
-        (Action.UPSERT, 503, "", Outcome.UNKNOWN),
-        (Action.UPSERT, 504, "OutcomeUnknownError", Outcome.UNKNOWN),
-        (Action.UPSERT, 500, "InternalError", Outcome.UNKNOWN),
-        (Action.CREATE, 500, "InternalError", Outcome.UNKNOWN),
+        (Action.UPSERT, 503, "NodeFaultError", Fate.UNKNOWN),
+        (Action.UPSERT, 503, "", Fate.UNKNOWN),
+        (Action.UPSERT, 504, "OutcomeUnknownError", Fate.UNKNOWN),
+        (Action.UPSERT, 500, "InternalError", Fate.UNKNOWN),
+        (Action.CREATE, 500, "InternalError", Fate.UNKNOWN),
     ],
 )
-def test_an_outcome_is_concluded_by_proof(action: Action, status: int, error: str, outcome: Outcome) -> None:
+def test_an_outcome_is_concluded_by_proof(action: Action, status: int, error: str, outcome: Fate) -> None:
     assert answers.outcome_of(action, status, error) is outcome
 
 
@@ -61,7 +61,7 @@ def test_a_document_that_contradicts_its_metadata_is_no_value() -> None:
     assert answers.register_value(found | {"documents": ["v2"]}) == "torn: v1 / v2"
 
 
-def _play(seed: int, turns: int, outcome: Outcome = Outcome.OK) -> list[Decision]:
+def _play(seed: int, turns: int, outcome: Fate = Fate.OK) -> list[Decision]:
     mix, rng = Mix(NAMES), random.Random(seed)
     decisions: list[Decision] = []
     for turn in range(turns):
@@ -101,7 +101,7 @@ def test_no_key_grows_hot() -> None:
 
 def test_few_writes_of_a_key_are_unknown() -> None:
     unknown: dict[tuple[str, str], int] = {}
-    for decision in _play(5, 4000, Outcome.UNKNOWN):
+    for decision in _play(5, 4000, Fate.UNKNOWN):
         if decision.action.is_write and decision.workload not in ("set", "counter"):
             key = decision.workload, decision.key
             unknown[key] = unknown.get(key, 0) + 1
@@ -127,7 +127,7 @@ def test_a_list_ends_with_an_unknown_append() -> None:
     workload, rng = Append(), random.Random(0)
     first = workload.next(SESSION, rng)
     assert first == Decision("append", Action.APPEND, "a-0", "a-0.1")
-    workload.answered(SESSION, first, Outcome.UNKNOWN, None)
+    workload.answered(SESSION, first, Fate.UNKNOWN, None)
     appends = {decision.key for _ in range(50) if (decision := workload.next(SESSION, rng)).action.is_write}
     assert appends
     assert "a-0" not in appends
@@ -138,7 +138,7 @@ def test_a_counter_ends_with_an_unknown_write() -> None:
     workload, rng = Counter(), random.Random(0)
     first = workload.next(SESSION, rng)
     assert first == Decision("counter", Action.UPSERT, "c-0", 1)
-    workload.answered(SESSION, first, Outcome.UNKNOWN, None)
+    workload.answered(SESSION, first, Fate.UNKNOWN, None)
     written = {decision.key for _ in range(50) if (decision := workload.next(SESSION, rng)).action.is_write}
     assert written
     assert "c-0" not in written
@@ -146,17 +146,17 @@ def test_a_counter_ends_with_an_unknown_write() -> None:
 
 def test_one_session_copies_what_it_has_just_read() -> None:
     workload, rng = Counter(), random.Random(1)
-    workload.answered(SESSION, workload.next(SESSION, rng), Outcome.OK, None)
+    workload.answered(SESSION, workload.next(SESSION, rng), Fate.OK, None)
     reader = Session("s1-lb", 1, "lb", "session", "applied")
     read = Decision("counter", Action.GET, "c-0")
-    workload.answered(reader, read, Outcome.OK, 1)
+    workload.answered(reader, read, Fate.OK, 1)
     assert workload.next(reader, rng) == Decision("counter", Action.UPSERT, "c-0/copy", 1)
     # Not the same value again, not by another session, not by one whose reads may go back.
-    workload.answered(reader, read, Outcome.OK, 1)
+    workload.answered(reader, read, Fate.OK, 1)
     assert workload.next(reader, rng).action is Action.GET
     for number, level in ((3, "session"), (4, "eventual")):
         other = Session(f"s{number}-lb", number, "lb", level, "applied")
-        workload.answered(other, read, Outcome.OK, 2)
+        workload.answered(other, read, Fate.OK, 2)
         assert workload.next(other, rng).action is Action.GET
 
 
@@ -177,17 +177,17 @@ def test_an_operation_counts_as_open_until_it_is_answered() -> None:
     write = Decision("register", Action.UPSERT, "r-0", "v1")
     begun = recorder.invoke(SESSION, recorder.new_process(), write, "id-1")
     assert recorder.operations == [begun]
-    assert (begun.outcome, begun.returned_ns, begun.level) == (Outcome.UNKNOWN, None, "applied")
-    done = recorder.complete(begun, Answer(Outcome.OK, status=200, index=7))
-    assert (done.outcome, done.value, done.index, done.phase) == (Outcome.OK, "v1", 7, Phase.WARMUP)
+    assert (begun.outcome, begun.returned_ns, begun.level) == (Fate.UNKNOWN, None, "applied")
+    done = recorder.complete(begun, Completion(Fate.OK, status=200, index=7))
+    assert (done.outcome, done.value, done.index, done.phase) == (Fate.OK, "v1", 7, Phase.WARMUP)
     assert done.returned_ns is not None
     assert done.returned_ns >= done.invoked_ns
     read = Decision("register", Action.GET, "r-0")
     reading = recorder.invoke(SESSION, recorder.new_process(), read, "id-2")
     assert (reading.level, reading.request_id) == ("session", None)
-    assert recorder.complete(reading, Answer(Outcome.OK, "v1", status=200)).value == "v1"
+    assert recorder.complete(reading, Completion(Fate.OK, "v1", status=200)).value == "v1"
     lost = recorder.complete(
-        recorder.invoke(SESSION, 3, write, "id-3"), Answer(Outcome.UNKNOWN, returned=False)
+        recorder.invoke(SESSION, 3, write, "id-3"), Completion(Fate.UNKNOWN, returned=False)
     )
     assert lost.returned_ns is None
     assert recorder.since(reading.invoked_ns) == recorder.operations[1:]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http
 from evaluation.systems.environment import clean
-from evaluation.systems.interface import SystemFailure
 from evaluation.systems.postgres import api
 from evaluation.systems.postgres.bouncer import Bouncer
 from evaluation.systems.postgres.servers import Server, home, programs

@@ -9,8 +9,8 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
-from evaluation.systems.interface import SystemFailure
 from evaluation.systems.postgres.connection import CLIENT_USER, DATABASE
 from evaluation.systems.postgres.servers import run_as
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import psutil
 
+from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port
-from evaluation.systems.interface import SystemFailure
 from evaluation.systems.postgres.servers import SETTINGS, Server, reachable, run_as
 
 if TYPE_CHECKING:

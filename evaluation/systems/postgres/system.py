@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import orjson
 
+from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http
 from evaluation.systems.environment import clean
-from evaluation.systems.interface import Entry, Link, Observation, SystemFailure
+from evaluation.systems.interface import Entry, Link, Observation
 from evaluation.systems.postgres import api, catalogue, supervisor
 from evaluation.systems.postgres.bouncer import Bouncer
 from evaluation.systems.postgres.connection import FAILURES, Connection, connect
@@ -37,7 +38,7 @@ from evaluation.systems.postgres.servers import Killed, Server, Source, home, pr
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-    from evaluation.faulting.toxiproxy import Proxies
+    from evaluation.systems.proxies import Proxies
 
 BALANCER: Final = "balancer"
 SUPERVISOR: Final = "supervisor"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 from evaluation.traffic.decision import Decision, Session
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Append:
             return Decision(self.name, Action.APPEND, key, f"{key}.{self._begun[key]}")
         return Decision(self.name, Action.GET, rng.choice(list(self._begun)[-40:]))
 
-    def answered(self, session: Session, decision: Decision, outcome: Outcome, value: Any) -> None:
-        if decision.action is Action.APPEND and outcome is Outcome.UNKNOWN:
+    def answered(self, session: Session, decision: Decision, outcome: Fate, value: Any) -> None:
+        if decision.action is Action.APPEND and outcome is Fate.UNKNOWN:
             self._lists.pop(session.name, None)
 
     def final(self) -> list[Decision]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 from evaluation.traffic.decision import Decision, KeyPool, Session
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Batch:
             return Decision(self.name, Action.UPSERT, key, f"w{self._written}")
         return Decision(self.name, Action.GET, key)
 
-    def answered(self, session: Session, decision: Decision, outcome: Outcome, value: Any) -> None:
-        if decision.action.is_write and outcome is Outcome.UNKNOWN:
+    def answered(self, session: Session, decision: Decision, outcome: Fate, value: Any) -> None:
+        if decision.action.is_write and outcome is Fate.UNKNOWN:
             self._pool.unknown(decision.key)
 
     def final(self) -> list[Decision]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 from evaluation.traffic.decision import Decision, KeyPool, Session
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class Catalogue:
     def next(self, session: Session, rng: random.Random) -> Decision:
         return Decision(self.name, rng.choices(_KINDS, (3, 2, 5))[0], self._pool.choose(rng))
 
-    def answered(self, session: Session, decision: Decision, outcome: Outcome, value: Any) -> None:
-        if decision.action.is_write and outcome is Outcome.UNKNOWN:
+    def answered(self, session: Session, decision: Decision, outcome: Fate, value: Any) -> None:
+        if decision.action.is_write and outcome is Fate.UNKNOWN:
             self._pool.unknown(decision.key)
 
     def final(self) -> list[Decision]:

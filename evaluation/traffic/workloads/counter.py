@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 from evaluation.traffic.decision import Decision, Session
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ class Counter:
             return Decision(self.name, Action.GET, f"{key}/copy")
         return Decision(self.name, Action.GET, key)
 
-    def answered(self, session: Session, decision: Decision, outcome: Outcome, value: Any) -> None:
+    def answered(self, session: Session, decision: Decision, outcome: Fate, value: Any) -> None:
         key = decision.key
         if decision.action is Action.UPSERT:
-            if outcome is Outcome.UNKNOWN:
+            if outcome is Fate.UNKNOWN:
                 self._spoilt.add(key)
                 if self._mine.get(session.name) == key:
                     del self._mine[session.name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 from evaluation.traffic.decision import Decision, Session
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Query:
     def next(self, session: Session, rng: random.Random) -> Decision:
         return Decision(self.name, Action.QUERY, document(rng.randrange(DOCUMENTS)))
 
-    def answered(self, session: Session, decision: Decision, outcome: Outcome, value: Any) -> None:
+    def answered(self, session: Session, decision: Decision, outcome: Fate, value: Any) -> None:
         """Nothing follows from an answer."""
 
     def final(self) -> list[Decision]:

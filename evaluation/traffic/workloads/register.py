@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 from evaluation.traffic.decision import Decision, KeyPool, Session
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ class Register:
         self._written += 1
         return Decision(self.name, action, key, f"v{self._written}")
 
-    def answered(self, session: Session, decision: Decision, outcome: Outcome, value: Any) -> None:
+    def answered(self, session: Session, decision: Decision, outcome: Fate, value: Any) -> None:
         if decision.action.is_write:
-            if outcome is Outcome.UNKNOWN:
+            if outcome is Fate.UNKNOWN:
                 self._pool.unknown(decision.key)
-            elif outcome is Outcome.OK:
+            elif outcome is Fate.OK:
                 self._own[session.name] = decision.key
 
     def final(self) -> list[Decision]:

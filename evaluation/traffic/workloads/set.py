@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evaluation.history import Action, Outcome
+from evaluation.history import Action, Fate
 from evaluation.traffic.decision import Decision, Session
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Set:
         key = self.collections[rng.randint(0, current) if rng.random() < 0.1 else current]
         return Decision(self.name, Action.GET_ALL if chance < 0.84 else Action.COUNT, key)
 
-    def answered(self, session: Session, decision: Decision, outcome: Outcome, value: Any) -> None:
+    def answered(self, session: Session, decision: Decision, outcome: Fate, value: Any) -> None:
         """Adds are of new ids always: nothing follows from an answer."""
 
     def final(self) -> list[Decision]:

@@ -1,6 +1,6 @@
 """A network namespace of this process's own, where real packets can be dropped without harm to the machine.
 
-`python -m evaluation.run.netns COMMAND ...` runs a command in one: its loopback is its own, so that
+`python -m evaluation.faulting.netns COMMAND ...` runs a command in one: its loopback is its own, so that
 every server on 127.0.0.1 that it starts is in there. Needs root, and iptables for the drops.
 """
 
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from evaluation.systems.interface import SystemFailure
+from evaluation.failure import SystemFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +52,7 @@ def _missing() -> str:
 def _refused() -> str:
     """Why the kernel refuses, found by trying: in a container root may lack the right to it."""
     rule = ["iptables", "-w", "-A", "INPUT", "-i", "lo", *_RANDOMLY, "0.5", "-j", "DROP"]
-    command = [sys.executable, "-m", "evaluation.run.netns", *rule]
+    command = [sys.executable, "-m", "evaluation.faulting.netns", *rule]
     root = Path(__file__).parents[2]
     try:
         done = subprocess.run(
@@ -103,7 +103,7 @@ def drop(ports: Iterable[int], probability: float) -> None:
     """
     if not is_own():
         raise SystemFailure(
-            "packets are dropped in a namespace of its own only: python -m evaluation.run.netns"
+            "packets are dropped in a namespace of its own only: python -m evaluation.faulting.netns"
         )
     _iptables("-N", _CHAIN)
     for port in ports:
@@ -135,7 +135,7 @@ def _iptables(*arguments: str) -> str:
 
 def main() -> None:
     if len(sys.argv) < 2:
-        sys.exit("usage: python -m evaluation.run.netns COMMAND ...")
+        sys.exit("usage: python -m evaluation.faulting.netns COMMAND ...")
     try:
         enter()
     except SystemFailure as failure:

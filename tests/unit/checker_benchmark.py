@@ -1,4 +1,4 @@
-"""`python -m evaluation.checking.benchmark`: what the checker takes on made-up histories (CPU time)."""
+"""`python -m tests.unit.checker_benchmark`: what the checker takes on made-up histories (CPU time)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from evaluation.checking.findings import by_key
 from evaluation.checking.judge import judge
 from evaluation.checking.linearizability import search
 from evaluation.checking.models import REGISTER, calls_of
-from evaluation.checking.synthetic import Plan, history, record
 from evaluation.history import Action, Operation, Phase
+from tests.unit.checker_synthetic import Recipe, history, record
 
-PLANS = {
-    "all kinds of operations": Plan(),
-    "upserts, deletes, gets": Plan(weights=(30, 0, 0, 8, 48, 14)),
-    "upserts and gets": Plan(weights=(35, 0, 0, 0, 50, 15)),
-    "50 processes": Plan(processes=50),
-    "5 % unknown": Plan(unknown=0.05),
-    "1 % of reads stale": Plan(stale=0.01),
-    "2 % of writes lost": Plan(drop=0.02),
-    "10 keys": Plan(keys=10),
-    "100,000 operations on 1,000 keys": Plan(operations=100_000, keys=1_000),
+RECIPES = {
+    "all kinds of operations": Recipe(),
+    "upserts, deletes, gets": Recipe(weights=(30, 0, 0, 8, 48, 14)),
+    "upserts and gets": Recipe(weights=(35, 0, 0, 0, 50, 15)),
+    "50 processes": Recipe(processes=50),
+    "5 % unknown": Recipe(unknown=0.05),
+    "1 % of reads stale": Recipe(stale=0.01),
+    "2 % of writes lost": Recipe(drop=0.02),
+    "10 keys": Recipe(keys=10),
+    "100,000 operations on 1,000 keys": Recipe(operations=100_000, keys=1_000),
 }
 
 
@@ -35,7 +35,7 @@ def _search_alone(operations: list[Operation]) -> tuple[float, int]:
 
 def hopeless(keys: int, size: int) -> list[Operation]:
     """Adds and deletes all at once, and reads that fit no order: every set of them would have to be tried."""
-    base = history(Plan(operations=1, finals=False, unknown=0, refused=0), seed=1)[0]
+    base = history(Recipe(operations=1, finals=False, unknown=0, refused=0), seed=1)[0]
     operations: list[Operation] = []
     for key in range(keys):
         for at in range(size):
@@ -61,8 +61,8 @@ def hopeless(keys: int, size: int) -> list[Operation]:
 
 def main() -> None:
     print(f"{'history':42} {'judge s':>9} {'linearizable':>13} {'search alone s':>15} {'steps':>10}")
-    for name, plan in PLANS.items():
-        operations = history(replace(plan), seed=1)
+    for name, recipe in RECIPES.items():
+        operations = history(replace(recipe), seed=1)
         began = process_time()
         judgement = judge(record(operations), operations)
         took = process_time() - began

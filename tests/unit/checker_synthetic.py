@@ -10,14 +10,14 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.history import Action, Operation, Outcome, Phase
-from evaluation.run.folder import RunRecord
+from evaluation.history import Action, Fate, Operation, Phase
+from evaluation.record import RunRecord
 
 _KINDS = (Action.UPSERT, Action.ADD, Action.UPDATE, Action.DELETE, Action.GET, Action.GET_WHERE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Recipe:
     """What to make up."""
 
     operations: int = 10_000
@@ -48,60 +48,60 @@ class _Planned:
     invoked_ns: int
     acts_ns: int
     returned_ns: int
-    outcome: Outcome = Outcome.OK
+    outcome: Fate = Fate.OK
     happens: bool = True
     phase: Phase = Phase.WARMUP
     answer: Any = field(default=None)
 
 
-def history(plan: Plan, seed: int) -> list[Operation]:
-    """In the order of invocation; the same for the same plan and seed."""
+def history(recipe: Recipe, seed: int) -> list[Operation]:
+    """In the order of invocation; the same for the same recipe and seed."""
     rng = random.Random(seed)
-    free = [(rng.randrange(plan.mean_ns), number) for number in range(plan.processes)]
-    next_process = plan.processes
+    free = [(rng.randrange(recipe.mean_ns), number) for number in range(recipe.processes)]
+    next_process = recipe.processes
     planned: list[_Planned] = []
-    for number in range(plan.operations):
+    for number in range(recipe.operations):
         free.sort()
         begin, process = free.pop(0)
-        took = 1 + int(rng.expovariate(1 / plan.mean_ns))
-        action = rng.choices(_KINDS, plan.weights)[0]
+        took = 1 + int(rng.expovariate(1 / recipe.mean_ns))
+        action = rng.choices(_KINDS, recipe.weights)[0]
         value = f"v{number}" if action in (Action.UPSERT, Action.ADD, Action.UPDATE) else None
         one = _Planned(
             number,
             process,
             action,
-            f"k{rng.randrange(plan.keys)}",
+            f"k{rng.randrange(recipe.keys)}",
             value,
             begin,
             begin + rng.randrange(took + 1),
             begin + took,
         )
         chance = rng.random()
-        if chance < plan.unknown:
-            one.outcome, one.happens = Outcome.UNKNOWN, rng.random() < 0.5
-            one.acts_ns += rng.choice((0, 0, 30 * plan.mean_ns))
+        if chance < recipe.unknown:
+            one.outcome, one.happens = Fate.UNKNOWN, rng.random() < 0.5
+            one.acts_ns += rng.choice((0, 0, 30 * recipe.mean_ns))
             process = next_process
             next_process += 1
-        elif chance < plan.unknown + plan.refused:
-            one.outcome, one.happens = Outcome.REFUSED, False
-        elif rng.random() < plan.drop:
+        elif chance < recipe.unknown + recipe.refused:
+            one.outcome, one.happens = Fate.REFUSED, False
+        elif rng.random() < recipe.drop:
             one.happens = False
-        free.append((begin + took + 1 + rng.randrange(plan.mean_ns), process))
+        free.append((begin + took + 1 + rng.randrange(recipe.mean_ns), process))
         planned.append(one)
-    if plan.finals:
+    if recipe.finals:
         end = max(one.acts_ns + one.returned_ns for one in planned)
-        for number in range(plan.keys):
+        for number in range(recipe.keys):
             at = end + number * 1_000
             final = _Planned(len(planned), 0, Action.GET, f"k{number}", None, at, at + 1, at + 2)
             final.phase = Phase.FINAL
             planned.append(final)
-    _act(planned, plan, rng)
+    _act(planned, recipe, rng)
     return [
         Operation(
             id=number,
-            workload=plan.workload,
+            workload=recipe.workload,
             process=one.process,
-            session=f"s{one.process % plan.processes}",
+            session=f"s{one.process % recipe.processes}",
             entry="lb",
             action=one.action,
             key=one.key,
@@ -116,14 +116,14 @@ def history(plan: Plan, seed: int) -> list[Operation]:
     ]
 
 
-def _act(planned: list[_Planned], plan: Plan, rng: random.Random) -> None:
+def _act(planned: list[_Planned], recipe: Recipe, rng: random.Random) -> None:
     """Each takes effect at its moment, on the one copy."""
     state: dict[str, Any] = {}
     before: dict[str, Any] = {}
     for one in sorted(planned, key=lambda one: (one.acts_ns, one.id)):
         now = state.get(one.key)
         if not one.action.is_write:
-            is_stale = one.phase is not Phase.FINAL and rng.random() < plan.stale
+            is_stale = one.phase is not Phase.FINAL and rng.random() < recipe.stale
             one.answer = before.get(one.key) if is_stale else now
             continue
         if not one.happens:
