@@ -3,7 +3,7 @@
 filters, values, records, catalogue   Chroma's requests as SQL (the first two are pure)
 connection, writing                   connections, and what a failed write may be taken for
 routing                               which server takes writes and reads
-handlers, api                         the HTTP server of one node
+api                                   the HTTP server of one node
 servers, bouncer                      the programs: Postgres and PgBouncer
 election, supervisor                  who is promoted (pure), and the process that does it
 profiles, system                      the whole as a system under test

@@ -14,9 +14,9 @@ from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http
 from evaluation.systems.environment import clean
-from evaluation.systems.postgres import api
 from evaluation.systems.postgres.bouncer import Bouncer
 from evaluation.systems.postgres.servers import Server, home, programs
+from evaluation.systems.postgres.settings import ApiSettings
 from evaluation.systems.postgres.system import prepare
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Alone:
         await self._bouncer.start()
         port = free_port()
         settings = self._folder / "api-1.json"
-        api.Settings(
+        ApiSettings(
             name="api-1",
             listen=f"127.0.0.1:{port}",
             local=_MEMBER,

@@ -25,7 +25,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +38,7 @@ from evaluation.systems.postgres.connection import FAILURES, Pool
 from evaluation.systems.postgres.election import Candidate, choose, lease_over, parse_lsn
 from evaluation.systems.postgres.profiles import PROFILES
 from evaluation.systems.postgres.servers import Source, slot
+from evaluation.systems.postgres.settings import SupervisorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,30 +69,6 @@ SELECT current_setting('primary_conninfo') = '' AND NOT EXISTS (SELECT 1 FROM pg
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """`servers`: member -> where the supervisor reaches it. `sources`: "replica primary" -> where the one
-    reaches the other."""
-
-    profile: str
-    listen: str
-    primary: str
-    """The first one."""
-    state: str
-    """A file for who was made primary last."""
-    servers: dict[str, str]
-    sources: dict[str, str]
-    lease_s: float = 0.7
-    patience_s: float = 1.0
-
-    def save(self, path: Path) -> None:
-        path.write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
-
-    @staticmethod
-    def load(path: Path) -> Settings:
-        return Settings(**orjson.loads(path.read_bytes()))
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
     """What one server says of itself."""
 
@@ -115,7 +92,7 @@ def fenced(seen: Mapping[str, Seen], primary: str) -> tuple[str, ...]:
 class Supervisor:
     """Its state is what `word` tells: the primary (None while there is none) and the term."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SupervisorSettings) -> None:
         self._settings = settings
         self._profile: Profile = PROFILES[settings.profile]
         self._pools = {name: Pool(address, "postgres") for name, address in settings.servers.items()}
@@ -373,7 +350,7 @@ async def _make_slot(connection: Any, member: str) -> None:
     )
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: SupervisorSettings) -> None:
     """Until SIGTERM or SIGINT."""
     supervisor = Supervisor(settings)
 
@@ -390,7 +367,7 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    serving.run(__doc__, lambda path: serve(Settings.load(path)))
+    serving.run(__doc__, SupervisorSettings, serve)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,14 @@ from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http
 from evaluation.systems.environment import clean
 from evaluation.systems.interface import Entry, Link, Observation
-from evaluation.systems.postgres import api, catalogue, supervisor
+from evaluation.systems.postgres import catalogue
 from evaluation.systems.postgres.bouncer import Bouncer
 from evaluation.systems.postgres.connection import FAILURES, Connection, connect
 from evaluation.systems.postgres.election import parse_lsn
 from evaluation.systems.postgres.profiles import MEMBERS, PROFILES
 from evaluation.systems.postgres.rejoining import Agent, Hands, Word
 from evaluation.systems.postgres.servers import Killed, Server, Source, home, programs, slot
+from evaluation.systems.postgres.settings import ApiSettings, SupervisorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -408,7 +409,7 @@ class Postgres:
             options = {"port": self._ports[name], "backends": backends, "read_timeout_s": 8.0}
             arguments = ["evaluation.systems.round_robin", orjson.dumps(options).decode()]
         elif name == SUPERVISOR:
-            supervisor.Settings(
+            SupervisorSettings(
                 profile=self._profile.name,
                 listen=listen,
                 primary=MEMBERS[0],
@@ -425,7 +426,7 @@ class Postgres:
             arguments = [f"{package}.supervisor", "--config", str(configuration)]
         else:
             number = name.removeprefix("api-")
-            api.Settings(
+            ApiSettings(
                 name=name,
                 listen=listen,
                 local=f"pg-{number}",
