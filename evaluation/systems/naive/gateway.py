@@ -64,8 +64,6 @@ class Gateway:
         response.headers["X-Chroma-Node"] = self._options.member
         return response
 
-    # ------------------------------------------------------------------ clients
-
     async def _client(self, request: web.Request) -> web.Response:
         body = await request.read()
         found = _COLLECTION.match(request.path)
@@ -129,9 +127,8 @@ class Gateway:
                 # As Chroma does: add leaves alone what is there, update what is not.
                 if (verb == "add" and exists) or (verb == "update" and not exists):
                     continue
-                after[id] = self._state.strategy.write(
-                    state, change_of(payload, position), self._state.clock.stamp()
-                )
+                change = change_of(payload, position)
+                after[id] = self._state.strategy.write(state, change, self._state.clock.stamp())
             await self._state.store.put(local, before, after)
 
     async def _delete(self, local: Local, payload: dict[str, Any]) -> Any:

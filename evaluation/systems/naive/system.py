@@ -351,6 +351,5 @@ class Naive:
             await wait_until(f"{self.name}: {what}", condition, _DEADLINE_S)
         except TimeoutError as error:
             last = await self._agent("GET", "/status", 5.0)
-            raise SystemFailure(
-                f"{error} The agent's last round: {last}\n{log_tails(self._children())}"
-            ) from error
+            tails = log_tails(self._children())
+            raise SystemFailure(f"{error} The agent's last round: {last}\n{tails}") from error
