@@ -36,6 +36,11 @@ def free_port() -> int:
     return port
 
 
+def free_ports(count: int) -> list[int]:
+    """So many of them."""
+    return [free_port() for _ in range(count)]
+
+
 class Child:
     """One child process with its descendants, its output in `log`."""
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from evaluation.compactor.campaign import measure
 from evaluation.compactor.model import Variant
-from evaluation.compactor.scenario import FAULTS
+from evaluation.compactor.script import FAULTS
 
 
 def main() -> int:

@@ -17,7 +17,9 @@ from evaluation.compactor import throughput
 from evaluation.compactor.document import FORM, summary
 from evaluation.compactor.loss import expected, lost
 from evaluation.compactor.model import Variant
-from evaluation.compactor.scenario import FAULTS, LEASE_MS, run
+from evaluation.compactor.pair import LEASE_MS
+from evaluation.compactor.scenario import run
+from evaluation.compactor.script import FAULTS
 from evaluation.compactor.storage import StorageServer
 from evaluation.failure import SystemFailure
 from evaluation.history import read_history

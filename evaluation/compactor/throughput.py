@@ -13,7 +13,7 @@ import numpy as np
 
 from evaluation.compactor import snapshot
 from evaluation.compactor.model import POINTER, Change, Pointer, Variant
-from evaluation.compactor.scenario import Compactor
+from evaluation.compactor.pair import Compactor
 from evaluation.history import Phase
 
 if TYPE_CHECKING:

@@ -31,6 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation.costs import http_load as load
+from evaluation.processes import free_port
+from evaluation.systems.program import CHROMA
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -159,9 +161,8 @@ async def _kills(kills: int, cluster: Path, console: Console) -> list[float]:
 
 @contextlib.contextmanager
 def _chroma_run(folder: Path) -> Generator[tuple[str, int]]:
-    port = _free_port()
-    chroma = Path(sys.executable).with_name("chroma")
-    command = [str(chroma), "run", "--path", str(folder / "single"), "--port", str(port)]
+    port = free_port()
+    command = [str(CHROMA), "run", "--path", str(folder / "single"), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_port(port)
@@ -174,7 +175,7 @@ def _chroma_run(folder: Path) -> Generator[tuple[str, int]]:
 @contextlib.contextmanager
 def _cluster(folder: Path) -> Generator[Path]:
     data = folder / "cluster"
-    _up(data, "--port", str(_free_port()))
+    _up(data, "--port", str(free_port()))
     try:
         yield data
     finally:
@@ -198,12 +199,6 @@ def _wait_healthy(data: Path) -> None:
     while not all(row["healthy"] for row in _status(data)["nodes"]):
         if time.monotonic() > end:
             raise RuntimeError(f"not all nodes are healthy after 60 s: {_status(data)}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_port(port: int) -> None:

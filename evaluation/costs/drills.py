@@ -21,7 +21,7 @@ from evaluation.costs import http_load as load
 from evaluation.costs.sql import primary_address
 from evaluation.failure import SystemFailure
 from evaluation.processes import wait_until
-from evaluation.systems.postgres.servers import programs
+from evaluation.systems.postgres.programs import programs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evaluation.costs.closed_loop import Measured
+    from evaluation.costs.loads import Load
+
 #: What every ratio is relative to.
 REFERENCE = "single"
 
@@ -27,6 +30,21 @@ class LoadFigures:
     p99_ms: float
     errors: dict[str, int] = field(default_factory=dict[str, int])
     load_average: float = 0.0
+
+
+def load_figures(load: Load, mode: str, measured: Measured, load_average: float) -> LoadFigures:
+    """What the closed loop has measured, as one load's figures."""
+    return LoadFigures(
+        load=load.name,
+        mode=mode,
+        clients=load.clients,
+        documents_per_request=load.documents_per_request,
+        per_second=measured.per_second * load.documents_per_request,
+        p50_ms=measured.percentile(50),
+        p99_ms=measured.percentile(99),
+        errors=measured.errors,
+        load_average=load_average,
+    )
 
 
 @dataclass(slots=True, kw_only=True)

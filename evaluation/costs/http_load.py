@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import numpy as np
 import orjson
 
+from evaluation.costs.closed_loop import drive
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+
+    from evaluation.costs.closed_loop import Measured
 
 COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
 JSON = {"content-type": "application/json"}
-
-
-@dataclass
-class Measured:
-    """Requests answered 2xx, their latencies (ms), and what else came back."""
-
-    seconds: float
-    latencies_ms: list[float] = field(default_factory=list[float])
-    errors: dict[str, int] = field(default_factory=dict[str, int])
-
-    @property
-    def per_second(self) -> float:
-        return len(self.latencies_ms) / self.seconds
-
-    def percentile(self, q: float) -> float:
-        return float(np.percentile(self.latencies_ms, q)) if self.latencies_ms else float("nan")
 
 
 def vectors(count: int, dimension: int, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -73,28 +58,19 @@ async def closed_loop(
     seconds: float,
     request: Callable[[int, int], tuple[str, bytes]],
 ) -> Measured:
-    """`request(client, turn)` gives URL and body of a POST; each client sends its next at the answer."""
-    measured = Measured(seconds)
-    end = time.monotonic() + seconds
+    """`request(client, turn)` gives URL and body of a POST; making them is not part of its latency."""
 
-    async def one(client: int) -> None:
-        turn = 0
-        while time.monotonic() < end:
-            url, body = request(client, turn)
-            turn += 1
-            start = time.monotonic()
-            try:
-                async with session.post(url, data=body, headers=JSON) as response:
-                    answer = await response.read()
-                    kind = "" if response.status < 300 else f"{response.status} {answer[:120]!r}"
-            except (aiohttp.ClientError, TimeoutError) as error:
-                kind = type(error).__name__
-            if kind:
-                measured.errors[kind] = measured.errors.get(kind, 0) + 1
-            else:
-                measured.latencies_ms.append((time.monotonic() - start) * 1000)
+    def call(client: int, turn: int) -> Coroutine[Any, Any, str]:
+        return _post(session, *request(client, turn))
 
-    began = time.monotonic()
-    await asyncio.gather(*(one(client) for client in range(clients)))
-    measured.seconds = time.monotonic() - began
-    return measured
+    return await drive(clients, seconds, call)
+
+
+async def _post(session: aiohttp.ClientSession, url: str, body: bytes) -> str:
+    """What went wrong; "" for any 2xx."""
+    try:
+        async with session.post(url, data=body, headers=JSON) as response:
+            answer = await response.read()
+            return "" if response.status < 300 else f"{response.status} {answer[:120]!r}"
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return type(error).__name__

@@ -5,15 +5,13 @@ Each client has a connection of its own to the primary, without a pool in betwee
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
 from typing import TYPE_CHECKING
 
 import asyncpg
-import numpy as np
 
-from evaluation.costs.figures import LoadFigures
+from evaluation.costs.closed_loop import drive
+from evaluation.costs.figures import load_figures
 from evaluation.costs.loads import NEIGHBOURS, Load, loads
 from evaluation.costs.texts import DIMENSION
 from evaluation.failure import SystemFailure
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
+    from evaluation.costs.figures import LoadFigures
     from evaluation.costs.texts import Texts
     from evaluation.systems.interface import System
     from evaluation.systems.proxies import Proxies
@@ -56,23 +55,13 @@ async def _one(
     # One after the other: the first makes the collection.
     sessions = [await Direct.open(address, name, DIMENSION) for _ in range(each.clients)]
     try:
-        call = _call(each, sessions, texts)
-        await _closed_loop(each.clients, warm_up_s, lambda client, turn: call(client, turn + _WARM_UP_TURN))
-        elapsed, latencies_ms, errors = await _closed_loop(each.clients, seconds, call)
+        call = _answered(_call(each, sessions, texts))
+        await drive(each.clients, warm_up_s, lambda client, turn: call(client, turn + _WARM_UP_TURN))
+        measured = await drive(each.clients, seconds, call)
     finally:
         for session in sessions:
             await session.close()
-    return LoadFigures(
-        load=each.name,
-        mode=MODE,
-        clients=each.clients,
-        documents_per_request=each.documents_per_request,
-        per_second=len(latencies_ms) * each.documents_per_request / elapsed,
-        p50_ms=float(np.percentile(latencies_ms, 50)) if latencies_ms else float("nan"),
-        p99_ms=float(np.percentile(latencies_ms, 99)) if latencies_ms else float("nan"),
-        errors=errors,
-        load_average=round(os.getloadavg()[0], 2),
-    )
+    return load_figures(each, MODE, measured, round(os.getloadavg()[0], 2))
 
 
 def _call(each: Load, sessions: list[Direct], texts: Texts) -> Call:
@@ -95,22 +84,13 @@ def _call(each: Load, sessions: list[Direct], texts: Texts) -> Call:
     return {"write": write, "batch": write, "get": get, "query": query}[each.name.split("-")[0]]
 
 
-async def _closed_loop(clients: int, seconds: float, call: Call) -> tuple[float, list[float], dict[str, int]]:
-    """Seconds it really took, latencies of what was answered, and errors by kind."""
-    latencies_ms: list[float] = []
-    errors: dict[str, int] = {}
-    began = time.monotonic()
+def _answered(call: Call) -> Callable[[int, int], Coroutine[Any, Any, str]]:
+    async def answered(client: int, turn: int) -> str:
+        """The name of the error, if it is one."""
+        try:
+            await call(client, turn)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            return type(error).__name__
+        return ""
 
-    async def one(client: int) -> None:
-        turn = 0
-        while time.monotonic() < began + seconds:
-            start = time.monotonic()
-            try:
-                await call(client, turn)
-                latencies_ms.append((time.monotonic() - start) * 1000)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                errors[type(error).__name__] = errors.get(type(error).__name__, 0) + 1
-            turn += 1
-
-    await asyncio.gather(*(one(client) for client in range(clients)))
-    return time.monotonic() - began, latencies_ms, errors
+    return answered

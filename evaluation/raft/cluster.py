@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from evaluation.processes import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,14 +20,6 @@ T = TypeVar("T")
 
 MEMBER = "evaluation.raft.member"
 """The program of one node. Another one that speaks its commands can take its place."""
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]
 
 
 def eventually(
@@ -77,7 +70,7 @@ class Member:
                 pipe.close()  # type: ignore[union-attr]
 
 
-class Cluster:
+class RaftCluster:
     """Three nodes; `members` are the live ones."""
 
     def __init__(

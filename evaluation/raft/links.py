@@ -10,18 +10,18 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any, Self
 
-from evaluation.raft.cluster import free_ports
+from evaluation.processes import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evaluation.raft.cluster import Cluster
+    from evaluation.raft.cluster import RaftCluster
 
 
 class Links:
     """A context: one Toxiproxy with a proxy for each pair of `cluster`, made before its nodes start."""
 
-    def __init__(self, server: Path, cluster: Cluster, log: Path) -> None:
+    def __init__(self, server: Path, cluster: RaftCluster, log: Path) -> None:
         self._server = server
         self._cluster = cluster
         self._log = log
@@ -29,7 +29,7 @@ class Links:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        (port,) = free_ports(1)
+        port = free_port()
         self._url = f"http://127.0.0.1:{port}"
         with self._log.open("ab") as out:
             self._process = subprocess.Popen(
@@ -39,7 +39,7 @@ class Links:
             self._wait()
             for low, high in itertools.combinations(sorted(self._cluster.ids), 2):
                 # Of a pair, the node with the greater id dials.
-                (listen,) = free_ports(1)
+                listen = free_port()
                 self._ask(
                     "POST",
                     "/proxies",

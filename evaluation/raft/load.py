@@ -1,8 +1,11 @@
-"""Closed-loop proposals to one raft node: so many under way at once, each timed from call to commit."""
+"""Closed-loop proposals to one raft node: so many under way at once, each timed from call to commit.
+
+Not the driver of `evaluation.costs.closed_loop`: here a load is a number of proposals and not a time, and a
+thread of the node says by callback how each has ended.
+"""
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 Done: TypeAlias = "Callable[[str | None], None]"
 """To be called once a proposal is committed (None) or failed (what the failure is called)."""
@@ -83,9 +86,3 @@ def drive(propose: Callable[[Done], None], load: Load, timeout_s: float) -> Driv
         seconds = time.perf_counter() - began
         unanswered = load.count - len(latencies_ms) - errors.total()
         return Driven(latencies_ms.copy(), seconds, dict(errors), unanswered)
-
-
-def percentile(values: Sequence[float], q: float) -> float | None:
-    """The smallest value that at least `q` per cent of `values` do not exceed; None of nothing."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(q / 100 * len(ordered)) - 1)] if ordered else None

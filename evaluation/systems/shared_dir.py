@@ -26,7 +26,6 @@ import asyncio
 import contextlib
 import json
 import shutil
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -38,8 +37,9 @@ import aiohttp
 from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http
-from evaluation.systems.environment import clean
 from evaluation.systems.interface import Entry, Link, Observation, Promises
+from evaluation.systems.program import log_tails, start_module
+from evaluation.systems.shared_dir_probe import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 BALANCER: Final = "balancer"
 _DEADLINE_S: Final = 120.0
-_ROOT: Final = Path(__file__).parents[2]
 #: How often the arbiter looks for workers that ended, as gunicorn's does.
 _LOOK_S: Final = 0.2
 
@@ -196,22 +195,7 @@ class SharedDir:
         SQLite fails one of them at once with "database is locked" (code 5). Never within one process.
         """
         before = Counter(await self.counters())
-        body = {"name": "contended", "get_or_create": True}
-        _, raw = await self._ask(self.members[0], "POST", "/collections", body)
-        end = time.monotonic() + seconds
-
-        async def change(member: str, number: int) -> None:
-            turn = number
-            while time.monotonic() < end:
-                turn += clients
-                body = {"new_configuration": {"hnsw": {"ef_search": 50 + turn % 100}}}
-                # A worker that hangs or dies meanwhile is a finding of others.
-                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    await self._ask(member, "PUT", f"/collections/{raw['id']}", body)
-
-        await asyncio.gather(
-            *(change(member, number) for member in self.members for number in range(clients))
-        )
+        await self._probe().contend(seconds, clients)
         return dict(Counter(await self.counters()) - before)
 
     async def unfound(self, collection: str) -> dict[str, int]:
@@ -222,18 +206,7 @@ class SharedDir:
         and whoever saves its index to the directory purges the common log behind it, so that what the others
         had not taken in by then is in no index any more, after a restart neither.
         """
-        missing: dict[str, int] = {}
-        for member in self.members:
-            _, raw = await self._ask(member, "GET", f"/collections/{collection}")
-            path = f"/collections/{raw['id']}"
-            _, count = await self._ask(member, "GET", f"{path}/count")
-            _, some = await self._ask(member, "POST", f"{path}/get", {"limit": 1, "include": ["embeddings"]})
-            missing[member] = 0
-            if some["ids"]:
-                body: dict[str, Any] = {"query_embeddings": some["embeddings"], "n_results": count}
-                _, found = await self._ask(member, "POST", f"{path}/query", body)
-                missing[member] = count - len(found["ids"][0])
-        return missing
+        return await self._probe().unfound(collection)
 
     async def redeploy(self) -> None:
         """Stop all workers in an orderly way and start them again, as for a new version of the program."""
@@ -250,18 +223,14 @@ class SharedDir:
         """What the traffic cannot see, after it: errors by kind and crashes so far, lock errors under
         contention, documents that queries miss, per worker, before and after a restart of all."""
         so_far = await self.counters()
-        _, listed = await self._ask(self.members[0], "GET", "/collections")
-        names = [one["name"] for one in listed]
-        documents = 0
-        for one in listed:
-            documents += (await self._ask(self.members[0], "GET", f"/collections/{one['id']}/count"))[1]
+        counts = await self._probe().documents()
         running: Counter[str] = Counter()
-        for name in names:
+        for name in counts:
             running.update(await self.unfound(name))
         contended = await self.contend(3.0)
         await self.redeploy()
         restarted: Counter[str] = Counter()
-        for name in names:
+        for name in counts:
             restarted.update(await self.unfound(name))
         own = Counter(so_far) + Counter(contended)
         own["unfound after a restart"] = max(restarted.values(), default=0)
@@ -269,7 +238,7 @@ class SharedDir:
             "own_errors": {kind: count for kind, count in own.items() if count},
             "errors": so_far,
             "contended": contended,
-            "documents": documents,
+            "documents": sum(counts.values()),
             "unfound": dict(running),
             "unfound_after_restart": dict(restarted),
             "samples": self.samples(),
@@ -302,8 +271,7 @@ class SharedDir:
         self._balancer = self._program("round_robin", BALANCER, options)
 
     def _program(self, module: str, name: str, options: Mapping[str, Any]) -> Child:
-        command = [sys.executable, "-m", f"evaluation.systems.{module}", json.dumps(options)]
-        return Child(command, self._folder / "logs" / f"{name}.log", clean(), cwd=_ROOT)
+        return start_module(module, [json.dumps(options)], self._folder / "logs" / f"{name}.log")
 
     async def _restart_ended(self) -> None:
         while True:
@@ -313,12 +281,12 @@ class SharedDir:
                     self._run_worker(member)
             await asyncio.sleep(_LOOK_S)
 
-    async def _ask(self, member: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def _probe(self) -> Probe:
         assert self._session is not None
-        url = f"http://127.0.0.1:{self._workers[member].port}{http.DATABASE}{path}"
-        timeout = aiohttp.ClientTimeout(total=60)
-        async with self._session.request(method, url, json=body, timeout=timeout) as response:
-            return response.status, await response.json()
+        workers = {
+            member: f"http://127.0.0.1:{self._workers[member].port}{http.DATABASE}" for member in self.members
+        }
+        return Probe(self._session, workers)
 
     async def _counted(self, member: str, timeout_s: float) -> bool:
         """Ask the worker for its counters; whether it answered."""
@@ -367,5 +335,5 @@ class SharedDir:
             await wait_until(f"shared-dir: {what}", condition, _DEADLINE_S)
         except TimeoutError as error:
             named = [(BALANCER, self._balancer), *((m, worker.child) for m, worker in self._workers.items())]
-            tails = "\n".join(f"--- {name}\n{child.log_tail()}" for name, child in named if child)
+            tails = log_tails((name, child) for name, child in named if child)
             raise SystemFailure(f"{error}\n{tails}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,8 +12,8 @@ import aiohttp
 from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http
-from evaluation.systems.environment import clean
 from evaluation.systems.interface import Entry, Link, Observation, Promises
+from evaluation.systems.program import start_chroma
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -95,9 +94,8 @@ class Single:
     # ------------------------------------------------------------------ inside
 
     def _run(self) -> None:
-        chroma = Path(sys.executable).with_name("chroma")
-        command = [str(chroma), "run", "--path", str(self.disk(MEMBER)), "--port", str(self._port)]
-        self._child = Child(command, self._folder / "logs" / f"{MEMBER}.log", clean(), cwd=self._folder)
+        arguments = ["--path", str(self.disk(MEMBER)), "--port", str(self._port)]
+        self._child = start_chroma(arguments, self._folder / "logs" / f"{MEMBER}.log", self._folder)
 
     async def _takes_writes(self) -> bool:
         assert self._session is not None

@@ -39,6 +39,6 @@ def test_a_system_that_cannot_be_measured_is_an_error_of_its_own(monkeypatch: py
     def broken() -> Any:
         raise RuntimeError("it is broken")
 
-    monkeypatch.setattr("evaluation.costs.cost.SYSTEMS", {"single": broken})
+    monkeypatch.setattr("evaluation.costs.round.SYSTEMS", {"single": broken})
     result = measure(["single"], documents=50, seconds=0.1, rounds=1)
     assert "it is broken" in result["systems"][0]["error"]

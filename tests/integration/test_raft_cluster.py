@@ -12,7 +12,8 @@ import pytest
 from cluster.errors import Fault, NotLeader, Overloaded
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
-from evaluation.raft.cluster import Cluster, eventually, free_ports
+from evaluation.processes import free_ports
+from evaluation.raft.cluster import RaftCluster, eventually
 from tests.integration.raft_link import Link
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
+def cluster(tmp_path: Path) -> Iterator[RaftCluster]:
+    made = RaftCluster(tmp_path)
     yield made
     made.close()
 
 
-def test_no_acknowledged_write_is_lost_by_kills(cluster: Cluster) -> None:
+def test_no_acknowledged_write_is_lost_by_kills(cluster: RaftCluster) -> None:
     cluster.start()
     acked: list[str] = []
     for round_number in range(3):
@@ -52,7 +53,7 @@ def test_no_acknowledged_write_is_lost_by_kills(cluster: Cluster) -> None:
     assert set(acked) <= set(logs[0])
 
 
-def test_a_node_with_a_conflicting_tail_rejoins(cluster: Cluster) -> None:
+def test_a_node_with_a_conflicting_tail_rejoins(cluster: RaftCluster) -> None:
     """Hazard 2b over TCP with journals and nothing but restarts: pysyncobj's node never comes back."""
     cluster.settings["append_bytes"] = 65536
     cluster.start()
@@ -75,7 +76,7 @@ def test_a_node_with_a_conflicting_tail_rejoins(cluster: Cluster) -> None:
     assert "uncommitted" not in cluster.texts(old)
 
 
-def test_a_rewound_leader_loses_nothing_committed(cluster: Cluster) -> None:
+def test_a_rewound_leader_loses_nothing_committed(cluster: RaftCluster) -> None:
     """Hazard 2's load: 1 MiB entries, four in flight, an election timeout of 0.4-0.8 s, a leader killed."""
     cluster.settings.update(election_timeout_ms=[400, 800], append_bytes=65536, inflight_bytes=8 << 20)
     cluster.start()
@@ -91,7 +92,9 @@ def test_a_rewound_leader_loses_nothing_committed(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(("size", "in_flight", "rounds"), [(1 << 20, 4, 5), (16 << 20, 1, 3)])
-def test_large_entries_cause_no_election(cluster: Cluster, size: int, in_flight: int, rounds: int) -> None:
+def test_large_entries_cause_no_election(
+    cluster: RaftCluster, size: int, in_flight: int, rounds: int
+) -> None:
     cluster.start()
     leader = cluster.leader()
     term = cluster.status(leader)["term"]
@@ -102,7 +105,7 @@ def test_large_entries_cause_no_election(cluster: Cluster, size: int, in_flight:
     assert cluster.status(leader)["term"] == term
 
 
-def test_a_stopped_leader_hands_over(cluster: Cluster) -> None:
+def test_a_stopped_leader_hands_over(cluster: RaftCluster) -> None:
     cluster.start()
     cluster.write("x")
     leader = cluster.leader()
@@ -114,7 +117,7 @@ def test_a_stopped_leader_hands_over(cluster: Cluster) -> None:
     cluster.write("y")
 
 
-def test_a_frozen_leader_is_replaced_and_follows_when_it_wakes(cluster: Cluster) -> None:
+def test_a_frozen_leader_is_replaced_and_follows_when_it_wakes(cluster: RaftCluster) -> None:
     cluster.start()
     cluster.write("x")
     leader = cluster.leader()
@@ -128,7 +131,7 @@ def test_a_frozen_leader_is_replaced_and_follows_when_it_wakes(cluster: Cluster)
     cluster.agree()
 
 
-def test_a_black_hole_is_left_and_healed(cluster: Cluster) -> None:
+def test_a_black_hole_is_left_and_healed(cluster: RaftCluster) -> None:
     """The links of one node go silent without a reset: it is given up, and it is back soon after the heal."""
     cluster.start()
     cluster.write("x")
@@ -158,7 +161,7 @@ def test_a_black_hole_is_left_and_healed(cluster: Cluster) -> None:
             link.close()
 
 
-def test_a_long_entry_on_a_slow_link_causes_no_election(cluster: Cluster) -> None:
+def test_a_long_entry_on_a_slow_link_causes_no_election(cluster: RaftCluster) -> None:
     """12 MiB at 4 MiB/s take longer than any election timeout; the quorum needs this very link."""
     link = Link(cluster.ports["b"])
     try:
@@ -182,7 +185,7 @@ def cluster_timeout_s() -> float:
     return RaftSettings().election_timeout_ms[1] / 1000
 
 
-def test_a_wrong_secret_stays_outside(cluster: Cluster) -> None:
+def test_a_wrong_secret_stays_outside(cluster: RaftCluster) -> None:
     cluster.start("a", "b")
     cluster.write("x")
     cluster.start("c", secret="another")
@@ -193,7 +196,7 @@ def test_a_wrong_secret_stays_outside(cluster: Cluster) -> None:
     assert cluster.status("c")["last"] == 0
 
 
-def test_garbage_on_the_port_hurts_nobody(cluster: Cluster) -> None:
+def test_garbage_on_the_port_hurts_nobody(cluster: RaftCluster) -> None:
     cluster.start()
     leader = cluster.leader()
     term = cluster.status(leader)["term"]

@@ -12,7 +12,8 @@ import pytest
 
 from cluster.raft.raft import RaftNode
 from cluster.raft.tls import Tls
-from evaluation.raft.cluster import Cluster, eventually, free_ports
+from evaluation.processes import free_ports
+from evaluation.raft.cluster import RaftCluster, eventually
 from tests.certificates import Authority
 from tests.integration.raft_link import Link
 
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
+def cluster(tmp_path: Path) -> Iterator[RaftCluster]:
+    made = RaftCluster(tmp_path)
     yield made
     made.close()
 
@@ -40,18 +41,18 @@ def files(authority: Authority, name: str, *, ca: Authority | None = None, days:
     return [str(path) for path in (cert, key, (ca or authority).cert)]
 
 
-def start(cluster: Cluster, authority: Authority, *ids: str) -> None:
+def start(cluster: RaftCluster, authority: Authority, *ids: str) -> None:
     for node_id in ids or cluster.ids:
         cluster.start(node_id, tls=files(authority, node_id))
 
 
-def logged(cluster: Cluster, text: str, *ids: str) -> None:
+def logged(cluster: RaftCluster, text: str, *ids: str) -> None:
     """At least one of the logs of `ids` comes to hold `text`."""
     logs = [cluster.folder / f"{node_id}.log" for node_id in ids]
     eventually(lambda: any(text in log.read_text() for log in logs), 20, f"{text!r} in the log of {ids}")
 
 
-def stays_outside(cluster: Cluster, outsider: str) -> None:
+def stays_outside(cluster: RaftCluster, outsider: str) -> None:
     """The others go on, and nothing reaches the outsider."""
     cluster.write("still")
     assert cluster.status(outsider)["connected"] == []
@@ -60,7 +61,7 @@ def stays_outside(cluster: Cluster, outsider: str) -> None:
         assert outsider not in cluster.status(node_id)["connected"]
 
 
-def test_no_acknowledged_write_is_lost_by_kills(cluster: Cluster, authority: Authority) -> None:
+def test_no_acknowledged_write_is_lost_by_kills(cluster: RaftCluster, authority: Authority) -> None:
     start(cluster, authority)
     acked: list[str] = []
     for round_number in range(3):
@@ -84,7 +85,7 @@ def test_no_acknowledged_write_is_lost_by_kills(cluster: Cluster, authority: Aut
 
 @pytest.mark.parametrize(("size", "in_flight", "rounds"), [(1 << 20, 4, 5), (16 << 20, 1, 3)])
 def test_large_entries_cause_no_election(
-    cluster: Cluster, authority: Authority, size: int, in_flight: int, rounds: int
+    cluster: RaftCluster, authority: Authority, size: int, in_flight: int, rounds: int
 ) -> None:
     start(cluster, authority)
     leader = cluster.leader()
@@ -96,7 +97,7 @@ def test_large_entries_cause_no_election(
     assert cluster.status(leader)["term"] == term
 
 
-def test_a_long_entry_on_a_slow_link_causes_no_election(cluster: Cluster, authority: Authority) -> None:
+def test_a_long_entry_on_a_slow_link_causes_no_election(cluster: RaftCluster, authority: Authority) -> None:
     """Writes and reads that must wait in the middle of a TLS record, again and again."""
     link = Link(cluster.ports["b"])
     try:
@@ -116,7 +117,7 @@ def test_a_long_entry_on_a_slow_link_causes_no_election(cluster: Cluster, author
 
 @pytest.mark.parametrize("outsider", ["a", "c"])
 def test_a_node_of_another_authority_stays_outside(
-    cluster: Cluster, authority: Authority, outsider: str
+    cluster: RaftCluster, authority: Authority, outsider: str
 ) -> None:
     """`a` is dialled by the others, `c` dials them."""
     rest = [node_id for node_id in cluster.ids if node_id != outsider]
@@ -130,7 +131,7 @@ def test_a_node_of_another_authority_stays_outside(
 
 @pytest.mark.parametrize("outsider", ["a", "c"])
 def test_a_certificate_of_another_authority_is_not_enough(
-    cluster: Cluster, authority: Authority, outsider: str
+    cluster: RaftCluster, authority: Authority, outsider: str
 ) -> None:
     """It trusts this cluster's authority, so only the others can refuse it."""
     rest = [node_id for node_id in cluster.ids if node_id != outsider]
@@ -143,7 +144,7 @@ def test_a_certificate_of_another_authority_is_not_enough(
 
 
 @pytest.mark.parametrize("outsider", ["a", "c"])
-def test_an_expired_certificate_is_refused(cluster: Cluster, authority: Authority, outsider: str) -> None:
+def test_an_expired_certificate_is_refused(cluster: RaftCluster, authority: Authority, outsider: str) -> None:
     rest = [node_id for node_id in cluster.ids if node_id != outsider]
     start(cluster, authority, *rest)
     cluster.write("x")
@@ -154,7 +155,7 @@ def test_an_expired_certificate_is_refused(cluster: Cluster, authority: Authorit
 
 
 @pytest.mark.parametrize("outsider", ["a", "c"])
-def test_a_node_without_tls_stays_outside(cluster: Cluster, authority: Authority, outsider: str) -> None:
+def test_a_node_without_tls_stays_outside(cluster: RaftCluster, authority: Authority, outsider: str) -> None:
     rest = [node_id for node_id in cluster.ids if node_id != outsider]
     start(cluster, authority, *rest)
     cluster.write("x")
@@ -167,7 +168,7 @@ def test_a_node_without_tls_stays_outside(cluster: Cluster, authority: Authority
 
 @pytest.mark.parametrize("outsider", ["a", "c"])
 def test_a_node_with_tls_stays_out_of_a_cluster_without(
-    cluster: Cluster, authority: Authority, outsider: str
+    cluster: RaftCluster, authority: Authority, outsider: str
 ) -> None:
     rest = [node_id for node_id in cluster.ids if node_id != outsider]
     cluster.start(*rest)
@@ -179,7 +180,7 @@ def test_a_node_with_tls_stays_out_of_a_cluster_without(
     stays_outside(cluster, outsider)
 
 
-def test_a_certificate_is_no_secret(cluster: Cluster, authority: Authority) -> None:
+def test_a_certificate_is_no_secret(cluster: RaftCluster, authority: Authority) -> None:
     start(cluster, authority, "a", "b")
     cluster.write("x")
     cluster.start("c", tls=files(authority, "c"), secret="another")
@@ -187,7 +188,7 @@ def test_a_certificate_is_no_secret(cluster: Cluster, authority: Authority) -> N
     stays_outside(cluster, "c")
 
 
-def test_silence_and_garbage_on_the_port_hurt_nobody(cluster: Cluster, authority: Authority) -> None:
+def test_silence_and_garbage_on_the_port_hurt_nobody(cluster: RaftCluster, authority: Authority) -> None:
     start(cluster, authority)
     leader = cluster.leader()
     term = cluster.status(leader)["term"]

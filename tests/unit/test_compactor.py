@@ -7,11 +7,12 @@ import pytest
 
 from evaluation.checking.verdict import Verdict
 from evaluation.compactor.document import summary
+from evaluation.compactor.holding import holdings
 from evaluation.compactor.lease import Lease, claim
 from evaluation.compactor.loss import expected, lost
 from evaluation.compactor.model import Change, Point, Pointer, Variant, queue_key
-from evaluation.compactor.scenario import FAULTS, holdings, plan
-from evaluation.history import Action, Fate, Operation, Phase
+from evaluation.compactor.script import FAULTS, script
+from evaluation.history import Action, Operation, Phase
 
 
 def test_a_free_lock_is_claimed_with_the_first_token() -> None:
@@ -54,8 +55,8 @@ def test_queue_keys_sort_by_number() -> None:
 
 @pytest.mark.parametrize("fault", list(FAULTS))
 def test_a_seed_decides_the_same_every_time(fault: str) -> None:
-    assert plan(fault, 7) == plan(fault, 7)
-    points = {plan(fault, seed).point for seed in range(200)}
+    assert script(fault, 7) == script(fault, 7)
+    points = {script(fault, seed).point for seed in range(200)}
     assert points == (set(FAULTS[fault]) or {None})
 
 

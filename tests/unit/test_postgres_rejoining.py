@@ -13,8 +13,8 @@ from evaluation.processes import wait_until
 from evaluation.systems.interface import Observation
 from evaluation.systems.postgres import rejoining
 from evaluation.systems.postgres.rejoining import Agent, Hands, Word, whom_to_follow
+from evaluation.systems.postgres.seen import Seen, fenced
 from evaluation.systems.postgres.servers import Condition, Server
-from evaluation.systems.postgres.supervisor import Seen, fenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

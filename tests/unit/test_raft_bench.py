@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.raft.bench import LOADS, Round, lost, summarize
-from evaluation.raft.load import Done, Driven, Load, drive, percentile
+from evaluation.quantiles import quantile
+from evaluation.raft.bench import LOADS
+from evaluation.raft.figures import Round, lost, summarize
+from evaluation.raft.load import Done, Driven, Load, drive
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,7 @@ from evaluation.raft.load import Done, Driven, Load, drive, percentile
     ],
 )
 def test_percentile(values: list[float], q: float, expected: float | None) -> None:
-    assert percentile(values, q) == expected
+    assert quantile(values, q / 100) == expected
 
 
 def test_loads_have_names_of_their_own() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,8 @@ import aiohttp
 from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http
-from evaluation.systems.environment import clean
 from evaluation.systems.interface import Entry, Link, Observation, Promises
+from evaluation.systems.program import log_tails, start_chroma, start_module
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -27,7 +26,6 @@ BALANCER: Final = "balancer"
 AGENT: Final = "agent"
 SYNC_S: Final = 5.0
 _DEADLINE_S: Final = 120.0
-_ROOT: Final = Path(__file__).parents[3]
 
 
 @dataclass(slots=True)
@@ -245,8 +243,7 @@ class Naive:
             f"port: {state.chroma_port}\nlisten_address: 127.0.0.1\n"
             f"persist_path: {json.dumps(str(self.disk(member) / 'chroma'))}\nallow_reset: true\n"
         )
-        chroma = Path(sys.executable).with_name("chroma")
-        state.chroma = Child([str(chroma), "run", str(config)], self._log(member), clean(), cwd=self._folder)
+        state.chroma = start_chroma([str(config)], self._log(member), self._folder)
         self._run_gateway(member)
 
     def _run_gateway(self, member: str) -> None:
@@ -282,8 +279,7 @@ class Naive:
     def _program(
         self, module: str, name: str, options: Mapping[str, Any], variables: Mapping[str, str] | None = None
     ) -> Child:
-        command = [sys.executable, "-m", f"evaluation.systems.{module}", json.dumps(options)]
-        return Child(command, self._log(name), clean(**(variables or {})), cwd=_ROOT)
+        return start_module(module, [json.dumps(options)], self._log(name), variables)
 
     def _log(self, name: str) -> Path:
         return self._folder / "logs" / f"{name}.log"
@@ -354,6 +350,6 @@ class Naive:
         try:
             await wait_until(f"{self.name}: {what}", condition, _DEADLINE_S)
         except TimeoutError as error:
-            tails = "\n".join(f"--- {name}\n{child.log_tail()}" for name, child in self._children())
             last = await self._agent("GET", "/status", 5.0)
+            tails = log_tails(self._children())
             raise SystemFailure(f"{error} The agent's last round: {last}\n{tails}") from error

@@ -3,10 +3,12 @@
 filters, values, records, catalogue   Chroma's requests as SQL (the first two are pure)
 connection, writing                   connections, and what a failed write may be taken for
 routing                               which server takes writes and reads
-handlers, api                         the HTTP server of one node
-servers, bouncer                      the programs: Postgres and PgBouncer
-election, supervisor                  who is promoted (pure), and the process that does it
-profiles, system                      the whole as a system under test
+api                                   the HTTP server of one node
+programs, servers, source, bouncer     Postgres and PgBouncer: where they are, how they run, whom they follow
+election, seen, orders, supervisor    who is promoted (pure), and the process that does it
+topology, wiring, settings            who takes part, and what each process is told (pure)
+observer, following, rejoining        what servers say of themselves; making an old primary follow
+profiles, installation, system        the whole as a system under test
 direct                                the same operations by SQL alone
 
 Known differences from Chroma's own server

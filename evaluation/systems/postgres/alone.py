@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
 from evaluation.failure import SystemFailure
-from evaluation.processes import Child, free_port, wait_until
+from evaluation.processes import free_port, wait_until
 from evaluation.systems import http
-from evaluation.systems.environment import clean
-from evaluation.systems.postgres import api
 from evaluation.systems.postgres.bouncer import Bouncer
-from evaluation.systems.postgres.servers import Server, home, programs
-from evaluation.systems.postgres.system import prepare
+from evaluation.systems.postgres.installation import prepare
+from evaluation.systems.postgres.programs import home, programs
+from evaluation.systems.postgres.servers import Server
+from evaluation.systems.postgres.settings import ApiSettings
+from evaluation.systems.program import start_module
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
+
+    from evaluation.processes import Child
 
 _MEMBER: Final = "pg-1"
 _DEADLINE_S: Final = 60.0
@@ -68,7 +70,7 @@ class Alone:
         await self._bouncer.start()
         port = free_port()
         settings = self._folder / "api-1.json"
-        api.Settings(
+        ApiSettings(
             name="api-1",
             listen=f"127.0.0.1:{port}",
             local=_MEMBER,
@@ -77,9 +79,8 @@ class Alone:
             supervisor=None,
             lease_s=1.0,
         ).save(settings)
-        checkout = str(Path(__file__).parents[3])
-        command = [sys.executable, "-m", "evaluation.systems.postgres.api", "--config", str(settings)]
-        child = Child(command, self._folder / "logs" / "api-1.log", clean(PYTHONPATH=checkout))
+        arguments = ["--config", str(settings)]
+        child = start_module("postgres.api", arguments, self._folder / "logs" / "api-1.log")
         self._api = child
         url = f"http://127.0.0.1:{port}"
         async with aiohttp.ClientSession() as session:

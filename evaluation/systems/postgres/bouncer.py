@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems.postgres.connection import CLIENT_USER, DATABASE
-from evaluation.systems.postgres.servers import run_as
+from evaluation.systems.postgres.programs import run_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,7 +21,8 @@ import psutil
 
 from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port
-from evaluation.systems.postgres.servers import SETTINGS, Server, reachable, run_as
+from evaluation.systems.postgres.programs import reachable, run_as
+from evaluation.systems.postgres.servers import SETTINGS, Server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

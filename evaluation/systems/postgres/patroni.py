@@ -17,8 +17,10 @@ import aiohttp
 
 from evaluation.failure import SystemFailure
 from evaluation.systems.postgres.governed import LOOP_WAIT_S, TTL_S, Governed, interpreter
+from evaluation.systems.postgres.installation import prepare
 from evaluation.systems.postgres.profiles import MEMBERS
-from evaluation.systems.postgres.system import SUPERVISOR, Postgres, prepare
+from evaluation.systems.postgres.system import Postgres
+from evaluation.systems.postgres.topology import SUPERVISOR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +84,7 @@ class Patroni(Postgres):
         if primary is None:
             raise SystemFailure("The first leader of the Patronis was lost at once.")
         await prepare(self._servers[primary].address)
-        await self._wait("both replicas to follow", lambda: self._follow(primary))
+        await self._wait("both replicas to follow", lambda: self._observer.all_follow(primary))
 
     async def _restart_server(self, server: Server) -> None:
         await asyncio.to_thread(server.kill)

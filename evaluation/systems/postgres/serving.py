@@ -7,21 +7,27 @@ import asyncio
 import logging
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
+
+from evaluation.systems.postgres.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+S = TypeVar("S", bound=Settings)
 
-def run(description: str | None, serve: Callable[[Path], Coroutine[Any, Any, None]]) -> None:
-    """The whole program: `serve` is given the file that the command line names."""
+
+def run(description: str | None, form: type[S], serve: Callable[[S], Coroutine[Any, Any, None]]) -> None:
+    """The whole program: `serve` is given the settings from the file that the command line names."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", type=Path, required=True, help="JSON with the fields of `Settings`")
+    parser.add_argument(
+        "--config", type=Path, required=True, help=f"JSON with the fields of `{form.__name__}`"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(serve(arguments.config))
+    asyncio.run(serve(form.load(arguments.config)))
 
 
 async def answer(app: web.Application, listen: str, work: Coroutine[Any, Any, None]) -> None:

@@ -25,19 +25,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from aiohttp import web
 
-from evaluation.processes import wait_until
-from evaluation.systems.postgres import serving
+from evaluation.systems.postgres import orders, serving
 from evaluation.systems.postgres.connection import FAILURES, Pool
-from evaluation.systems.postgres.election import Candidate, choose, lease_over, parse_lsn
+from evaluation.systems.postgres.election import Candidate, choose, lease_over
 from evaluation.systems.postgres.profiles import PROFILES
-from evaluation.systems.postgres.servers import Source, slot
+from evaluation.systems.postgres.seen import ABSENT, Seen, fenced, look
+from evaluation.systems.postgres.settings import SupervisorSettings
+from evaluation.systems.postgres.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,71 +51,11 @@ _CHECK_TIMEOUT_S: Final = 0.5
 _COMMAND_TIMEOUT_S: Final = 3.0
 _PROMOTE_TIMEOUT_S: Final = 15.0
 
-_LOOK: Final = """
-SELECT pg_is_in_recovery() AS replica,
-    CASE WHEN pg_is_in_recovery() THEN 0
-        ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END AS timeline,
-    CASE WHEN pg_is_in_recovery() THEN GREATEST(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
-        ELSE pg_current_wal_lsn() END::text AS position,
-    current_setting('primary_conninfo') AS follows,
-    current_setting('synchronous_standby_names') AS names,
-    current_setting('default_transaction_read_only') AS read_only
-"""
-
-_FOLLOWS_NOBODY: Final = """
-SELECT current_setting('primary_conninfo') = '' AND NOT EXISTS (SELECT 1 FROM pg_stat_wal_receiver)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """`servers`: member -> where the supervisor reaches it. `sources`: "replica primary" -> where the one
-    reaches the other."""
-
-    profile: str
-    listen: str
-    primary: str
-    """The first one."""
-    state: str
-    """A file for who was made primary last."""
-    servers: dict[str, str]
-    sources: dict[str, str]
-    lease_s: float = 0.7
-    patience_s: float = 1.0
-
-    def save(self, path: Path) -> None:
-        path.write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2))
-
-    @staticmethod
-    def load(path: Path) -> Settings:
-        return Settings(**orjson.loads(path.read_bytes()))
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one server says of itself."""
-
-    member: str
-    replica: bool
-    timeline: int
-    position: int
-    follows: str
-    names: str
-    read_only: bool
-
-
-def fenced(seen: Mapping[str, Seen], primary: str) -> tuple[str, ...]:
-    """Old primaries that take no writes any more, if the primary is there for them to follow; pure."""
-    if primary not in seen or seen[primary].replica:
-        return ()
-    others = (one for one in seen.values() if one.member != primary)
-    return tuple(sorted(one.member for one in others if not one.replica and one.read_only))
-
 
 class Supervisor:
     """Its state is what `word` tells: the primary (None while there is none) and the term."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: SupervisorSettings) -> None:
         self._settings = settings
         self._profile: Profile = PROFILES[settings.profile]
         self._pools = {name: Pool(address, "postgres") for name, address in settings.servers.items()}
@@ -174,24 +114,10 @@ class Supervisor:
             await pool.close()
 
     async def _look_at_all(self) -> Mapping[str, Seen]:
-        found = await asyncio.gather(*(self._look(member) for member in self._pools))
+        found = await asyncio.gather(
+            *(look(member, pool, _CHECK_TIMEOUT_S) for member, pool in self._pools.items())
+        )
         return {one.member: one for one in found if one is not None}
-
-    async def _look(self, member: str) -> Seen | None:
-        with contextlib.suppress(*FAILURES):
-            async with self._pools[member].use(_CHECK_TIMEOUT_S) as connection:
-                row = await connection.row(_LOOK)
-                if row is not None:
-                    return Seen(
-                        member,
-                        bool(row["replica"]),
-                        int(row["timeline"]),
-                        parse_lsn(row["position"]),
-                        str(row["follows"]),
-                        str(row["names"]),
-                        row["read_only"] == "on",
-                    )
-        return None
 
     async def _judge(self, seen: Mapping[str, Seen]) -> None:
         now = time.monotonic()
@@ -231,12 +157,12 @@ class Supervisor:
                 await asyncio.sleep(0.02)
                 given = {api: at for api, at in given.items() if api in self._given}
         found = await self._look_at_all()
-        if not found.get(old, _ABSENT).replica and self._chosen is None:
+        if not found.get(old, ABSENT).replica and self._chosen is None:
             return  # it is back
         # What is compared must not grow any more: a replica that went on receiving could not follow.
         await asyncio.gather(*(self._part(one, old) for one in found.values() if one.replica))
         found = await self._look_at_all()
-        if not found.get(old, _ABSENT).replica and self._chosen is None:
+        if not found.get(old, ABSENT).replica and self._chosen is None:
             return  # it is back, and the replicas are pointed at it again
         candidates = [
             Candidate(one.member, one.position)
@@ -276,47 +202,28 @@ class Supervisor:
             return
         try:
             async with self._pools[member].use(_COMMAND_TIMEOUT_S) as connection:
-                await connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
-                await connection.execute("SELECT pg_reload_conf()")
-                await wait_until(
-                    f"{member} to receive no more",
-                    lambda: connection.value(_FOLLOWS_NOBODY),
-                    _COMMAND_TIMEOUT_S,
-                    pause_s=0.01,
-                )
+                await orders.part(connection, member, _COMMAND_TIMEOUT_S)
             self._parted[member] = old
         except FAILURES as error:
             self._note(f"{member} cannot be parted from {old}: {error!r}")
 
     async def _promote(self, member: str) -> None:
         async with self._pools[member].use(_PROMOTE_TIMEOUT_S + 2) as connection:
-            # First: a server that was cloned or rewound from a primary may wait for replicas it has not.
-            await connection.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
-            await connection.execute("ALTER SYSTEM SET default_transaction_read_only = off")
-            await connection.execute("SELECT pg_reload_conf()")
-            replica = await connection.value("SELECT pg_is_in_recovery()")
-            if replica and not await connection.value("SELECT pg_promote(true, $1)", int(_PROMOTE_TIMEOUT_S)):
-                raise TimeoutError(f"{member} was not promoted within {_PROMOTE_TIMEOUT_S} s")
-            for other in self._pools:
-                if other != member:
-                    await _make_slot(connection, other)
+            others = [other for other in self._pools if other != member]
+            await orders.promote(connection, member, others, _PROMOTE_TIMEOUT_S)
 
     async def _set_names(self, member: str) -> None:
         names = self._names(member)
         async with self._pools[member].use(_COMMAND_TIMEOUT_S) as connection:
-            await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
-            await connection.execute("ALTER SYSTEM SET synchronous_commit = 'remote_apply'")
-            await connection.execute("SELECT pg_reload_conf()")
+            await orders.set_standby_names(connection, names)
         # That it has taken effect is seen at the next look, before which the name is not given out.
 
     async def _point(self, member: str, primary: str) -> None:
         """Let a replica follow this primary."""
-        conninfo = self._source(member, primary).conninfo()
+        source = self._source(member, primary)
         try:
             async with self._pools[member].use(_COMMAND_TIMEOUT_S) as connection:
-                await connection.execute(f"ALTER SYSTEM SET primary_conninfo = '{conninfo}'")
-                await connection.execute(f"ALTER SYSTEM SET primary_slot_name = '{slot(member)}'")
-                await connection.execute("SELECT pg_reload_conf()")
+                await orders.point(connection, source)
             self._parted.pop(member, None)
             self._note(f"{member} follows {primary}")
         except FAILURES as error:
@@ -351,29 +258,13 @@ class Supervisor:
         """Make an old primary read-only, and end the sessions that it has."""
         try:
             async with self._pools[member].use(_COMMAND_TIMEOUT_S) as connection:
-                await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-                await connection.execute("SELECT pg_reload_conf()")
-                await connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-                )
+                await orders.fence(connection)
             self._note(f"{member} is an old primary: fenced")
         except FAILURES as error:
             self._note(f"{member} is an old primary and cannot be fenced: {error!r}")
 
 
-_ABSENT: Final = Seen("", True, 0, 0, "", "", False)
-
-
-async def _make_slot(connection: Any, member: str) -> None:
-    await connection.execute(
-        "SELECT pg_create_physical_replication_slot($1::text) "
-        "WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1::text)",
-        slot(member),
-    )
-
-
-async def serve(settings: Settings) -> None:
+async def serve(settings: SupervisorSettings) -> None:
     """Until SIGTERM or SIGINT."""
     supervisor = Supervisor(settings)
 
@@ -390,7 +281,7 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    serving.run(__doc__, lambda path: serve(Settings.load(path)))
+    serving.run(__doc__, SupervisorSettings, serve)
 
 
 if __name__ == "__main__":

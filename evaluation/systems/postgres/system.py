@@ -14,8 +14,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import shutil
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,69 +23,28 @@ import orjson
 from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http
-from evaluation.systems.environment import clean
-from evaluation.systems.interface import Entry, Link, Observation
-from evaluation.systems.postgres import api, catalogue, supervisor
+from evaluation.systems.interface import Entry, Observation
+from evaluation.systems.postgres import topology, wiring
 from evaluation.systems.postgres.bouncer import Bouncer
-from evaluation.systems.postgres.connection import FAILURES, Connection, connect
-from evaluation.systems.postgres.election import parse_lsn
+from evaluation.systems.postgres.connection import connect
+from evaluation.systems.postgres.following import fill, prepare_source
+from evaluation.systems.postgres.installation import prepare
+from evaluation.systems.postgres.observer import Observer
+from evaluation.systems.postgres.orders import set_standby_names
 from evaluation.systems.postgres.profiles import MEMBERS, PROFILES
+from evaluation.systems.postgres.programs import home, programs
 from evaluation.systems.postgres.rejoining import Agent, Hands, Word
-from evaluation.systems.postgres.servers import Killed, Server, Source, home, programs, slot
+from evaluation.systems.postgres.servers import Server
+from evaluation.systems.postgres.source import Source
+from evaluation.systems.postgres.topology import BALANCER, SUPERVISOR
+from evaluation.systems.program import start_module
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from evaluation.systems.proxies import Proxies
 
-BALANCER: Final = "balancer"
-SUPERVISOR: Final = "supervisor"
-EF_SEARCH: Final = 100
-"""As Chroma's."""
 _DEADLINE_S: Final = 90.0
-_FOLLOW_S: Final = 6.0
-"""Longer than a silent link's timeout and the next attempt together."""
-_LEASE_S: Final = 1.0
-_PREPARE_S: Final = 20.0
-
-_LOOK: Final = """
-SELECT pg_is_in_recovery() AS replica,
-    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
-        ELSE pg_current_wal_lsn() END::text AS position,
-    CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli FROM pg_stat_wal_receiver)
-        ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END AS timeline
-"""
-
-
-def _number(member: str) -> str:
-    return member.removeprefix("pg-")
-
-
-def _links() -> Iterator[Link]:
-    yield Link("client.lb", "client", BALANCER, "client")
-    for member in MEMBERS:
-        number = _number(member)
-        yield Link(f"client.{member}", f"client@{member}", f"api-{number}", "client")
-        yield Link(f"lb.api-{number}", BALANCER, f"api-{number}", "balancer")
-        yield Link(f"control.api-{number}.supervisor", f"api-{number}", SUPERVISOR, "control")
-        yield Link(f"sql.supervisor.{member}", SUPERVISOR, member, "sql")
-        for other in MEMBERS:
-            if other != member:
-                yield Link(f"sql.pgbouncer-{number}.{other}", f"pgbouncer-{number}", other, "sql")
-                yield Link(f"repl.{member}.{other}", member, other, "replication")
-
-
-async def prepare(address: str, ef_search: int = EF_SEARCH) -> None:
-    """Give a new Postgres server the tables and settings of a vector database."""
-    connection = await connect(address, vectors=False)
-    for statement in catalogue.SCHEMA.split(";\n"):
-        if statement.strip():
-            await connection.execute(statement)
-    # The settings of an extension are known only where it is loaded.
-    await connection.execute("LOAD 'vector'")
-    for setting, value in (("hnsw.ef_search", ef_search), ("hnsw.iterative_scan", "strict_order")):
-        await connection.execute(f"ALTER DATABASE postgres SET {setting} = '{value}'")
-    await connection.close()
 
 
 class Postgres:
@@ -102,18 +59,15 @@ class Postgres:
         self.name = profile
         self.members = MEMBERS
         self.promises = self._profile.promises
-        self.links = tuple(_links())
-        beside = {f"client@{member}": member for member in MEMBERS}
-        for member in MEMBERS:
-            number = _number(member)
-            beside |= {f"api-{number}": member, f"pgbouncer-{number}": member}
-        self.beside: Mapping[str, str] = beside
+        self.links = tuple(topology.links())
+        self.beside: Mapping[str, str] = topology.beside()
         self.entries: tuple[Entry, ...] = ()
         self._folder = Path()
         self._home = Path()
         self._at: dict[str, str] = {}
-        self._ports = {name: free_port() for name in (BALANCER, SUPERVISOR, *beside)}
+        self._ports = {name: free_port() for name in (BALANCER, SUPERVISOR, *self.beside)}
         self._servers: dict[str, Server] = {}
+        self._observer = Observer(self._servers)
         self._bouncers: dict[str, Bouncer] = {}
         self._children: dict[str, Child] = {}
         self._agents: list[asyncio.Task[None]] = []
@@ -131,7 +85,7 @@ class Postgres:
             self._at[link.proxy] = await proxies.create(link.proxy, self._upstream(link.acceptor))
         await self._start_servers()
         for member in MEMBERS:
-            await self._start_access(_number(member))
+            await self._start_access(topology.number(member))
         self._run_supervision()
         self._run(BALANCER)
         self.entries = (
@@ -168,13 +122,11 @@ class Postgres:
             server = self._servers[member]
             await server.clone(Source(self._at[f"repl.{member}.{first.member}"], member))
             await server.start()
-        await self._wait("both replicas to follow", lambda: self._follow(first.member))
+        await self._wait("both replicas to follow", lambda: self._observer.all_follow(first.member))
         # Only now: with replicas named that are not there, the clones would have hung.
         names = self._profile.standby_names(first.member)
         connection = await connect(first.address, vectors=False)
-        await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
-        await connection.execute("ALTER SYSTEM SET synchronous_commit = 'remote_apply'")
-        await connection.execute("SELECT pg_reload_conf()")
+        await set_standby_names(connection, names)
         await connection.close()
 
     async def _start_access(self, number: str) -> None:
@@ -251,51 +203,16 @@ class Postgres:
 
         async def is_prepared() -> bool:
             try:
-                await self._prepare_source(server, primary)
+                await prepare_source(self._source(server, primary), primary)
             except SystemFailure:
                 return False
             return True
 
         await self._wait(f"{primary} to be reached from {server.member}", is_prepared)
-        await self._fill(server, primary)
-
-    async def _fill(self, server: Server, primary: str) -> None:
-        source = self._source(server, primary)
-        if server.has_data:
-            try:
-                await server.rewind(source)
-            except Killed:
-                raise
-            except SystemFailure:
-                # What it had in common with the primary is not in its log any more; or it was cut short.
-                await server.clone(source, create_slot=False)
-        else:
-            await server.clone(source, create_slot=False)
-        await server.start()
-
-    async def _prepare_source(self, server: Server, primary: str) -> None:
-        """Raises:
-        SystemFailure: the primary does not answer through the server's link to it.
-        """
-        connection: Connection | None = None
-        try:
-            async with asyncio.timeout(_PREPARE_S):
-                connection = await connect(self._source(server, primary).address, vectors=False)
-                # Until its next checkpoint a new primary's control file names the old timeline.
-                await connection.execute("CHECKPOINT")
-                await connection.execute(
-                    "SELECT pg_create_physical_replication_slot($1::text) "
-                    "WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1::text)",
-                    slot(server.member),
-                )
-        except FAILURES as error:
-            raise SystemFailure(f"{server.member} does not reach {primary} to follow it: {error!r}") from None
-        finally:
-            if connection is not None:
-                connection.terminate()
+        await fill(server, self._source(server, primary))
 
     def _agent(self, server: Server) -> Agent:
-        supervisor_url = f"http://{self._at[f'control.api-{_number(server.member)}.supervisor']}"
+        supervisor_url = f"http://{self._at[f'control.api-{topology.number(server.member)}.supervisor']}"
 
         async def hear() -> Word | None:
             return Word.read(await self._get(f"{supervisor_url}/state"))
@@ -304,9 +221,9 @@ class Postgres:
             server,
             Hands(
                 hear=hear,
-                look=lambda: self._observe(server.member),
-                prepare=lambda primary: self._prepare_source(server, primary),
-                fill=lambda primary: self._fill(server, primary),
+                look=lambda: self._observer.observe(server.member),
+                prepare=lambda primary: prepare_source(self._source(server, primary), primary),
+                fill=lambda primary: fill(server, self._source(server, primary)),
                 note=self._note,
             ),
         )
@@ -328,7 +245,7 @@ class Postgres:
                 if (
                     server.was_primary
                     or not server.has_data
-                    or not await self._comes_to_follow(server.member, primary)
+                    or not await self._observer.comes_to_follow(server.member, primary)
                 ):
                     await server.stop()
                     await self._make_follow(server, primary)
@@ -341,7 +258,7 @@ class Postgres:
         return None if state is None else state["primary"]
 
     async def observe(self) -> list[Observation]:
-        return list(await asyncio.gather(*(self._observe(member) for member in MEMBERS)))
+        return list(await asyncio.gather(*(self._observer.observe(member) for member in MEMBERS)))
 
     async def health(self) -> str | None:
         primary = await self.leader()
@@ -358,9 +275,9 @@ class Postgres:
         ]
         if wrong:
             return "; ".join(wrong)
-        if not await self._follow(primary):
+        if not await self._observer.all_follow(primary):
             return f"not both replicas follow {primary} and have caught up"
-        names = await self._ask(primary, lambda one: one.value("SHOW synchronous_standby_names"))
+        names = await self._observer.ask(primary, lambda one: one.value("SHOW synchronous_standby_names"))
         if names != self._profile.standby_names(primary):
             return f"{primary} waits for {names!r}"
         for entry in self.entries:
@@ -399,48 +316,25 @@ class Postgres:
         return self._folder / "logs" / f"{name}.log"
 
     def _run(self, name: str) -> None:
-        configuration = self._folder / f"{name}.json"
-        listen = f"127.0.0.1:{self._ports[name]}"
-        package = "evaluation.systems.postgres"
+        port = self._ports[name]
+        listen = f"127.0.0.1:{port}"
         if name == BALANCER:
-            backends = [f"http://{self._at[f'lb.api-{_number(member)}']}" for member in MEMBERS]
-            # Longer than the API servers' own deadline: their answer says more than a timeout here.
-            options = {"port": self._ports[name], "backends": backends, "read_timeout_s": 8.0}
-            arguments = ["evaluation.systems.round_robin", orjson.dumps(options).decode()]
-        elif name == SUPERVISOR:
-            supervisor.Settings(
-                profile=self._profile.name,
-                listen=listen,
-                primary=MEMBERS[0],
-                state=str(self._folder / "supervisor.state"),
-                servers={member: self._at[f"sql.supervisor.{member}"] for member in MEMBERS},
-                sources={
-                    f"{one} {other}": self._at[f"repl.{one}.{other}"]
-                    for one in MEMBERS
-                    for other in MEMBERS
-                    if one != other
-                },
-                lease_s=_LEASE_S,
-            ).save(configuration)
-            arguments = [f"{package}.supervisor", "--config", str(configuration)]
+            options = orjson.dumps(wiring.balancer(port, self._at)).decode()
+            self._children[name] = start_module("round_robin", [options], self._log(name))
+            return
+        if name == SUPERVISOR:
+            program = "supervisor"
+            settings = wiring.supervisor(
+                self._profile, listen, str(self._folder / "supervisor.state"), self._at
+            )
         else:
-            number = name.removeprefix("api-")
-            api.Settings(
-                name=name,
-                listen=listen,
-                local=f"pg-{number}",
-                members=MEMBERS,
-                pgbouncer=self._bouncers[f"pgbouncer-{number}"].address,
-                supervisor=(
-                    f"http://{self._at[f'control.{name}.supervisor']}" if self._profile.fenced else None
-                ),
-                lease_s=_LEASE_S,
-                reads=self._reads,
-            ).save(configuration)
-            arguments = [f"{package}.api", "--config", str(configuration)]
-        checkout = str(Path(__file__).parents[3])
-        environment = clean(PYTHONPATH=checkout)
-        self._children[name] = Child([sys.executable, "-m", *arguments], self._log(name), environment)
+            program = "api"
+            bouncer = self._bouncers[name.replace("api", "pgbouncer")]
+            settings = wiring.api(self._profile, name, listen, bouncer.address, self._at, self._reads)
+        configuration = self._folder / f"{name}.json"
+        settings.save(configuration)
+        arguments = ["--config", str(configuration)]
+        self._children[name] = start_module(f"postgres.{program}", arguments, self._log(name))
 
     async def _answers(self, participant: str) -> bool:
         if participant in self._servers:
@@ -459,66 +353,6 @@ class Postgres:
 
     async def _state(self) -> Mapping[str, Any] | None:
         return await self._get(f"http://127.0.0.1:{self._ports[SUPERVISOR]}/state")
-
-    async def _ask(self, member: str, question: Callable[[Connection], Awaitable[Any]]) -> Any:
-        """Past all proxies; None if it does not answer soon."""
-        connection: Connection | None = None
-        try:
-            async with asyncio.timeout(1.0):
-                connection = await connect(self._servers[member].address, timeout_s=1.0, vectors=False)
-                return await question(connection)
-        except FAILURES:
-            return None
-        finally:
-            if connection is not None:
-                connection.terminate()
-
-    async def _observe(self, member: str) -> Observation:
-        row = await self._ask(member, lambda connection: connection.row(_LOOK))
-        now = time.monotonic_ns()
-        if row is None:
-            return Observation(member, now, "silent" if self.pids(member) else "stopped", healthy=False)
-        return Observation(
-            member,
-            now,
-            "replica" if row["replica"] else "primary",
-            term=row["timeline"],
-            applied=parse_lsn(row["position"]),
-        )
-
-    async def _follow(self, primary: str) -> bool:
-        """Whether all others have applied what the primary had a moment ago."""
-        wanted = await self._ask(primary, lambda one: one.value("SELECT pg_current_wal_lsn()::text"))
-        if wanted is None:
-            return False
-        others = [member for member in MEMBERS if member != primary]
-        return all(await asyncio.gather(*(self._has_applied(one, str(wanted)) for one in others)))
-
-    async def _has_applied(self, member: str, position: str) -> bool:
-        async def ask(connection: Connection) -> Any:
-            streams = await connection.value("SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'")
-            return streams and await connection.value("SELECT pg_last_wal_replay_lsn()::text")
-
-        end = time.monotonic() + 1.0
-        while time.monotonic() < end:
-            applied = await self._ask(member, ask)
-            if applied is not None and parse_lsn(str(applied)) >= parse_lsn(position):
-                return True
-            await asyncio.sleep(0.05)
-        return False
-
-    async def _follows(self, member: str, primary: str) -> bool:
-        """On the primary's timeline: one that received more than what was promoted also streams now and then,
-        but never gets there."""
-        one, other = await asyncio.gather(self._observe(member), self._observe(primary))
-        return one.role == "replica" and one.term is not None and one.term == other.term
-
-    async def _comes_to_follow(self, member: str, primary: str) -> bool:
-        try:
-            await wait_until(f"{member} to follow", lambda: self._follows(member, primary), _FOLLOW_S)
-        except TimeoutError:
-            return False
-        return True
 
     async def _has_primary(self) -> bool:
         return await self.leader() is not None
