@@ -404,6 +404,14 @@ def test_rooms_are_listed_from_the_ground_up() -> None:
             assert listed.index(home) < at, f"{room} knows {known}, which stands below it in the list"
 
 
+def test_the_map_of_the_house_names_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = [room.rstrip(".").replace(".", "/") for room in ROOMS if room.endswith(".")]
+    assert [
+        room for room in rooms if f"`{room}/`" not in page and f"`{room.rpartition('/')[2]}/`" not in page
+    ] == []
+
+
 def test_the_ground_knows_no_room() -> None:
     strangers = [
         f"{name}:{found.line} imports {found.module}"
