@@ -12,7 +12,7 @@ from evaluation.compactor.lease import Lease, claim
 from evaluation.compactor.loss import expected, lost
 from evaluation.compactor.model import Change, Point, Pointer, Variant, queue_key
 from evaluation.compactor.script import FAULTS, script
-from evaluation.history import Action, Operation, Phase
+from evaluation.history import Action, Fate, Operation, Phase
 
 
 def test_a_free_lock_is_claimed_with_the_first_token() -> None:
