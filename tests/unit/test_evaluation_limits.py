@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from evaluation.faulting.limits import UNLIMITED, file_size_limits, limit_file_size
 
+from evaluation.limits import UNLIMITED, file_size_limits, limit_file_size
 from evaluation.systems.postgres.programs import run_as
 
 OTHER = run_as()
