@@ -7,8 +7,8 @@ For tests only: `CHROMA_CLUSTER_FAILPOINTS=journal.before_fsync=kill:3;api.decod
     NAME=...@PATH        the same, but only what is reached while the file PATH exists counts
 
 `CHROMA_CLUSTER_MARKED_WORDS=1`: words of a request (a filter, a name) with `failpoint:engine:crash` in
-them do that to the process of Chroma that is asked (`engine` or `scratch`): `crash` (SIGSEGV), `kill` (SIGKILL),
-`hang` (waits and does nothing), `spin` (uses its processor and never answers).
+them do that to the process of Chroma that is asked (`engine` or `scratch`): `crash` (SIGSEGV), `kill`
+(SIGKILL), `hang` (waits and does nothing), `spin` (uses its processor and never answers).
 
 A node and its engine's process read the variable when they start (`arm`) and refuse to start when they cannot
 make sense of it. In any other process, and without the variable, a point costs a call and a look at a global.

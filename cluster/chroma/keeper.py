@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _START_TIMEOUT_S: Final = 120.0
 #: How long after a death a read waits for the next process.
 READ_WAIT_S: Final = 3.0
+#: How much longer it waits for the very first one.
+_FIRST_WAIT_S: Final = 20.0
 #: How long a write waits at a time, so that its caller can see whether it is to stop.
 _WRITE_WAIT_S: Final = 0.25
 
@@ -93,9 +95,11 @@ class Keeper:
             if self._closing.is_set():
                 return
             self._closing.set()
-            life = self._life
+            life, is_well = self._life, self._state == "serving"
             self._news.notify_all()
         if life is not None:
+            if not is_well:
+                life.kill()  # it would not end by itself
             life.close()
         for thread in self._threads:
             thread.join()
@@ -157,11 +161,13 @@ class Keeper:
             while self._state not in ("serving", "hung") or self._life is None:
                 if self._closing.is_set():
                     break
-                left = until - time.monotonic()
+                # The first opening takes its time, above all on a machine that has just started.
+                patience_s = _FIRST_WAIT_S if self._state == "starting" else 0.0
+                left = until + patience_s - time.monotonic()
                 if left <= 0:
                     raise EngineUnavailable(
-                        f"This node's Chroma process is being started again ({self._last_death or 'not yet open'}). "
-                        f"{meanwhile}"
+                        "This node's Chroma process is being started again "
+                        f"({self._last_death or 'it is not open yet'}). {meanwhile}"
                     )
                 self._news.wait(left)
             life = self._life
@@ -186,11 +192,11 @@ class Keeper:
             return (value,)
         except Gone:
             death = life.verdict()
+            if self._closing.is_set():
+                raise Unavailable("This node is stopping; nothing was changed. Ask another node.") from None
             failure = None if death is None else death.verdict(number)
             if failure is not None:
                 raise failure from None
-            if self._closing.is_set():
-                raise Unavailable("This node is stopping; nothing was changed. Ask another node.") from None
             self._wait_for_another(life)
             return None
         finally:
