@@ -190,11 +190,11 @@ class Keeper:
             if settle is not None:
                 settle(value)
             return (value,)
-        except Gone:
+        except Gone as gone:
             death = life.verdict()
             if self._closing.is_set():
                 raise Unavailable("This node is stopping; nothing was changed. Ask another node.") from None
-            failure = None if death is None else death.verdict(number)
+            failure = death.verdict(number) if death is not None and gone.begun else None
             if failure is not None:
                 raise failure from None
             self._wait_for_another(life)

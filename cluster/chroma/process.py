@@ -25,7 +25,11 @@ _OBITUARY_TIMEOUT_S: Final = 10.0
 
 
 class Gone(Exception):
-    """The process ended before it had answered."""
+    """The process ended before it had answered; `begun`: it had the whole call by then."""
+
+    def __init__(self, *, begun: bool) -> None:
+        super().__init__()
+        self.begun = begun
 
 
 class ChildProcess:
@@ -101,7 +105,7 @@ class ChildProcess:
         connection = self._free.get()
         try:
             if connection is None:
-                raise Gone
+                raise Gone(begun=False)
             return self._exchange(connection, Underway(number, reads=True), method, arguments)
         finally:
             self._free.put(connection)
@@ -115,9 +119,10 @@ class ChildProcess:
             send(connection, [method, arguments])
             answer = receive(connection)
         except OSError:
-            answer = None
+            # The socket was closed before (EPIPE), or with bytes of the call unread in it (ECONNRESET).
+            raise Gone(begun=False) from None
         if answer is None:
-            raise Gone
+            raise Gone(begun=True)
         return answer
 
     def finish(self, number: int) -> None:

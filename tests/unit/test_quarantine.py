@@ -13,8 +13,7 @@ A, B = b"a", b"b"
 def is_refused(quarantine: Quarantine, digest: bytes, now: float) -> bool:
     try:
         quarantine.admit(digest, now)
-    except Quarantined as refusal:
-        assert (refusal.status, refusal.error) == (500, "QuarantinedError")
+    except Quarantined:
         return True
     return False
 
