@@ -1,4 +1,4 @@
-"""How long reads and writes wait after Chroma's process was killed: `python -m evaluation.costs.engine_deaths`.
+"""How long clients wait after Chroma's process was killed: `python -m evaluation.costs.engine_deaths`.
 
 A cluster of three nodes on this machine. Two stock clients of its balancer, one reads and one writes, without
 pause, while the engines of the nodes are killed with SIGKILL, one after the other. Told are in milliseconds
@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Times from the death of an engine to the next answers.")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument(
-        "--pause-s", type=float, default=11.0, help="between two kills; back-off ends after 30 s"
+        "--pause-s", type=float, default=11.0, help="between two kills; back-off ends after 30"
     )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chroma-engine-deaths-") as folder:
