@@ -18,7 +18,7 @@ from aiohttp.payload import Payload
 from multidict import CIMultiDict
 from yarl import URL
 
-from cluster.proof import HEADER, prove
+from lb.proof import HEADER, prove
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter

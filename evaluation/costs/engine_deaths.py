@@ -9,6 +9,7 @@ read that the killed node itself answers; and the failures that the clients saw.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -18,13 +19,13 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import chromadb
 import orjson
-import requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,11 +71,12 @@ def measure(folder: Path, kills: int, pause_s: float) -> dict[str, Any]:
     """The figures of `kills` deaths, `pause_s` seconds apart."""
     port = _free_port()
     data = ("--data", str(folder))
-    subprocess.run([*_COMMAND, "up", "--detach", *data, "--port", str(port)], check=True, timeout=180)
+    up = [*_COMMAND, "up", "--detach", *data, "--port", str(port)]
+    subprocess.run(up, check=True, timeout=180, stdout=subprocess.DEVNULL)
     try:
         return _measure(f"http://127.0.0.1:{port}", port, kills, pause_s)
     finally:
-        subprocess.run([*_COMMAND, "down", *data], check=True, timeout=90)
+        subprocess.run([*_COMMAND, "down", *data], check=True, timeout=90, stdout=subprocess.DEVNULL)
 
 
 def _measure(url: str, port: int, kills: int, pause_s: float) -> dict[str, Any]:
@@ -90,9 +92,9 @@ def _measure(url: str, port: int, kills: int, pause_s: float) -> dict[str, Any]:
     found: dict[str, list[float]] = {"read": [], "write": [], "read_at_the_killed_node": []}
     try:
         for number in range(kills):
-            nodes = requests.get(f"{url}/cluster/status", timeout=10).json()["nodes"]
+            nodes = _status(url)["nodes"]
             victim = nodes[number % len(nodes)]["url"]
-            pid = requests.get(f"{victim}/cluster/status", timeout=10).json()["engine"]["pid"]
+            pid = _status(victim)["engine"]["pid"]
             os.kill(pid, signal.SIGKILL)
             killed = time.monotonic()
             found["read_at_the_killed_node"].append(_wait_node_ms(victim, str(collection.id), pid, killed))
@@ -119,18 +121,22 @@ def _measure(url: str, port: int, kills: int, pause_s: float) -> dict[str, Any]:
 def _wait_node_ms(url: str, collection_id: str, pid: int, killed: float) -> float:
     """Until this very node answers a read from another process than `pid`."""
     end = killed + _DEADLINE_S
+    asked = urllib.request.Request(
+        f"{url}{_PLACE}/{collection_id}/count", headers={"X-Chroma-Consistency": "eventual"}
+    )
     while time.monotonic() < end:
-        answer = requests.get(
-            f"{url}{_PLACE}/{collection_id}/count",
-            headers={"X-Chroma-Consistency": "eventual"},
-            timeout=_DEADLINE_S,
-        )
-        if answer.status_code == 200:
+        with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=_DEADLINE_S) as answer:
+            answer.read()
             at = time.monotonic()
-            if requests.get(f"{url}/cluster/status", timeout=10).json()["engine"]["pid"] != pid:
+            if _status(url)["engine"]["pid"] != pid:
                 return (at - killed) * 1000
         time.sleep(_PAUSE_S)
     raise TimeoutError(f"{url} did not answer within {_DEADLINE_S} s")
+
+
+def _status(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/cluster/status", timeout=10) as answer:
+        return orjson.loads(answer.read())
 
 
 def _free_port() -> int:
