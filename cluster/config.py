@@ -82,6 +82,14 @@ class NodeSettings(BaseSettings):
         5_000, ge=50, description="how long a read waits for the index it must see before 503"
     )
     read_threads: int = Field(8, ge=1, le=256)
+    engine_hang_ms: int = Field(
+        4_000,
+        ge=500,
+        description="a Chroma process that does nothing for so long, but has work, is killed",
+    )
+    engine_read_limit_ms: int = Field(
+        25_000, ge=1_000, description="a read that takes longer is ended, with the Chroma process it is in"
+    )
     allow_reset: bool = False
     allow_insecure_listen: bool = Field(
         False, description="listen beyond loopback although there is no TLS and no authentication"

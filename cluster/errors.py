@@ -5,6 +5,9 @@
     ├── NotLeader        nothing was appended; the leader, where known, is named
     ├── Overloaded       429: surely not applied, a bounded queue is full; try again later
     ├── Unavailable      503: surely nothing changed (a read not served, a write not started)
+    │   └── EngineUnavailable   this node's Chroma is being restarted; try elsewhere, or again
+    ├── EngineDied       500: Chroma's process died or was killed over this request; never tried elsewhere
+    ├── Quarantined      500: this very request took an engine down a moment ago; refused for a while
     ├── OutcomeUnknown   503/504: the write may or may not take effect; retry with the same key
     └── Fault            local to this node: it stops serving, says why, and hands leadership over
 
@@ -59,6 +62,32 @@ class Unavailable(ClusterError):
 
     status = 503
     error = "UnavailableError"
+
+
+class EngineUnavailable(Unavailable):
+    """This node's Chroma is being restarted: surely nothing was read or changed; try elsewhere, or again."""
+
+
+class EngineDied(ClusterError):
+    """Chroma's process died, or was killed by the watchdog, while it worked on this request.
+
+    `proven` says that it was this request, by what is known: nothing else was under way when the process
+    crashed. What is not proven may be an innocent bystander, or a process that was killed from outside.
+    """
+
+    status = 500
+    error = "EngineDiedError"
+
+    def __init__(self, message: str, *, proven: bool) -> None:
+        super().__init__(message)
+        self.proven = proven
+
+
+class Quarantined(ClusterError):
+    """This very request was in an engine when it died; it is refused for some seconds."""
+
+    status = 500
+    error = "QuarantinedError"
 
 
 class OutcomeUnknown(ClusterError):

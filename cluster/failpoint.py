@@ -6,6 +6,10 @@ For tests only: `CHROMA_CLUSTER_FAILPOINTS=journal.before_fsync=kill:3;api.decod
     NAME=pause:MS        each thread that reaches NAME sleeps there for MS milliseconds
     NAME=...@PATH        the same, but only what is reached while the file PATH exists counts
 
+`CHROMA_CLUSTER_MARKED_WORDS=1`: words of a request (a filter, a name) with `failpoint:engine:crash` in
+them do that to the process of Chroma that is asked (`engine` or `scratch`): `crash` (SIGSEGV), `kill`
+(SIGKILL), `hang` (waits and does nothing), `spin` (uses its processor and never answers).
+
 A node and its engine's process read the variable when they start (`arm`) and refuse to start when they cannot
 make sense of it. In any other process, and without the variable, a point costs a call and a look at a global.
 """
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VARIABLE: Final = "CHROMA_CLUSTER_FAILPOINTS"
+MARKED_WORDS: Final = "CHROMA_CLUSTER_MARKED_WORDS"
 
 #: Every point there is, in the order in which a write meets them: name -> what has just (not) happened.
 NAMES: Final[dict[str, str]] = {
@@ -67,6 +72,7 @@ class _Armed:
 
 
 _armed: dict[str, _Armed] | None = None
+_words_count = False
 _lock = threading.Lock()
 
 
@@ -76,13 +82,31 @@ def failpoint(name: str) -> None:
         _reach(name, _armed.get(name))
 
 
+def marked_words(process: str, words: str | None) -> None:
+    """Do what `words`, which came with a request, ask of this process of Chroma; see above."""
+    if not _words_count or words is None:
+        return
+    _, found, rest = words.partition(f"failpoint:{process}:")
+    if not found:
+        return
+    if rest.startswith("crash"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif rest.startswith("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    while rest.startswith("hang"):
+        time.sleep(3600)
+    while rest.startswith("spin"):
+        pass
+
+
 def arm(environ: Mapping[str, str]) -> None:
     """Arm what the environment says; to be called once, when the process starts.
 
     Raises:
         ValueError: an unknown name or action; nothing is armed.
     """
-    global _armed
+    global _armed, _words_count
+    _words_count = environ.get(MARKED_WORDS) == "1"
     text = environ.get(VARIABLE)
     _armed = None if not text else _parse(text)
 

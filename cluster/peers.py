@@ -1,23 +1,31 @@
-"""What one node asks of another over HTTP: a read index, and vectors for texts; both of the leader."""
+"""What one node asks of another over HTTP: the leader for a read index and for vectors of texts, all for
+how they are; and what it tells them."""
 
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+import contextlib
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 import orjson
 
 from cluster.errors import ClusterError, NotLeader, Refusal, Unavailable
+from cluster.proof import HEADER, prove
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+#: For what is only of use at once.
+_SHORT: Final = aiohttp.ClientTimeout(total=1.0, sock_connect=0.5)
+
+
 class Peers:
     """A small HTTP client for the other members; open it on the event loop that uses it."""
 
-    def __init__(self, *, timeout_ms: int) -> None:
+    def __init__(self, *, timeout_ms: int, secret: bytes = b"") -> None:
+        self._secret = secret
         self._timeout = aiohttp.ClientTimeout(total=timeout_ms / 1000, sock_connect=0.5)
         self._session: aiohttp.ClientSession | None = None
 
@@ -49,6 +57,28 @@ class Peers:
         )
         vectors = [base64.b64decode(vector) for vector in answer["vectors"]]
         return vectors, str(answer["model"]), int(answer["dimension"])
+
+    async def status(self, url: str) -> dict[str, Any] | None:
+        """What a node says of itself, None if it does not answer at once."""
+        if self._session is None:
+            return None
+        try:
+            async with self._session.get(f"{url}/cluster/status", timeout=_SHORT) as response:
+                answer: Any = orjson.loads(await response.read())
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+        return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None
+
+    async def tell_suspect(self, url: str, digest: bytes, cause: str, for_s: float) -> None:
+        """Tell a node to refuse a request for a while; whether it hears is not known."""
+        if self._session is None:
+            return
+        path = "/cluster/suspect"
+        body = orjson.dumps({"digest": digest.hex(), "cause": cause, "for_s": for_s})
+        proof = {"content-type": "application/json", HEADER: prove(self._secret, path, body)}
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with self._session.post(f"{url}{path}", data=body, headers=proof, timeout=_SHORT):
+                pass
 
     async def _ask(self, url: str, question: dict[str, Any]) -> dict[str, Any]:
         if self._session is None:

@@ -19,9 +19,10 @@ from cluster.api.cluster_routes import StatusFeed, add_cluster_routes
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
 from cluster.chroma.isolated import IsolatedEngine
+from cluster.chroma.isolated_scratch import IsolatedScratch
 from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.chroma.oracle import Oracle
-from cluster.chroma.scratch import Scratch
+from cluster.chroma.watchdog import Limits
 from cluster.config import split_address
 from cluster.embedding.embedder import Embedder
 from cluster.errors import ClusterError, Fault
@@ -113,21 +114,25 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     engine = IsolatedEngine(
         settings.data_dir / "chroma",
         store.items(LOCAL_PREFIX),
-        on_death=faults.report,
+        on_change=feed.changed,
         readers=settings.read_threads,
+        limits=Limits(settings.engine_hang_ms / 1000, read_limit_s=settings.engine_read_limit_ms / 1000),
     )
     stack.callback(engine.close)
+    scratch = IsolatedScratch()
+    stack.callback(scratch.close)
     raft = _raft(settings, journal, secret, tls, feed, faults)
     applier = Applier(raft, machine, engine, store, faults.report)
     applier.add_listener(lambda _: feed.changed())
-    peers = Peers(timeout_ms=settings.read_timeout_ms)
+    peers = Peers(timeout_ms=settings.read_timeout_ms, secret=secret)
     limits = GroupLimits(queue_bytes=settings.queue_bytes)
     service = NodeService(
         settings,
         raft=raft,
         applier=applier,
         engine=engine,
-        scratch=Scratch(),
+        scratch=scratch,
+        tending=engine,
         oracle=Oracle(),
         embedder=Embedder(settings.embedding_functions, settings.embedding_module),
         peers=peers,
@@ -196,9 +201,14 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             host, port = split_address(settings.http)
             await web.TCPSite(runner, host, port, reuse_address=True).start()
             log.info("node %s serves on http://%s", settings.node_id, settings.http)
-            warming = asyncio.get_running_loop().create_task(node.service.keep_warm())
+            loop = asyncio.get_running_loop()
+            beside = [
+                loop.create_task(work)
+                for work in (node.service.keep_warm(), node.service.lead_only_when_well())
+            ]
             await stop.wait()
-            warming.cancel()
+            for task in beside:
+                task.cancel()
             log.info("node %s is stopping", settings.node_id)
             # First hand leadership over, so that the others take writes while this one drains.
             await asyncio.to_thread(raft.transfer_leadership)

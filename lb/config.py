@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -14,9 +15,6 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MEBIBYTE = 1024 * 1024
 
@@ -60,6 +58,10 @@ class BalancerSettings(BaseSettings):
     max_collections: int = Field(
         4_096, ge=1, description="collections whose session index is remembered one by one"
     )
+    secret: SecretStr | None = Field(
+        None, description="cluster secret; with it, nodes are told to check what only they failed to read"
+    )
+    secret_file: Path | None = Field(None, description="file that holds the cluster secret")
     allow_insecure_listen: bool = Field(
         False, description="listen beyond loopback although there is no TLS and no authentication"
     )
@@ -69,6 +71,13 @@ class BalancerSettings(BaseSettings):
         """Settings from the TOML file `config`, the environment and `flags` (None values are left out)."""
         given = {name: value for name, value in flags.items() if value is not None}
         return cls(**TomlConfigSettingsSource(cls, config)() | EnvSettingsSource(cls)() | given)
+
+    @property
+    def secret_bytes(self) -> bytes | None:
+        """The cluster secret, if it was given."""
+        if self.secret is not None:
+            return self.secret.get_secret_value().encode()
+        return None if self.secret_file is None else self.secret_file.read_text().strip().encode()
 
     @field_validator("nodes", mode="before")
     @classmethod

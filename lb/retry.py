@@ -93,7 +93,9 @@ Event: TypeAlias = Answered | NotSent | Broken | NoNode | Woken
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Give the client the node's last answer."""
+    """Give the client the node's last answer. `doubtful` failed where another node did not: tell it so."""
+
+    doubtful: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,9 @@ _NOTHING_CHANGED: Final = frozenset({"NotLeaderError", "UnavailableError"})
 #: Statuses of a node that another node, or the same one later, may do better at.
 _PASSING: Final = frozenset({502, 503, 504})
 
+#: Errors of a read that took a node's engine down, or did a moment ago: it is tried nowhere else.
+_DEADLY: Final = frozenset({"EngineDiedError", "QuarantinedError"})
+
 _FIRST_PAUSE_S: Final = 0.025
 _LONGEST_PAUSE_S: Final = 0.2
 
@@ -120,23 +125,31 @@ _LONGEST_PAUSE_S: Final = 0.2
 def reading(deadline: float, hold_s: float) -> Generator[Action, Event, Ending]:
     """A read: on another node at once after any failure, then again after a pause, until `deadline`.
 
-    A node that was not tried yet is tried even after the deadline: that is not holding.
+    A node that was not tried yet is tried even after the deadline: that is not holding. What one node
+    answers with 500 is asked of one other node, once: its copy may be damaged.
     """
+    failed: str | None = None
     avoid: frozenset[str] = frozenset()
     pause_s = _FIRST_PAUSE_S
     answered = False
     while True:
         event = yield Send(avoid)
         match event:
+            case Answered(_, node_id, 500, error) if error not in _DEADLY and failed is None:
+                answered = True
+                failed = node_id
+                avoid |= {node_id}
             case Answered(now, node_id, status):
                 answered = True
                 # 429 is one node's full queue; another may have room.
                 if status not in _PASSING and status != 429:
-                    return Relay()
+                    return Relay(failed if status < 500 and failed != node_id else None)
                 avoid |= {node_id}
             case NotSent(now, node_id) | Broken(now, node_id):
                 answered = False
                 avoid |= {node_id}
+            case NoNode() if failed is not None and answered:
+                return Relay()  # nobody else could be asked
             case NoNode(now) | Woken(now):
                 if now >= deadline:
                     return Relay() if answered else _no_node(hold_s)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Status:
     applied_index: int
     healthy: bool
     reason: str
+    engine: str = "serving"
 
     @classmethod
     def of(cls, line: Any) -> Status:
@@ -51,7 +52,13 @@ class Status:
             applied_index=_field(fields, "applied_index", int),
             healthy=_field(fields, "healthy", bool),
             reason=str(fields.get("reason") or ""),
+            engine=_engine_state(fields.get("engine")),
         )
+
+
+def _engine_state(engine: Any) -> str:
+    state: Any = cast("Mapping[str, Any]", engine).get("state") if isinstance(engine, Mapping) else None
+    return state if isinstance(state, str) else "serving"
 
 
 def _field(fields: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
@@ -75,6 +82,11 @@ class Member:
     @property
     def healthy(self) -> bool:
         return self.status is not None and self.status.healthy
+
+    @property
+    def tends_engine(self) -> bool:
+        """Whether the node lives and is starting its Chroma again, or about to."""
+        return self.status is not None and self.status.engine != "serving"
 
     @property
     def leads(self) -> bool:

@@ -37,7 +37,7 @@ class Balancer:
         )
         self._guarantees = Guarantees(settings.max_collections)
         self._floor = Floor(self._watch, self._guarantees)
-        self._upstream = Upstream(settings.connect_timeout_ms / 1000)
+        self._upstream = Upstream(settings.connect_timeout_ms / 1000, settings.secret_bytes)
         self._proxy = Proxy(settings, self._watch, self._guarantees, self._floor, self._upstream)
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None

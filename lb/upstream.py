@@ -7,13 +7,18 @@ can still be replaced by another. A bigger one is handed over open, to be stream
 from __future__ import annotations
 
 import asyncio
+import logging
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+import orjson
 from aiohttp.payload import Payload
 from multidict import CIMultiDict
 from yarl import URL
+
+from lb.proof import HEADER, prove
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -21,7 +26,12 @@ if TYPE_CHECKING:
     from lb.ring import Member, Ring
     from lb.routes import RouteKind
 
+log = logging.getLogger("lb.upstream")
+
 SMALL_ANSWER_BYTES: Final = 1024 * 1024
+
+#: For a node to open its Chroma anew and read.
+_TELL_S: Final = 30.0
 
 #: Above this aiohttp warns that writing bytes in one go holds up the event loop.
 _ONE_WRITE_BYTES: Final = 256 * 1024
@@ -62,7 +72,10 @@ class NodeAnswer:
 class Upstream:
     """Pooled keep-alive connections to the nodes, and the attempts under way on them."""
 
-    def __init__(self, connect_timeout_s: float) -> None:
+    def __init__(self, connect_timeout_s: float, secret: bytes | None = None) -> None:
+        """`secret` is the cluster's; without it nothing is told to nodes."""
+        self._secret = secret
+        self._telling: set[asyncio.Task[None]] = set()
         self._connect_timeout_s = connect_timeout_s
         self._session: aiohttp.ClientSession | None = None
         self._flights: dict[tuple[str, RouteKind], set[asyncio.Timeout]] = {}
@@ -82,6 +95,8 @@ class Upstream:
 
     async def stop(self) -> None:
         """Close all connections."""
+        for task in self._telling:
+            task.cancel()
         if self._session is not None:
             await self._session.close()
 
@@ -128,6 +143,26 @@ class Upstream:
         strip_hop_by_hop(passed)
         return NodeAnswer(response.status, response.reason, passed, content, None if whole else response)
 
+    def tell_doubt(self, url: str, collection: int) -> None:
+        """Tell a node, in the background, to check a collection: it failed a read that another did not."""
+        if self._secret is None:
+            return
+        task = asyncio.create_task(self._tell_doubt(url, self._secret, collection))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_doubt(self, url: str, secret: bytes, collection: int) -> None:
+        assert self._session is not None
+        path = "/cluster/check"
+        body = orjson.dumps({"collection_id": str(uuid.UUID(int=collection))})
+        headers = {"Content-Type": "application/json", HEADER: prove(secret, path, body)}
+        try:
+            async with asyncio.timeout(_TELL_S):
+                async with self._session.post(url + path, data=body, headers=headers) as answer:
+                    log.info("told %s to check collection %x: %d", url, collection, answer.status)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            log.warning("could not tell %s to check itself: %r", url, error)
+
     def interrupt(self, node_id: str, kind: RouteKind) -> None:
         """End all attempts of that kind that wait for `node_id`: they fail as `Interrupted`."""
         now = asyncio.get_running_loop().time()
@@ -138,15 +173,17 @@ class Upstream:
     def on_change(self, before: Ring, after: Ring) -> None:
         """Interrupt what waits in vain after a change of the ring.
 
-        Reads: at a node that was ejected, or that others can replace. Writes: at a node that was
-        ejected, or that another has replaced as the leader; sent again under the same key, they
-        are applied once, wherever the first attempt got to.
+        Reads: at a node that was ejected, or that others can replace, but not at one whose Chroma died
+        or hangs: it answers by itself, and only it knows whether the read may be tried elsewhere.
+        Writes: at a node that was ejected, or that another has replaced as the leader; sent again under
+        the same key, they are applied once, wherever the first attempt got to.
         """
         leader = after.leader()
         others = bool(after.healthy())
         for was, member in zip(before.members, after.members, strict=True):
             lost = was.status is not None and member.status is None
-            if lost or (was.healthy and not member.healthy and others):
+            unwell = was.healthy and not member.healthy and not member.tends_engine
+            if lost or (unwell and others):
                 self.interrupt(member.node_id, "read")
             deposed = leader is not None and leader.node_id != member.node_id
             if lost or deposed:

@@ -15,7 +15,8 @@ from cluster.api.request import Request, decode_parameters
 from cluster.api.responses import UNTYPED, bare_response, empty_response, error_response
 from cluster.api.routes import allowed, match
 from cluster.api.wording import refuse
-from cluster.errors import ClusterError, NotLeader, Refusal
+from cluster.errors import ClusterError, EngineDied, NotLeader, Refusal
+from cluster.quarantine import digest_of_request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -77,7 +78,27 @@ class _Api:
             message = "Failed to buffer the request body: length limit exceeded"
             raise Refusal(413, "ChromaError", message) from None
         asked = Request(method, target, query, found.route, parameters, request.headers, body)
-        return await self._answer(Exchange(asked, self._service), route)
+        return await self._guarded(Exchange(asked, self._service), route, path)
+
+    async def _guarded(self, exchange: Exchange, route: Route, path: str) -> web.StreamResponse:
+        """The answer; a request in which Chroma's process ended is refused for a while afterwards."""
+        guard, asked = self._service.guard, exchange.request
+        digest: bytes | None = None
+        try:
+            if guard.is_alert:
+                digest = await exchange.work(digest_of_request, asked.method, path, asked.body)
+                guard.admit(digest)
+            response = await self._answer(exchange, route)
+        except EngineDied as death:
+            digest = digest or await exchange.work(digest_of_request, asked.method, path, asked.body)
+            await guard.died(digest, death)
+            return _error(exchange, death)
+        except ClusterError as error:
+            # Here and not in the middleware, for the log index that was learned on the way.
+            return _error(exchange, error)
+        if digest is not None and response.status < 300:
+            guard.answered(digest)
+        return response
 
     async def _answer(self, exchange: Exchange, route: Route) -> web.StreamResponse:
         try:
@@ -86,9 +107,6 @@ class _Api:
             return await (self._led(exchange, route) if route.leads else route.handle(exchange))
         except Undecodable:
             return await refuse(exchange)
-        except ClusterError as error:
-            # Here and not in the middleware, for the log index that was learned on the way.
-            return error_response(error.status, error.error, error.message, exchange.answer_headers)
 
     async def _led(self, exchange: Exchange, route: Route) -> web.StreamResponse:
         """The handler's answer if this node leads, else the leader's."""
@@ -141,6 +159,10 @@ async def _strip(request: web.Request, response: web.StreamResponse) -> None:
     if response.get(UNTYPED):
         response.headers.popall("Content-Type", None)
     response.headers.popall("Server", None)
+
+
+def _error(exchange: Exchange, error: ClusterError) -> web.Response:
+    return error_response(error.status, error.error, error.message, exchange.answer_headers)
 
 
 def _hung_up(request: web.Request) -> bool:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from aiohttp import web
 
+from cluster.errors import Refusal
+from cluster.proof import HEADER
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -81,7 +84,25 @@ def add_cluster_routes(app: web.Application, service: PeerService, feed: StatusF
         encoded = [base64.b64encode(vector).decode() for vector in vectors]
         return _json({"vectors": encoded, "model": model, "dimension": dimension})
 
+    async def suspect(request: web.Request) -> web.StreamResponse:
+        told = await _of_a_member(request)
+        service.guard.heard(bytes.fromhex(told["digest"]), str(told["cause"])[:1000], float(told["for_s"]))
+        return _json({})
+
+    async def check(request: web.Request) -> web.StreamResponse:
+        asked = await _of_a_member(request)
+        return _json(await service.check_collection(str(asked["collection_id"])))
+
+    async def _of_a_member(request: web.Request) -> dict[str, Any]:
+        body = await request.read()
+        if not service.is_from_member(request.path, body, request.headers.get(HEADER, "")):
+            message = f"Only members of this cluster may ask this: {HEADER} does not prove its secret."
+            raise Refusal(403, "ForbiddenError", message)
+        return orjson.loads(body)
+
     app.router.add_get("/cluster/status", status)
+    app.router.add_post("/cluster/suspect", suspect)
+    app.router.add_post("/cluster/check", check)
     app.router.add_post("/cluster/read-index", read_index)
     app.router.add_post("/cluster/embed", embed)
 

@@ -8,14 +8,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.acks import Ack
-    from cluster.chroma.interface import Engine
+    from cluster.chroma.interface import Engine, Judge
     from cluster.chroma.oracle import Oracle
-    from cluster.chroma.scratch import Scratch
+    from cluster.errors import EngineDied
     from cluster.reads import Level
     from cluster.state.catalog import Catalog, Outcome
     from cluster.state.commands import Command
 
 T = TypeVar("T")
+
+
+class Guarding(Protocol):
+    """Refuses for a while what was in a Chroma process when that died (`cluster.quarantine`)."""
+
+    @property
+    def is_alert(self) -> bool:
+        """Whether any request is suspected: only then are requests to be recognised."""
+        ...
+
+    def admit(self, digest: bytes) -> None:
+        """Raises:
+        Quarantined: this request is refused for a while.
+        """
+        ...
+
+    async def died(self, digest: bytes, death: EngineDied) -> None:
+        """Refuse this request from here on, on the other nodes too as far as they hear of it."""
+        ...
+
+    def answered(self, digest: bytes) -> None:
+        """A suspect was answered by an engine that lives."""
+        ...
+
+    def heard(self, digest: bytes, cause: str, for_s: float) -> None:
+        """Another node refuses this request for so many seconds."""
+        ...
 
 
 class Service(Protocol):
@@ -40,13 +67,18 @@ class Service(Protocol):
         ...
 
     @property
-    def scratch(self) -> Scratch:
-        """An in-memory Chroma that judges catalogue requests before they are proposed."""
+    def scratch(self) -> Judge:
+        """An empty Chroma that judges catalogue requests before they are proposed."""
         ...
 
     @property
     def oracle(self) -> Oracle:
         """A real `chroma run` that words the refusal of requests the decoder cannot read."""
+        ...
+
+    @property
+    def guard(self) -> Guarding:
+        """Keeps requests that end Chroma's process from ending it again."""
         ...
 
     @property
@@ -127,12 +159,25 @@ class Service(Protocol):
 class PeerService(Protocol):
     """One node as the others, and those who watch it, see it: what `/cluster/*` answers."""
 
+    @property
+    def guard(self) -> Guarding:
+        """As `Service.guard`."""
+        ...
+
     def status(self) -> dict[str, Any]:
         """What `GET /cluster/status` answers, but for the count of documents."""
         ...
 
     async def count_documents(self) -> int:
-        """All documents in this node's Chroma, counted at most once a second."""
+        """All documents in this node's Chroma, as last counted: an engine that hangs holds nobody up."""
+        ...
+
+    def is_from_member(self, path: str, body: bytes, proof: str) -> bool:
+        """Whether who sent `body` to `path` knows the cluster's secret."""
+        ...
+
+    async def check_collection(self, collection_id: str) -> dict[str, Any]:
+        """Open Chroma anew and read this collection; a read failed here that did not fail elsewhere."""
         ...
 
     async def read_index(self) -> int:

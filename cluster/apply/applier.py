@@ -12,10 +12,11 @@ import contextlib
 import logging
 import threading
 from concurrent.futures import Future, InvalidStateError
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
+from cluster.apply.deaths import failure_after
 from cluster.chroma.errors import fault_of
-from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
+from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.failpoint import failpoint
 from cluster.state.catalog import Outcome
 from cluster.state.commands import decode_group
@@ -37,11 +38,20 @@ _BATCH_BYTES: Final = 16 * 1024 * 1024
 #: How long a wait for commits may last before the thread looks whether it is to stop.
 _WAIT_S: Final = 0.25
 
+#: Between two tries of an engine that is being started again.
+_ENGINE_PAUSE_S: Final = 0.01
+
 #: For how many collections the last index is remembered one by one.
 _REMEMBERED: Final = 20_000
 
+T = TypeVar("T")
+
 #: An outcome and the log index at which it was decided.
 Decided: TypeAlias = tuple[Outcome, int]
+
+
+class _Stopping(Exception):
+    """The node stops before the engine is there again."""
 
 
 class Applier:
@@ -188,8 +198,12 @@ class Applier:
             while not self._stopping.is_set():
                 if self._raft.wait_commit(self._applied, _WAIT_S) > self._applied:
                     self._apply_batch(self._take())
+        except _Stopping:
+            pass
         except Fault as fault:
             self._break(fault)
+        except EngineDied as death:
+            self._break(_fault_of_death(self._applied + 1, death))
         except BaseException as error:  # a bug must stop the node as surely as a full disk
             log.exception("the applier failed after log entry %d", self._applied)
             self._break(fault_of(f"apply the log after entry {self._applied}", error))
@@ -231,13 +245,13 @@ class Applier:
         try:
             match step.work:
                 case Resolve() as work:
-                    ids = self._engine.resolve(work)
+                    ids = self._survived(lambda: self._engine.resolve(work))
                     failpoint("applier.after_resolve")
                     return self._machine.resolved(step, ids), ()
                 case Call() as work:
                     self._note_start(work)
                     failpoint("applier.before_engine")
-                    local = self._engine.apply(work)
+                    local = self._survived(lambda: self._engine.apply(work))
                     failpoint("applier.after_engine")
                     return step, local
                 case None:
@@ -246,6 +260,26 @@ class Applier:
             body = {"error": refusal.error, "message": refusal.message}
             instead = self._machine.refused(step, Outcome(refusal.status, body))
             return None if instead is None else (instead, ())
+
+    def _survived(self, call: Callable[[], T]) -> T:
+        """What the engine answers, waiting for it as long as it takes to be started again.
+
+        Raises:
+            _Stopping: this node is told to stop meanwhile; the step is repeated after its next start.
+        """
+        deaths = 0
+        while True:
+            try:
+                return call()
+            except EngineUnavailable:
+                if self._stopping.wait(_ENGINE_PAUSE_S):
+                    raise _Stopping from None
+            except EngineDied as death:
+                deaths += 1
+                log.warning("the engine did not survive entry %d: %s", self._applied + 1, death.message)
+                failure = failure_after(deaths, death)
+                if failure is not None:
+                    raise failure from None
 
     def _note_start(self, call: Call) -> None:
         target = call.target
@@ -302,3 +336,11 @@ class Applier:
                             "Idempotency-Key to find out."
                         )
                     )
+
+
+def _fault_of_death(index: int, death: EngineDied) -> Fault:
+    return Fault(
+        f"This node's Chroma process ended twice over log entry {index} ({death.message}). The entry was not "
+        "marked as applied and no entry was skipped; this node stops serving. Restart the node to try again; "
+        "if the other nodes have applied the entry, restore this one from another."
+    )

@@ -1,6 +1,7 @@
-"""The child process that has a node's Chroma: `python -m cluster.chroma.child <parent's pid> <descriptors>`.
+"""A process with a Chroma: `python -m cluster.chroma.child engine|scratch <parent's pid> <descriptors>`.
 
-It dies with its parent, whatever way that ends (the kernel kills it), and holds a lock beside the
+It has the node's own Chroma (engine) or an empty one in memory that judges requests (scratch), and dies
+with its parent, whatever way that ends: the kernel kills it. The engine holds a lock beside the
 directory, so that a node restarted at once waits for the old child to be gone.
 """
 
@@ -17,7 +18,7 @@ import sys
 import threading
 import types
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from cluster.chroma.channel import (
     pack_error,
@@ -31,14 +32,18 @@ from cluster.chroma.channel import (
     unpack_resolve,
 )
 from cluster.chroma.embedded import EmbeddedEngine
-from cluster.errors import ClusterError, Fault
-from cluster.failpoint import arm, failpoint
+from cluster.chroma.interface import Get, Query
+from cluster.chroma.scratch import Scratch
+from cluster.errors import ClusterError, Fault, Refusal
+from cluster.failpoint import arm, failpoint, marked_words
 from cluster.lock import DirectoryLock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cluster.chroma.interface import Engine
+
+W = TypeVar("W", Get, Query)
 
 _LOCK_NAME: Final = "ENGINE.LOCK"
 #: A child whose parent was killed ends with the disk write that it is in.
@@ -46,37 +51,51 @@ _LOCK_WAIT_S: Final = 30.0
 _PR_SET_PDEATHSIG: Final = 1
 
 
-class _Child:
-    """Chroma behind sockets: a thread for each connection, one of which is the writer's."""
+class _Room(Protocol):
+    """What a child has a Chroma for."""
+
+    def do(self, method: str, arguments: list[Any]) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+def _serve_all(room: _Room, descriptors: Sequence[int]) -> None:
+    """Answer until the parent closes its ends; calls under way are finished."""
+    threads = [threading.Thread(target=_serve, args=(room, number)) for number in descriptors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    room.close()
+
+
+def _serve(room: _Room, descriptor: int) -> None:
+    with socket.socket(fileno=descriptor) as connection, contextlib.suppress(OSError):
+        while (request := receive(connection)) is not None:
+            method, arguments = request
+            send(connection, _answer(room, method, arguments))
+
+
+def _answer(room: _Room, method: str, arguments: list[Any]) -> list[Any]:
+    try:
+        return ["ok", room.do(method, arguments)]
+    except ClusterError as error:
+        return pack_error(error)
+    except BaseException as error:
+        return ["fault", f"The engine's {method} failed: {type(error).__name__}: {error}"]
+
+
+class _EngineRoom:
+    """The node's Chroma; one of the connections is the writer's."""
 
     def __init__(self) -> None:
         self._engine: EmbeddedEngine | None = None
 
-    def serve(self, descriptors: Sequence[int]) -> None:
-        """Answer until the parent closes its ends; calls under way are finished."""
-        threads = [threading.Thread(target=self._serve, args=(number,)) for number in descriptors]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    def close(self) -> None:
         if self._engine is not None:
             self._engine.close()
 
-    def _serve(self, descriptor: int) -> None:
-        with socket.socket(fileno=descriptor) as connection, contextlib.suppress(OSError):
-            while (request := receive(connection)) is not None:
-                method, arguments = request
-                send(connection, self._answer(method, arguments))
-
-    def _answer(self, method: str, arguments: list[Any]) -> list[Any]:
-        try:
-            return ["ok", self._do(method, arguments)]
-        except ClusterError as error:
-            return pack_error(error)
-        except BaseException as error:
-            return ["fault", f"The engine's {method} failed: {type(error).__name__}: {error}"]
-
-    def _do(self, method: str, arguments: list[Any]) -> Any:
+    def do(self, method: str, arguments: list[Any]) -> Any:
         if method == "open":
             directory, local = arguments
             self._engine = _open_when_free(Path(directory), [(key, value) for key, value in local])
@@ -95,14 +114,45 @@ class _Child:
                 return engine.resolve(unpack_resolve(arguments))
             case "get":
                 collection_id, wanted = arguments
-                return pack_records(engine.get(collection_id, unpack_get(wanted)))
+                return pack_records(engine.get(collection_id, _marked(unpack_get(wanted))))
             case "query":
                 collection_id, wanted = arguments
-                return pack_neighbours(engine.query(collection_id, unpack_query(wanted)))
+                return pack_neighbours(engine.query(collection_id, _marked(unpack_query(wanted))))
             case "count" | "collection" | "collections" | "collection_ids" | "documents":
                 return getattr(engine, method)(*arguments)
             case _:
                 raise Fault(f"The engine has no {method}.")
+
+
+def _marked(wanted: W) -> W:
+    for words in (wanted.where, wanted.where_document):
+        marked_words("engine", words)
+    return wanted
+
+
+class _ScratchRoom:
+    """An empty Chroma in memory."""
+
+    def __init__(self) -> None:
+        self._scratch: Scratch | None = None
+
+    def close(self) -> None:
+        if self._scratch is not None:
+            self._scratch.close()
+
+    def do(self, method: str, arguments: list[Any]) -> Any:
+        if method == "open":
+            self._scratch = Scratch()
+            return None
+        if self._scratch is None or not method.startswith("judge_"):
+            raise Fault(f"The scratch has no {method}, or is not open.")
+        for argument in arguments:
+            marked_words("scratch", argument if isinstance(argument, str) else None)
+        refusal: Refusal | None = getattr(self._scratch, method)(*arguments)
+        return None if refusal is None else [refusal.status, refusal.error, refusal.message]
+
+
+_ROOMS: Final[dict[str, Callable[[], _Room]]] = {"engine": _EngineRoom, "scratch": _ScratchRoom}
 
 
 def _open_when_free(directory: Path, local: list[tuple[str, bytes]]) -> EmbeddedEngine:
@@ -132,7 +182,7 @@ def _leave_out_the_client_library() -> None:
         sys.modules.setdefault("chromadb", package)
 
 
-def main(parent: int, descriptors: Sequence[int]) -> None:
+def main(kind: str, parent: int, descriptors: Sequence[int]) -> None:
     """The child: serve on the inherited sockets until the parent closes them or is gone."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -142,8 +192,8 @@ def main(parent: int, descriptors: Sequence[int]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     arm(os.environ)
     _leave_out_the_client_library()
-    _Child().serve(descriptors)
+    _serve_all(_ROOMS[kind](), descriptors)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), [int(text) for text in sys.argv[2:]])
+    main(sys.argv[1], int(sys.argv[2]), [int(text) for text in sys.argv[3:]])

@@ -7,15 +7,17 @@ process that does, which is how a node runs it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from cluster.errors import Refusal
     from cluster.state.catalog import Change
+    from cluster.state.commands import Metadata
     from cluster.state.work import Call, Resolve
 
 #: Query vectors, one a row.
@@ -82,7 +84,8 @@ class Engine(Protocol):
 
     `apply` and `resolve` belong to the applier's thread, reads come from any. A read fails with a
     `ClusterError`: Chroma's refusal (404 for a collection that is not here), Chroma's failure in its
-    own words as a 500, `Unavailable` once the engine is closed, or a `Fault`.
+    own words as a 500, `EngineDied` if Chroma's process ended over it, `EngineUnavailable` while that is
+    being started again, `Unavailable` once the engine is closed, or a `Fault`.
     """
 
     def apply(self, call: Call) -> tuple[Change, ...]:
@@ -92,6 +95,10 @@ class Engine(Protocol):
 
         Raises:
             Refusal: Chroma refuses it, on every node alike; nothing was changed.
+            EngineDied: Chroma's process died or hung during this call, and is being started again; the
+                call may be done, half done or not begun, and may be repeated.
+            EngineUnavailable: Chroma's process is being started again, or ended for a reason that is not
+                this call's; try again, for as long as it takes.
             Fault: this node's Chroma failed; the call may be done, half done or not begun.
             Unavailable: the engine is closed; the call was not begun.
         """
@@ -102,6 +109,7 @@ class Engine(Protocol):
 
         Raises:
             Refusal: Chroma refuses the filter.
+            EngineDied, EngineUnavailable: as of `apply`.
             Fault: this node's Chroma failed.
         """
         ...
@@ -132,4 +140,59 @@ class Engine(Protocol):
 
     def documents(self) -> int:
         """Records in all collections; counts are kept, so only changed collections are asked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a process with Chroma is: `state`, how often it was started again, its process id if there is
+    one, how the last one ended (empty: none did), and for how many seconds it has not been serving."""
+
+    state: Literal["serving", "restarting", "hung"]
+    restarts: int
+    pid: int | None
+    last_death: str
+    down_s: float
+
+
+class Tending(Protocol):
+    """The process that an engine runs in, for those who look after the node. Thread-safe, never waits."""
+
+    def condition(self) -> Condition:
+        """How the process is, without asking it."""
+        ...
+
+    def restart(self, why: str) -> None:
+        """End the process, so that Chroma is opened anew; does nothing while it is not serving."""
+        ...
+
+
+class Judge(Protocol):
+    """An empty Chroma that says yes (None) or how it would refuse; thread-safe, to be asked in a thread.
+
+    Raises `EngineDied` if its process ended over the question, `EngineUnavailable` while that is started.
+    """
+
+    def judge_create_collection(
+        self, name: str, metadata: Metadata | None, configuration: str | None, schema: str | None
+    ) -> Refusal | None:
+        """Would Chroma create this collection, were its name free?"""
+        ...
+
+    def judge_update_collection(
+        self,
+        current: Mapping[str, Any],
+        new_name: str | None,
+        new_metadata: Metadata | None,
+        new_configuration: str | None,
+    ) -> Refusal | None:
+        """Would Chroma make these changes to `current`, a collection as `Engine.collection` gives it?"""
+        ...
+
+    def judge_create_tenant(self, name: str) -> Refusal | None:
+        """Would Chroma create a tenant of this name, were it free?"""
+        ...
+
+    def judge_where(self, where: str | None, where_document: str | None) -> Refusal | None:
+        """Would Chroma take these filters (JSON texts)?"""
         ...

@@ -1,36 +1,30 @@
-"""The engine in a process of its own, so that Chroma's long calls never hold up the node.
+"""The engine in a process of its own, so that Chroma's long calls and its deaths never end the node.
 
 Chroma's writing calls hold Python's global lock to their end, and every 1,000 records one of them
 writes the collection's whole index to disk: a second and more for a large one. In the node's own
 process that would stop raft's heartbeats and the HTTP loop for as long, and cost it the leadership.
+Some requests end the process that Chroma runs in (its stack overflows, its memory is out): the
+process is started again at once (`cluster.chroma.keeper`), and the node goes on.
 
 The calls travel over socket pairs (`cluster.chroma.channel`) to a child process (`cluster.chroma.child`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import queue
-import socket
-import subprocess
-import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cluster.chroma.channel import (
     pack_call,
     pack_get,
     pack_query,
     pack_resolve,
-    receive,
-    send,
-    unpack_answer,
     unpack_neighbours,
     unpack_records,
 )
-from cluster.chroma.interface import EVERY_RECORD, Get, Neighbours, Query, Records
-from cluster.errors import Fault, Unavailable
+from cluster.chroma.interface import EVERY_RECORD, Condition, Get, Neighbours, Query, Records
+from cluster.chroma.keeper import Keeper, Kept
+from cluster.chroma.watchdog import Limits
 from cluster.state.catalog import Change
 
 if TYPE_CHECKING:
@@ -39,139 +33,86 @@ if TYPE_CHECKING:
 
     from cluster.state.work import Call, Resolve
 
-_START_TIMEOUT_S: Final = 60.0
-_STOP_TIMEOUT_S: Final = 60.0
-
 
 class IsolatedEngine:
-    """`cluster.chroma.interface.Engine` in a child process; all of it is safe from any thread."""
+    """`Engine` and `Tending` of `cluster.chroma.interface`; all of it is safe from any thread."""
 
     def __init__(
         self,
         directory: Path,
         local: Iterable[tuple[str, bytes]] = (),
         *,
-        on_death: Callable[[Fault], None] = lambda fault: None,
+        on_change: Callable[[], None] = lambda: None,
         readers: int = 8,
+        limits: Limits | None = None,
     ) -> None:
-        """Start the child and wait until its Chroma is open; to be called from the main thread.
+        """Start the child and wait until its Chroma is open.
 
-        At most `readers` reads are under way at a time; more of them wait.
-
-        `on_death` is told, from a thread of its own, if the child ends by itself.
+        At most `readers` reads are under way at a time; more of them wait. `on_change` is told, from
+        any thread, that `condition` has changed.
 
         Raises:
             Fault: Chroma cannot be opened.
         """
         self._directory = directory
-        self._on_death = on_death
-        self._closing = False
-        self._writer_lock = threading.Lock()
-        # One connection a call under way, and a thread of the child at its other end: two context
-        # switches a call. The writer's own is never behind a read.
-        pairs = [socket.socketpair() for _ in range(1 + readers)]
-        self._writer, *reading = (ours for ours, _ in pairs)
-        self._connections = (self._writer, *reading)
-        self._free: queue.LifoQueue[socket.socket] = queue.LifoQueue()
-        for connection in reading:
-            self._free.put(connection)
-        descriptors = [theirs.fileno() for _, theirs in pairs]
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "cluster.chroma.child", str(os.getpid()), *map(str, descriptors)],
-            pass_fds=descriptors,
-            stdin=subprocess.DEVNULL,
-        )
-        for _, theirs in pairs:
-            theirs.close()
-        threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
-        try:
-            self._writer.settimeout(_START_TIMEOUT_S)
-            self._tell("open", str(directory), list(local))
-            self._writer.settimeout(None)
-        except BaseException:
-            self.close()
-            raise
+        # The id map as of the last call that was answered: the store's may be one step behind it, and a
+        # process that is started again must find what the one before it made.
+        self._local = dict(local)
+        self._local_lock = threading.Lock()
+        self._keeper = Keeper(Kept("engine", readers, self._opening), limits or Limits(), on_change)
+        self._keeper.start(wait=True)
+
+    def _opening(self) -> tuple[str, tuple[Any, ...]]:
+        with self._local_lock:
+            return "open", (str(self._directory), list(self._local.items()))
 
     @property
-    def pid(self) -> int:
-        """Process id of the child."""
-        return self._child.pid
+    def pid(self) -> int | None:
+        """Process id of the child, None while there is none."""
+        return self._keeper.pid
+
+    def condition(self) -> Condition:
+        return self._keeper.condition()
+
+    def restart(self, why: str) -> None:
+        self._keeper.restart(why)
 
     def close(self) -> None:
         """Let the calls under way finish, then end the child; a second close does nothing."""
-        if self._closing:
-            return
-        self._closing = True
-        for connection in self._connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_WR)
-        try:
-            self._child.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        for connection in self._connections:
-            connection.close()
+        self._keeper.close()
 
     def apply(self, call: Call) -> tuple[Change, ...]:
-        return tuple(Change(key, value) for key, value in self._tell("apply", *pack_call(call)))
+        changes = self._keeper.write("apply", *pack_call(call), settle=self._remember)
+        return tuple(Change(key, value) for key, value in changes)
+
+    def _remember(self, changes: Iterable[tuple[str, bytes | None]]) -> None:
+        with self._local_lock:
+            for key, value in changes:
+                if value is None:
+                    self._local.pop(key, None)
+                else:
+                    self._local[key] = value
 
     def resolve(self, work: Resolve) -> tuple[str, ...]:
-        return tuple(self._tell("resolve", *pack_resolve(work)))
+        return tuple(self._keeper.write("resolve", *pack_resolve(work)))
 
     def get(self, collection_id: str, wanted: Get = EVERY_RECORD) -> Records:
-        return unpack_records(self._ask("get", collection_id, pack_get(wanted)))
+        return unpack_records(self._keeper.read("get", collection_id, pack_get(wanted)))
 
     def query(self, collection_id: str, wanted: Query) -> Neighbours:
-        return unpack_neighbours(self._ask("query", collection_id, pack_query(wanted)))
+        return unpack_neighbours(self._keeper.read("query", collection_id, pack_query(wanted)))
 
     def count(self, collection_id: str) -> int:
-        return self._ask("count", collection_id)
+        return self._keeper.read("count", collection_id)
 
     def collection(self, collection_id: str) -> dict[str, Any]:
-        return self._ask("collection", collection_id)
+        return self._keeper.read("collection", collection_id)
 
     def collections(self, tenant: str, database: str) -> list[dict[str, Any]]:
-        return self._ask("collections", tenant, database)
+        return self._keeper.read("collections", tenant, database)
 
     def collection_ids(self) -> list[str]:
-        return self._ask("collection_ids")
+        return self._keeper.read("collection_ids")
 
     def documents(self) -> int:
-        return self._ask("documents")
-
-    def _tell(self, method: str, *arguments: Any) -> Any:
-        with self._writer_lock:
-            return self._exchange(self._writer, method, arguments)
-
-    def _ask(self, method: str, *arguments: Any) -> Any:
-        connection = self._free.get()
-        try:
-            return self._exchange(connection, method, arguments)
-        finally:
-            self._free.put(connection)
-
-    def _exchange(self, connection: socket.socket, method: str, arguments: tuple[Any, ...]) -> Any:
-        if self._closing:
-            raise Unavailable("This node is stopping; nothing was changed. Ask another node.")
-        try:
-            send(connection, [method, arguments])
-            answer = receive(connection)
-        except ConnectionError:
-            answer = None
-        except OSError as error:
-            raise self._ended(f"does not answer ({error})") from None
-        if answer is None:
-            raise self._ended("ended by itself (out of memory, or killed?)")
-        return unpack_answer(answer)
-
-    def _ended(self, how: str) -> Fault:
-        return Fault(
-            f"The process {self._child.pid} with this node's Chroma in {self._directory} {how}. "
-            "No log entry was skipped; this node stops serving. Restart the node."
-        )
-
-    def _watch(self) -> None:
-        self._child.wait()
-        if not self._closing:
-            self._on_death(self._ended("ended by itself (out of memory, or killed?)"))
+        return self._keeper.read("documents")

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from cluster.chroma.death import death_of
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
@@ -34,6 +36,8 @@ _START_TIMEOUT_S: Final = 30.0
 _ANSWER_TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.02
 _AT_ONCE: Final = 4
+#: A child that broke a connection because it ended is known to have ended by then.
+_END_S: Final = 0.1
 
 #: The child asks the kernel to be killed when its parent ends, however that happens.
 _CHILD: Final = """
@@ -82,7 +86,11 @@ class Oracle:
     async def ask(
         self, method: str, target: str, body: bytes = b"", content_type: str | None = None
     ) -> OracleAnswer | None:
-        """Chroma's answer to this request; None if it gave none (it hangs up on some)."""
+        """Chroma's answer to this request; None if it gave none (it hangs up on some).
+
+        Raises:
+            EngineDied: the child ended over this request; the next request starts it again.
+        """
         async with self._slots:
             if not await self._ready() or self._session is None:
                 return None
@@ -105,7 +113,26 @@ class Oracle:
                     )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 log.info("the oracle gave no answer to %s %s: %r", method, target[:200], error)
+                if isinstance(error, TimeoutError) and self._process is not None:
+                    self._process.kill()  # it hangs
+                await self._require_alive()
                 return None
+
+    async def _require_alive(self) -> None:
+        """Raises:
+        EngineDied: the child has ended.
+        """
+        process = self._process
+        if process is None or self._closed:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_S):
+                await process.wait()
+        if process.returncode is not None:
+            death = death_of(process.pid, process.returncode, frozenset({1}), None, None)
+            verdict = death.verdict(1)
+            assert verdict is not None
+            raise verdict
 
     @contextlib.asynccontextmanager
     async def collection(self) -> AsyncGenerator[str | None]:

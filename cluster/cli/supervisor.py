@@ -83,7 +83,9 @@ class Supervisor:
 
     def _spawn(self, name: str) -> Child:
         log = self.directory.log_file(name)
-        environment = {**os.environ, "CHROMA_CLUSTER_SECRET": self.plan.secret, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        for name_of_secret in ("CHROMA_CLUSTER_SECRET", "CHROMA_CLUSTER_LB_SECRET"):
+            environment[name_of_secret] = self.plan.secret
         # This very package, even if the working directory has another one called `cluster`.
         paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)

@@ -1,4 +1,4 @@
-"""Whether this node serves: not after a fault, and nothing new while it is stopping."""
+"""Whether this node serves: not after a fault, nothing new while it is stopping, and with Chroma only."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from cluster.errors import Fault, Unavailable
 
 if TYPE_CHECKING:
+    from cluster.chroma.interface import Tending
     from cluster.raft.interface import Raft
 
 
 class Health:
     """The first fault of a node, and whether it was told to stop."""
 
-    def __init__(self, node_id: str, raft: Raft) -> None:
+    def __init__(self, node_id: str, raft: Raft, tending: Tending) -> None:
+        self._tending = tending
         self._node_id = node_id
         self._raft = raft
         self._fault: Fault | None = None
@@ -39,7 +41,16 @@ class Health:
         """Why this node does not serve, or None."""
         if self._fault is not None:
             return self._fault.message
-        return "The node is stopping." if self._stopping else None
+        if self._stopping:
+            return "The node is stopping."
+        engine = self._tending.condition()
+        match engine.state:
+            case "serving":
+                return None
+            case "hung":
+                return f"This node's Chroma (process {engine.pid}) does nothing, with requests under way."
+            case "restarting":
+                return f"This node's Chroma is being started again: process {engine.last_death}."
 
     def require_no_fault(self) -> None:
         """Raises:

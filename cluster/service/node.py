@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from cluster.proof import is_proof
+from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.leader import Leader
 from cluster.service.reads import Reads
+from cluster.service.sickness import Sickness
 from cluster.service.status import StatusReport
+from cluster.service.stewardship import Stewardship
 from cluster.service.vectors import VectorMaking
 from cluster.service.waiting import Waiting
 from cluster.service.writes import Writes
 
 if TYPE_CHECKING:
     from cluster.apply.applier import Applier
-    from cluster.chroma.interface import Engine
+    from cluster.chroma.interface import Engine, Judge, Tending
     from cluster.chroma.oracle import Oracle
-    from cluster.chroma.scratch import Scratch
     from cluster.config import NodeSettings
     from cluster.embedding.embedder import Embedder
     from cluster.peers import Peers
@@ -38,7 +42,8 @@ class NodeService:
         raft: Raft,
         applier: Applier,
         engine: Engine,
-        scratch: Scratch,
+        tending: Tending,
+        scratch: Judge,
         oracle: Oracle,
         embedder: Embedder,
         peers: Peers,
@@ -51,13 +56,17 @@ class NodeService:
         self.oracle = oracle
         self._applier = applier
 
-        health = Health(settings.node_id, raft)
+        health = Health(settings.node_id, raft, tending)
         leader = Leader(settings, raft)
         waiting = Waiting(settings, raft, applier, peers, leader, health)
         writes = Writes(applier, proposer, leader, health, settings.write_timeout_ms)
         reads = Reads(engine, applier, waiting, health, settings.read_threads)
         vectors = VectorMaking(embedder, applier, peers, leader, health, waiting, reads)
-        report = StatusReport(settings, raft, applier, leader, health, reads)
+        sickness = Sickness(tending, reads)
+        report = StatusReport(settings, raft, applier, leader, health, reads, tending, sickness)
+        urls = [peer.http for peer in settings.peers.values()]
+        stewardship = Stewardship(raft, tending, peers, urls)
+        secret = settings.secret_bytes
 
         self.is_leader = leader.is_here
         self.leader_id = leader.id
@@ -73,6 +82,10 @@ class NodeService:
         self.keep_warm = vectors.keep_warm
         self.status = report.status
         self.count_documents = report.count_documents
+        self.guard = Guard(settings.node_id, peers, urls)
+        self.check_collection = sickness.check
+        self.is_from_member = partial(is_proof, secret)
+        self.lead_only_when_well = stewardship.watch
         self.fail = health.fail
         self.stop_serving = health.stop_serving
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from cluster.errors import ClusterError, EngineDied
+
 if TYPE_CHECKING:
     from cluster.apply.applier import Applier
+    from cluster.chroma.interface import Tending
     from cluster.config import NodeSettings
     from cluster.raft.interface import Raft
     from cluster.service.health import Health
     from cluster.service.leader import Leader
     from cluster.service.reads import Reads
+    from cluster.service.sickness import Sickness
+
+log = logging.getLogger(__name__)
 
 #: How long a count of documents is good enough.
 _COUNT_S: Final = 1.0
+#: How long a new count is waited for before the last one is told.
+_COUNT_WAIT_S: Final = 0.2
+#: When documents are counted again after Chroma's process ended over it.
+_AFTER_DEATH_S: Final = 60.0
 
 
 class StatusReport:
@@ -29,7 +41,12 @@ class StatusReport:
         leader: Leader,
         health: Health,
         reads: Reads,
+        tending: Tending,
+        sickness: Sickness,
     ) -> None:
+        self._tending = tending
+        self._sickness = sickness
+        self._counting: asyncio.Task[None] | None = None
         self._settings = settings
         self._raft = raft
         self._applier = applier
@@ -66,15 +83,42 @@ class StatusReport:
             "quorum_contact_ms": round(raft.quorum_contact_ms, 1),
             "match_index": raft.match_index,
             "connected": list(raft.connected),
+            "engine": self._engine(),
             "healthy": reason is None and in_touch,
             "reason": reason,
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),
         }
 
+    def _engine(self) -> dict[str, Any]:
+        engine = self._tending.condition()
+        return {
+            "state": engine.state,
+            "pid": engine.pid,
+            "restarts": engine.restarts,
+            "last_death": engine.last_death or None,
+            "sick_collections": self._sickness.collections,
+        }
+
     async def count_documents(self) -> int:
-        """All documents in this node's Chroma, counted at most once a second."""
-        if time.monotonic() - self._documents_at > _COUNT_S and not self._health.broken:
-            self._documents_at = time.monotonic()
-            self._documents = await self._reads.on_engine(lambda engine: engine.documents())
+        """All documents in this node's Chroma as last counted; an engine that is slow is not waited for."""
+        due = time.monotonic() - self._documents_at > _COUNT_S and not self._health.broken
+        if due and self._counting is None and self._tending.condition().state == "serving":
+            self._counting = asyncio.create_task(self._count())
+        if self._counting is not None:
+            await asyncio.wait((self._counting,), timeout=_COUNT_WAIT_S)
         return self._documents
+
+    async def _count(self) -> None:
+        try:
+            self._documents = await self._reads.on_engine(lambda engine: engine.documents())
+            self._documents_at = time.monotonic()
+        except EngineDied as death:
+            # A collection that ends the process that counts it must not do so every second.
+            log.warning("counting documents failed: %s", death.message)
+            self._documents_at = time.monotonic() + _AFTER_DEATH_S
+        except ClusterError as error:
+            log.info("counting documents failed: %s", error.message)
+            self._documents_at = time.monotonic()
+        finally:
+            self._counting = None

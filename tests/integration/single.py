@@ -20,6 +20,8 @@ from cluster.chroma.embedded import EmbeddedEngine
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.scratch import Scratch
 from cluster.errors import Refusal
+from cluster.peers import Peers
+from cluster.service.guard import Guard
 from cluster.state.catalog import Outcome
 from cluster.state.commands import Group, Proposal
 from cluster.state.machine import Machine
@@ -47,6 +49,7 @@ class SingleService:
         """What reading back for the answer to a write fails with."""
         self.scratch = Scratch()
         self.oracle = Oracle()
+        self.guard = Guard(self.node_id, Peers(timeout_ms=1000), [])
         self._engine = EmbeddedEngine(directory)
         self._machine = Machine.load([])
         self._index = 0

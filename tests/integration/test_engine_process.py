@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pytest
@@ -16,13 +17,19 @@ import pytest
 from cluster.chroma.embedded import EmbeddedEngine
 from cluster.chroma.interface import Engine, Get, Query
 from cluster.chroma.isolated import IsolatedEngine
-from cluster.errors import ClusterError, Fault, Unavailable
+from cluster.chroma.isolated_scratch import IsolatedScratch
+from cluster.chroma.scratch import Scratch
+from cluster.chroma.watchdog import Limits
+from cluster.errors import ClusterError, EngineDied, EngineUnavailable, Fault, Unavailable
+from cluster.failpoint import MARKED_WORDS
 from cluster.state.commands import CreateCollection, DeleteRecords, WriteRecords
 from cluster.state.work import Call, Resolve, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.slow
 
@@ -145,22 +152,109 @@ def test_a_directory_that_cannot_be_used_is_a_fault(tmp_path: Path) -> None:
         IsolatedEngine(tmp_path / "chroma")
 
 
-def test_the_death_of_the_child_is_a_fault(tmp_path: Path) -> None:
-    told: list[Fault] = []
+def test_an_engine_that_dies_is_started_again_and_knows_what_the_one_before_made(tmp_path: Path) -> None:
+    changes: list[None] = []
+    engine = IsolatedEngine(tmp_path / "chroma", on_change=lambda: changes.append(None))
+    engine.apply(Call(CreateCollection(*HOME, False, None, None, None), None, 1))
+    engine.apply(write("a"))
+    assert engine.pid is not None
+    first = engine.pid
+    os.kill(first, signal.SIGKILL)
+    # Not a moment later: what the dead process had not taken in is no victim of its death.
+    assert engine.count(C1) == 1
+    condition = engine.condition()
+    assert (condition.state, condition.restarts, condition.down_s) == ("serving", 1, 0.0)
+    assert condition.pid not in (None, first)
+    assert f"{first} ended by SIGKILL" in condition.last_death
+    assert len(changes) == 3, "it was there, it was not, it was there again"
+    engine.close()
+
+
+def test_a_write_whose_engine_dies_says_so_and_is_right_when_repeated(tmp_path: Path) -> None:
+    engine = IsolatedEngine(tmp_path / "chroma")
+    engine.apply(Call(CreateCollection(*HOME, False, None, None, None), None, 1))
+    names = [f"id{n}" for n in range(5000)]
     dead = threading.Event()
 
-    def on_death(fault: Fault) -> None:
-        told.append(fault)
-        dead.set()
+    def kill() -> None:
+        pid = engine.pid
+        dead.wait(0.2)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
 
-    engine = IsolatedEngine(tmp_path / "chroma", on_death=on_death)
-    os.kill(engine.pid, signal.SIGKILL)
-    assert dead.wait(DEADLINE_S)
-    assert f"The process {engine.pid} with this node's Chroma" in told[0].message
-    with pytest.raises(Fault, match="ended by itself"):
-        engine.count(C1)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(EngineDied, match="SIGKILL") as caught:
+        write_for_ever(engine, names)
+    assert not caught.value.proven, "it was killed from outside"
+    killer.join()
+    patiently(lambda: engine.apply(write(*names)))
+    assert engine.count(C1) == 5000
     engine.close()
-    assert len(told) == 1
+
+
+def test_a_stopped_engine_is_replaced_and_no_read_is_to_blame(tmp_path: Path) -> None:
+    engine = IsolatedEngine(tmp_path / "chroma")
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGSTOP)
+    assert patiently(engine.documents) == 0
+    assert "stopped by a signal" in engine.condition().last_death
+    engine.close()
+
+
+@pytest.mark.parametrize("what", ["crash", "hang", "spin"])
+def test_words_that_end_the_process_are_answered_with_what_they_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv(MARKED_WORDS, "1")
+    limits = Limits(hang_s=1.0, read_limit_s=1.5)
+    engine = IsolatedEngine(tmp_path / "chroma", limits=limits)
+    engine.apply(Call(CreateCollection(*HOME, False, None, None, None), None, 1))
+    words = {"crash": "SIGSEGV", "hang": "did nothing", "spin": "of one read"}
+    with pytest.raises(EngineDied, match=words[what]) as caught:
+        engine.get(C1, Get(where_document=f'{{"$contains": "failpoint:engine:{what}"}}'))
+    assert caught.value.proven
+    assert patiently(lambda: engine.count(C1)) == 0
+    engine.close()
+
+
+def test_the_judge_is_a_process_too_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MARKED_WORDS, "1")
+    judge = IsolatedScratch()
+    near = Scratch()
+    try:
+        for where in ('{"a": 1}', '{"$or": [1]}', '{"$and": []}'):
+            assert str(patiently(partial(judge.judge_where, where, None))) == str(
+                near.judge_where(where, None)
+            )
+        for name in ("fine-name", "x", "a..b"):
+            asked = (name, {"k": 1}, None, None)
+            assert str(judge.judge_create_collection(*asked)) == str(near.judge_create_collection(*asked))
+        assert judge.judge_create_tenant("ab") is not None
+        assert judge.judge_where('{"a": "\ud800"}', None) is not None, "what cannot be sent is refused"
+        with pytest.raises(EngineDied, match="SIGSEGV"):
+            judge.judge_where(None, '{"$contains": "failpoint:scratch:crash"}')
+        assert patiently(lambda: judge.judge_where('{"a": 1}', None)) is None
+    finally:
+        judge.close()
+        near.close()
+    with pytest.raises(Unavailable):
+        judge.judge_where('{"a": 1}', None)
+
+
+def write_for_ever(engine: Engine, names: list[str]) -> None:
+    while True:
+        engine.apply(write(*names))
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """The answer, once there is a process to give it."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            return ask()
+        except EngineUnavailable:
+            assert time.monotonic() < deadline
 
 
 def test_a_child_dies_with_its_killed_parent_and_a_new_one_takes_over(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from cluster.apply.applier import Applier
 from cluster.apply.store import Marker, Store
 from cluster.chroma.local_ids import LOCAL_PREFIX
-from cluster.errors import Fault, OutcomeUnknown, Refusal, Unavailable
+from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.raft.interface import Entry, Position, RaftStatus
 from cluster.state.catalog import Change, Outcome
 from cluster.state.commands import (
@@ -231,6 +231,56 @@ def test_a_fault_stops_for_good_without_skipping(tmp_path: Path, raft: MemoryLog
     again.done(3)
     again.close()
     assert [type(command).__name__ for command in again.engine.calls] == ["WriteRecords", "CreateCollection"]
+
+
+def test_a_call_that_the_engine_did_not_survive_is_repeated_once(node: Node) -> None:
+    deaths = iter(
+        [EngineDied("crashed", proven=True), EngineUnavailable("restarting"), EngineUnavailable("still")]
+    )
+
+    def die(call: Any) -> None:
+        if (death := next(deaths, None)) is not None:
+            raise death
+
+    node.engine.before = die
+    created = node.applier.expect("q0-0")
+    node.raft.append(create())
+    node.applier.start()
+    assert created.result(WAIT_S) == (Outcome(200, {"$collection": C1}), 1)
+    assert node.faults == []
+
+
+def test_a_second_death_over_the_same_call_is_a_fault_that_names_the_entry(node: Node) -> None:
+    def die(call: Any) -> None:
+        if isinstance(call.command, WriteRecords):
+            raise EngineDied("crashed with SIGSEGV", proven=True)
+
+    node.engine.before = die
+    node.raft.append(create())
+    node.raft.append(add("a"))
+    node.applier.start()
+    assert not node.wait_applied(2)
+    node.applier.stop(WAIT_S)
+    [fault] = node.faults
+    assert "log entry 2" in fault.message
+    assert "SIGSEGV" in fault.message
+    assert "disk" not in fault.message
+    assert node.store.marker() == Marker(1, 0)
+
+
+def test_a_node_that_stops_while_its_engine_is_away_stops_without_a_fault(node: Node) -> None:
+    def away(call: Any) -> None:
+        raise EngineUnavailable("restarting")
+
+    node.engine.before = away
+    unknown = node.applier.expect("q0-0")
+    node.raft.append(create())
+    node.applier.start()
+    node.applier.stop(WAIT_S)
+    assert node.faults == []
+    assert node.store.marker() == Marker(0, 0)
+    with pytest.raises(OutcomeUnknown):
+        unknown.result(WAIT_S)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), MemoryError(), SystemExit()])

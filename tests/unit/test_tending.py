@@ -1,0 +1,130 @@
+"""What a node does about its Chroma process, with a process, a raft and peers that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import lb.proof
+from cluster.chroma.interface import Condition
+from cluster.errors import ClusterError, EngineDied, EngineUnavailable, Fault, Quarantined, Refusal
+from cluster.proof import HEADER, is_proof, prove
+from cluster.service.guard import Guard
+from cluster.service.health import Health
+from cluster.service.sickness import Sickness
+from cluster.service.stewardship import has_successor, is_to_hand_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Tended:
+    """Plays the process, and the reads that go to it."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.state: Any = "serving"
+        self.restarted: list[str] = []
+        self._failures = list(failures)
+
+    def condition(self) -> Condition:
+        return Condition(self.state, 0, 7, "7 crashed with SIGSEGV", 0.0)
+
+    def restart(self, why: str) -> None:
+        self.restarted.append(why)
+
+    async def on_engine(self, fn: Callable[[Any], Any]) -> Any:
+        if self._failures:
+            raise self._failures.pop(0)
+        return None
+
+
+class DeafPeers:
+    """Is told, and never answers in time."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, bytes, float]] = []
+
+    async def tell_suspect(self, url: str, digest: bytes, cause: str, for_s: float) -> None:
+        self.told.append((url, digest, for_s))
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("leads", "down_s", "since_last_s", "expected"),
+    [(True, 2.5, 10.0, True), (True, 1.9, 10.0, False), (False, 60.0, 10.0, False), (True, 60.0, 1.0, False)],
+)
+def test_a_leader_hands_over_after_two_seconds_and_not_all_the_time(
+    leads: bool, down_s: float, since_last_s: float, expected: bool
+) -> None:
+    assert is_to_hand_over(leads=leads, down_s=down_s, since_last_s=since_last_s) is expected
+
+
+def test_nobody_is_handed_leadership_whose_chroma_does_not_serve() -> None:
+    assert has_successor([None, {"healthy": True}])
+    assert not has_successor([None, {"healthy": False}, {}])
+    assert not has_successor([])
+
+
+@pytest.mark.parametrize(("state", "words"), [("hung", "does nothing"), ("restarting", "SIGSEGV")])
+def test_a_node_without_chroma_is_not_healthy_and_says_why(state: str, words: str) -> None:
+    tended = Tended()
+    health = Health("node-1", None, tended)  # type: ignore[arg-type]
+    assert health.reason is None
+    tended.state = state
+    assert words in (health.reason or "")
+    health.require_serving()  # it is for the engine to say that it is away: the catalogue is there
+
+
+async def _checks(*failures: Exception) -> tuple[Tended, dict[str, Any], dict[str, Any]]:
+    tended = Tended(*failures)
+    sickness = Sickness(tended, tended)  # type: ignore[arg-type]
+    return tended, await sickness.check("c"), await sickness.check("c")
+
+
+@pytest.mark.parametrize(
+    ("failures", "sick"),
+    [
+        ([], {}),
+        ([EngineUnavailable("asked"), EngineUnavailable("away")], {}),
+        ([EngineUnavailable("asked"), ClusterError("damaged")], {"c": "damaged"}),
+        ([Fault("incomplete")], {"c": "incomplete"}),
+        ([Refusal(404, "NotFoundError", "gone")], {}),
+    ],
+)
+def test_a_doubted_collection_is_read_after_a_restart_of_chroma_and_not_again_at_once(
+    failures: list[Exception], sick: dict[str, str]
+) -> None:
+    tended, first, second = asyncio.run(_checks(*failures))
+    assert len(tended.restarted) == 1, "however often it is asked for"
+    assert first == {"checked": True, "sick_collections": sick}
+    assert second == {"checked": False, "sick_collections": sick}
+
+
+def test_peers_are_told_and_deaf_ones_hold_the_answer_up_only_shortly() -> None:
+    peers = DeafPeers()
+
+    async def die() -> float:
+        guard = Guard("node-1", peers, ["http://a", "http://b"])  # type: ignore[arg-type]
+        began = time.monotonic()
+        await guard.died(b"d", EngineDied("crashed", proven=True))
+        with pytest.raises(Quarantined, match="node-1: crashed"):
+            guard.admit(b"d")
+        return time.monotonic() - began
+
+    assert asyncio.run(die()) < 30, "they answer after a minute"
+    assert peers.told == [("http://a", b"d", 60.0), ("http://b", b"d", 60.0)]
+
+
+def test_a_proof_is_of_one_secret_path_and_body() -> None:
+    proof = prove(b"secret", "/cluster/check", b"{}")
+    assert is_proof(b"secret", "/cluster/check", b"{}", proof)
+    assert lb.proof.prove(b"secret", "/cluster/check", b"{}") == proof
+    assert lb.proof.HEADER == HEADER
+    assert not is_proof(b"other", "/cluster/check", b"{}", proof)
+    assert not is_proof(b"secret", "/cluster/suspect", b"{}", proof)
+    assert not is_proof(b"secret", "/cluster/check", b"{ }", proof)
+    for odd in ("", "\udcff", "é" * 64, proof.upper()):
+        assert not is_proof(b"secret", "/cluster/check", b"{}", odd)
