@@ -9,7 +9,8 @@ is under way at a node in good health may end after it.
 
 A write is resent only under its Idempotency-Key, the same in all attempts, so that a first attempt
 that did take effect is recognised. What is known about it is kept honest: as long as no attempt
-could have been applied, the last word is 429; from the first ambiguous attempt on it is 504, with
+could have been applied, the last word is 503, nothing was changed (429 is for full queues only:
+clients show it as a limit on their rate); from the first ambiguous attempt on it is 504, with
 "outcome unknown" in its message.
 
 A node that forwards a write has a policy of its own, in the same language: `cluster.api.retry` says
@@ -206,8 +207,8 @@ def _no_node(hold_s: float) -> GiveUp:
 
 def _not_applied(hold_s: float) -> GiveUp:
     return GiveUp(
-        429,
-        "OverloadedError",
+        503,
+        "UnavailableError",
         f"No leader took this write within {hold_s:g} s: it was surely not applied. Nothing was changed; "
         "send it again later, and see /cluster/status for what each node says.",
     )

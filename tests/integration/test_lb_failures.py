@@ -148,8 +148,8 @@ def test_a_write_stuck_at_a_deposed_leader_goes_to_its_successor() -> None:
 @pytest.mark.parametrize(
     ("behaviour", "status", "error"),
     [
-        (fails(503, "NotLeaderError"), 429, "OverloadedError"),
-        (fails(503, "UnavailableError"), 429, "OverloadedError"),
+        (fails(503, "NotLeaderError"), 503, "UnavailableError"),
+        (fails(503, "UnavailableError"), 503, "UnavailableError"),
         (breaks_off, 504, "OutcomeUnknownError"),
         (fails(504, "OutcomeUnknownError"), 504, "OutcomeUnknownError"),
         (fails(503, "NodeFaultError"), 504, "OutcomeUnknownError"),
@@ -168,12 +168,12 @@ def test_a_write_that_nobody_takes_ends_with_an_honest_word(
     asyncio.run(scenario())
 
 
-def test_a_write_without_a_leader_ends_with_429() -> None:
+def test_a_write_without_a_leader_ends_with_503() -> None:
     async def scenario() -> None:
         async with bench(hold_ms=300) as b:
             await b.nodes[0].kill()
             status, body = await b.post()
-            assert (status, body["error"]) == (429, "OverloadedError")
+            assert (status, body["error"]) == (503, "UnavailableError")
             assert "surely not applied" in body["message"]
 
     asyncio.run(scenario())

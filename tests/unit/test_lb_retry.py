@@ -127,11 +127,11 @@ def test_a_write_that_failed_is_held_and_sent_again(failure: Event) -> None:
 @pytest.mark.parametrize(
     ("failures", "status"),
     [
-        ([NoNode(1.0)], 429),
-        ([NotSent(1.0, "a")], 429),
-        ([unavailable(1.0)], 429),
-        ([unavailable(1.0, error="NotLeaderError")], 429),
-        ([unavailable(0.5), Woken(0.6), NotSent(0.7, "a"), Woken(0.8), NoNode(1.0)], 429),
+        ([NoNode(1.0)], 503),
+        ([NotSent(1.0, "a")], 503),
+        ([unavailable(1.0)], 503),
+        ([unavailable(1.0, error="NotLeaderError")], 503),
+        ([unavailable(0.5), Woken(0.6), NotSent(0.7, "a"), Woken(0.8), NoNode(1.0)], 503),
         ([Broken(1.0, "a")], 504),
         ([unavailable(1.0, error="NodeFaultError")], 504),
         ([unavailable(1.0, error="")], 504),
@@ -140,6 +140,8 @@ def test_a_write_that_failed_is_held_and_sent_again(failure: Event) -> None:
         # Once in doubt, always in doubt: that a later attempt changed nothing says nothing about the first.
         ([Broken(0.1, "a"), Woken(0.2), unavailable(0.3), Woken(0.4), NoNode(1.0)], 504),
         ([Broken(0.1, "a"), Woken(0.2), Answered(1.0, "b", 429, "OverloadedError")], 504),
+        ([Broken(0.1, "a"), Woken(0.2), NotSent(1.0, "b")], 504),
+        ([Answered(0.1, "a", 504, "OutcomeUnknownError"), Woken(0.2), NotSent(1.0, "a")], 504),
     ],
 )
 def test_the_last_word_on_a_write_is_honest(failures: list[Event], status: int) -> None:
@@ -147,7 +149,7 @@ def test_the_last_word_on_a_write_is_honest(failures: list[Event], status: int) 
     assert isinstance(verdict, GiveUp)
     assert verdict.status == status
     assert ("outcome unknown" in verdict.message) is (status == 504)
-    assert ("surely not applied" in verdict.message) is (status == 429)
+    assert ("surely not applied" in verdict.message) is (status == 503)
 
 
 def test_a_full_queue_is_passed_on_at_once() -> None:
@@ -201,7 +203,7 @@ def _event(outcome: str, now: float, node: str) -> Event:
 
 
 @given(st.sampled_from(["read", "write"]), st.lists(st.tuples(OUTCOMES, st.sampled_from("abc"))))
-def test_every_run_ends_soon_after_the_deadline_and_429_is_never_a_lie(
+def test_every_run_ends_soon_after_the_deadline_and_503_is_never_a_lie(
     kind: Any, script: list[tuple[str, str]]
 ) -> None:
     steps = attempts(kind, 1.0, 1.0)
@@ -230,8 +232,7 @@ def test_every_run_ends_soon_after_the_deadline_and_429_is_never_a_lie(
         except StopIteration as stop:
             verdict: Ending = stop.value
             break
-    if isinstance(verdict, GiveUp) and verdict.status == 429:
-        assert kind == "write"
+    if isinstance(verdict, GiveUp) and verdict.status == 503 and kind == "write":
         assert set(seen) <= SURELY_NOT
     if isinstance(verdict, GiveUp) and verdict.status == 504:
         assert not set(seen) <= SURELY_NOT
