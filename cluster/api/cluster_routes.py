@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from aiohttp import web
+
+from cluster.api.names import invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,16 +76,34 @@ def add_cluster_routes(app: web.Application, service: PeerService, feed: StatusF
         return _json({"index": await service.read_index()})
 
     async def embed(request: web.Request) -> web.StreamResponse:
-        asked = orjson.loads(await request.read())
-        vectors, model, dimension = await service.embed_here(
-            str(asked["collection_id"]), [str(text) for text in asked["texts"]], query=bool(asked["query"])
-        )
+        collection_id, texts, query = _read_embed(await request.read())
+        vectors, model, dimension = await service.embed_here(collection_id, texts, query=query)
         encoded = [base64.b64encode(vector).decode() for vector in vectors]
         return _json({"vectors": encoded, "model": model, "dimension": dimension})
 
     app.router.add_get("/cluster/status", status)
     app.router.add_post("/cluster/read-index", read_index)
     app.router.add_post("/cluster/embed", embed)
+
+
+def _read_embed(body: bytes) -> tuple[str, list[str], bool]:
+    """What a peer asks vectors for.
+
+    Raises:
+        Refusal: 400, the body is none that a peer sends.
+    """
+    try:
+        asked: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        asked = None
+    match asked:
+        case {"collection_id": str(collection_id), "texts": list(texts), "query": bool(query)}:
+            given = cast("list[Any]", texts)
+            if all(isinstance(text, str) for text in given):
+                return collection_id, given, query
+        case _:
+            pass
+    raise invalid("Not a request for vectors: collection_id, a list of texts and query are needed.")
 
 
 async def _watch(
