@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from cluster.api.app import create_app
+from cluster.api.app import SERVER_OPTIONS, create_app
 from cluster.api.cluster_routes import StatusFeed, add_cluster_routes
+from cluster.api.malformed import shorten_complaints
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
 from cluster.chroma.isolated import IsolatedEngine
@@ -55,6 +56,7 @@ def run_node(settings: NodeSettings) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    shorten_complaints()
     try:
         arm(os.environ)
         with ExitStack() as stack:
@@ -191,7 +193,7 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
     settings, raft, applier = node.settings, node.raft, node.applier
     app = create_app(node.service)
     add_cluster_routes(app, node.service, node.feed)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_S)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_S, **SERVER_OPTIONS)
     await node.peers.open()
     try:
         raft.start()

@@ -13,8 +13,15 @@ Invariants:
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
 
 from lb.routes import Route, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Digits of the highest index there is. Python reads no number of thousands of digits.
+_LONGEST_INDEX: Final = 19
 
 
 class Guarantees:
@@ -84,3 +91,14 @@ class Guarantees:
         """The cluster behind this balancer is another one: its indices mean nothing to the new one."""
         self._floor = self._catalogue = self._highest = 0
         self._collections.clear()
+
+
+def read_index(values: Sequence[str]) -> int | None:
+    """The log index in a client's headers, the highest of several, 0 without any; None if one is none."""
+    indices: list[int] = []
+    for value in values:
+        text = value.strip()
+        if not (text.isascii() and text.isdigit()) or len(text) > _LONGEST_INDEX:
+            return None
+        indices.append(int(text))
+    return max(indices, default=0)

@@ -13,6 +13,8 @@ from multidict import CIMultiDict
 
 from lb import retry
 from lb.budget import Budget
+from lb.guarantees import read_index
+from lb.malformed import UNREADABLE
 from lb.routes import Scope, classify
 from lb.upstream import Interrupted, NeverSent, NodeAnswer, strip_hop_by_hop
 
@@ -106,6 +108,13 @@ class Proxy:
         try:
             body = await self._body(request, taken)
             return await self._serve(request, body)
+        except UNREADABLE:
+            self.counters.refused += 1
+            unreadable = error_response(
+                400, "InvalidArgumentError", "The body is not sent as HTTP says. Nothing was changed."
+            )
+            unreadable.force_close()
+            return unreadable
         except Refused as refusal:
             self.counters.refused += 1
             return error_response(refusal.status, refusal.error, refusal.message)
@@ -228,11 +237,10 @@ class Proxy:
                     f"try again, or read with {CONSISTENCY}: eventual.",
                 )
             wanted = self._guarantees.wanted(route)
-        if wanted:
-            # A client of several balancers may carry a token of its own.
-            theirs = headers.get(MIN_INDEX, "")
-            if theirs.isascii() and theirs.isdigit():
-                wanted = max(wanted, int(theirs))
+        # A client of several balancers may carry a token of its own; what is none, a node refuses.
+        theirs = read_index(headers.getall(MIN_INDEX, []))
+        if wanted and theirs is not None:
+            wanted = max(wanted, theirs)
             headers[MIN_INDEX] = str(wanted)
         return headers, level, wanted
 

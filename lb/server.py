@@ -17,6 +17,7 @@ from aiohttp import web
 from lb.config import split_listen
 from lb.floor import Floor
 from lb.guarantees import Guarantees
+from lb.malformed import shorten_complaints
 from lb.proxy import Proxy, error_response, json_response
 from lb.upstream import Upstream
 from lb.watch import Watch
@@ -173,6 +174,7 @@ def run_balancer(settings: BalancerSettings) -> int:
 
 
 async def _run(settings: BalancerSettings) -> int:
+    shorten_complaints()
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

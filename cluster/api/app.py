@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
@@ -11,6 +11,7 @@ from cluster.api import headers
 from cluster.api.exchange import Exchange
 from cluster.api.fields import Undecodable
 from cluster.api.forward import Forwarder
+from cluster.api.malformed import UNREADABLE
 from cluster.api.request import Request, decode_parameters
 from cluster.api.responses import UNTYPED, bare_response, empty_response, error_response
 from cluster.api.routes import allowed, match
@@ -30,6 +31,14 @@ log = logging.getLogger(__name__)
 _TRACE_ID: Final = "chroma-trace-id"
 _NO_TRACE: Final = "0" * 32
 
+#: How the server of a node is to read HTTP: bodies as they come, as Chroma takes them (it unpacks none, and a
+#: small body may unpack to a huge one), and lines as long as the balancer passes them on.
+SERVER_OPTIONS: Final[dict[str, Any]] = {
+    "auto_decompress": False,
+    "max_line_size": 65536,
+    "max_field_size": 65536,
+}
+
 #: As proxies log it; nobody sees it.
 _CLIENT_CLOSED_REQUEST: Final = 499
 
@@ -37,8 +46,7 @@ _CLIENT_CLOSED_REQUEST: Final = 499
 def create_app(service: Service) -> web.Application:
     """The application of one node; more routes may be added to it before it is started."""
     api = _Api(service)
-    # One byte more than allowed: aiohttp refuses a body that reaches its limit.
-    app = web.Application(middlewares=[api.errors], client_max_size=service.max_request_bytes + 1)
+    app = web.Application(middlewares=[api.errors], client_max_size=service.max_request_bytes)
     app.router.add_route("*", "/{path:.*}", api.dispatch)
     app.on_response_prepare.append(_strip)
     app.cleanup_ctx.append(api.close)
@@ -71,7 +79,7 @@ class _Api:
         if route.body and not _is_json(request.headers.get("Content-Type")):
             raise Refusal(415, "ChromaError", "Expected request with `Content-Type: application/json`")
         try:
-            body = await request.read() if route.body else b""
+            body = await self._body(request) if route.body else b""
         except web.HTTPRequestEntityTooLarge:
             if route.streamed:
                 return bare_response(413, b"Payload too large")
@@ -100,6 +108,14 @@ class _Api:
             guard.answered(digest)
         return response
 
+    async def _body(self, request: web.Request) -> bytes:
+        """Raises:
+        HTTPRequestEntityTooLarge: it is larger than allowed, or says so.
+        """
+        if (request.content_length or 0) > self._service.max_request_bytes:
+            raise web.HTTPRequestEntityTooLarge(self._service.max_request_bytes)
+        return await request.read()
+
     async def _answer(self, exchange: Exchange, route: Route) -> web.StreamResponse:
         try:
             if route.admit is not None:
@@ -127,6 +143,11 @@ class _Api:
             response = error_response(error.status, error.error, error.message, {})
         except web.HTTPException as error:
             response = empty_response(error.status)
+        except UNREADABLE as error:
+            log.info("%s %s: its body is no HTTP: %s", request.method, request.path, _line(error))
+            message = "The body is not sent as HTTP says. Nothing was changed."
+            response = error_response(400, "InvalidArgumentError", message, {})
+            response.force_close()
         except Exception as error:
             if isinstance(error, ConnectionResetError) and _hung_up(request):
                 log.debug("%s %s: the client hung up before it had its answer", request.method, request.path)
@@ -163,6 +184,10 @@ async def _strip(request: web.Request, response: web.StreamResponse) -> None:
 
 def _error(exchange: Exchange, error: ClusterError) -> web.Response:
     return error_response(error.status, error.error, error.message, exchange.answer_headers)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _hung_up(request: web.Request) -> bool:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from cluster.api.bodies import CollectionChange
 from cluster.api.decode import (
-    CollectionChange,
-    NewCollection,
     decode_collection_change,
     decode_name,
     decode_new_collection,
     decode_page,
 )
+from cluster.api.limits import RESOURCE_BYTES, TENANT_BYTES
 from cluster.api.names import (
     check_database_name,
     invalid,
@@ -24,6 +25,7 @@ from cluster.api.names import (
     parse_collection_id,
     parse_uuid,
 )
+from cluster.api.settings import are_unusual, check_settings
 from cluster.api.wording import ask, ask_with_collection
 from cluster.chroma.oracle import COLLECTIONS
 from cluster.embedding.policy import check_configuration
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from cluster.api.decode import Page
+    from cluster.api.bodies import NewCollection, Page
     from cluster.api.exchange import Exchange
     from cluster.chroma.interface import Engine
     from cluster.chroma.oracle import OracleAnswer
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 
 
 async def create_tenant(exchange: Exchange) -> web.StreamResponse:
-    name = decode_name(exchange.request.body)
+    name = decode_name(exchange.request.body, limit=TENANT_BYTES)
     refusal = await asyncio.to_thread(exchange.service.scratch.judge_create_tenant, name)
     if refusal is not None:
         raise refusal
@@ -69,7 +71,7 @@ async def get_tenant(exchange: Exchange) -> web.StreamResponse:
 
 
 async def update_tenant(exchange: Exchange) -> web.StreamResponse:
-    resource_name = decode_name(exchange.request.body, "resource_name")
+    resource_name = decode_name(exchange.request.body, "resource_name", RESOURCE_BYTES)
     return await exchange.outcome(UpdateTenant(exchange.request.parameters["tenant_name"], resource_name))
 
 
@@ -121,6 +123,14 @@ async def create_collection(exchange: Exchange) -> web.StreamResponse:
     if refusal is not None:
         return _worded(exchange, await ask(exchange), refusal)
     check_database_name(exchange.request.parameters["database"])
+    given = (wanted.metadata, wanted.configuration, wanted.schema)
+    if (refusal := check_settings(*given)) is not None:
+        raise refusal
+    if (
+        are_unusual(*given)
+        and (refusal := await asyncio.to_thread(_try_creation, exchange, wanted)) is not None
+    ):
+        raise refusal
     return await exchange.outcome(
         CreateCollection(
             exchange.request.parameters["tenant"],
@@ -225,6 +235,12 @@ async def update_collection(exchange: Exchange) -> web.StreamResponse:
     # Else the log refuses, or knows the outcome that this key had while there was a collection.
     if refusal is not None:
         return _worded(exchange, await ask_with_collection(exchange), refusal)
+    if (refusal := check_settings(change.new_metadata, change.new_configuration)) is not None:
+        raise refusal
+    if current is not None and are_unusual(change.new_metadata, change.new_configuration):
+        refusal = await asyncio.to_thread(_try_change, exchange, current, change)
+        if refusal is not None:
+            raise refusal
     return await exchange.outcome(
         UpdateCollection(collection_id, change.new_name, change.new_metadata, change.new_configuration)
     )
@@ -288,6 +304,16 @@ def _judge_change(
     return exchange.service.scratch.judge_update_collection(
         current or {"schema": None}, change.new_name, change.new_metadata, change.new_configuration
     )
+
+
+def _try_creation(exchange: Exchange, wanted: NewCollection) -> Refusal | None:
+    return exchange.service.scratch.trial(wanted.configuration, wanted.schema, wanted.metadata)
+
+
+def _try_change(exchange: Exchange, current: dict[str, Any], change: CollectionChange) -> Refusal | None:
+    schema = None if current["schema"] is None else json.dumps(current["schema"])
+    # A collection from before the limits may have settings that the change is to mend.
+    return exchange.service.scratch.trial(None, schema, change.new_metadata, change.new_configuration)
 
 
 def _worded(exchange: Exchange, answer: OracleAnswer | None, refusal: Refusal) -> web.StreamResponse:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from aiohttp import web
 
+from cluster.api.names import invalid
 from cluster.errors import Refusal
 from cluster.proof import HEADER
 
@@ -77,10 +78,8 @@ def add_cluster_routes(app: web.Application, service: PeerService, feed: StatusF
         return _json({"index": await service.read_index()})
 
     async def embed(request: web.Request) -> web.StreamResponse:
-        asked = orjson.loads(await request.read())
-        vectors, model, dimension = await service.embed_here(
-            str(asked["collection_id"]), [str(text) for text in asked["texts"]], query=bool(asked["query"])
-        )
+        collection_id, texts, query = _read_embed(await request.read())
+        vectors, model, dimension = await service.embed_here(collection_id, texts, query=query)
         encoded = [base64.b64encode(vector).decode() for vector in vectors]
         return _json({"vectors": encoded, "model": model, "dimension": dimension})
 
@@ -105,6 +104,25 @@ def add_cluster_routes(app: web.Application, service: PeerService, feed: StatusF
     app.router.add_post("/cluster/check", check)
     app.router.add_post("/cluster/read-index", read_index)
     app.router.add_post("/cluster/embed", embed)
+
+
+def _read_embed(body: bytes) -> tuple[str, list[str], bool]:
+    """What a peer asks vectors for.
+
+    Raises:
+        Refusal: 400, the body is none that a peer sends.
+    """
+    try:
+        asked: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        asked = None
+    fields = cast("dict[str, Any]", asked) if isinstance(asked, dict) else {}
+    collection_id, texts, query = (fields.get(name) for name in ("collection_id", "texts", "query"))
+    if isinstance(collection_id, str) and isinstance(texts, list) and isinstance(query, bool):
+        given = cast("list[Any]", texts)
+        if all(isinstance(text, str) for text in given):
+            return collection_id, given, query
+    raise invalid("Not a request for vectors: collection_id, a list of texts and query are needed.")
 
 
 async def _watch(

@@ -9,10 +9,19 @@ unknown collection is answered first.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
+from cluster.api import bounds, limits
+from cluster.api.bodies import (
+    CollectionChange,
+    DeleteBody,
+    GetBody,
+    NewCollection,
+    Page,
+    QueryBody,
+    RecordsBody,
+)
 from cluster.api.fields import (
     ASK,
     MAX_U32,
@@ -38,87 +47,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cluster.errors import Refusal
-    from cluster.state.commands import Metadata, WriteKind
+    from cluster.state.commands import WriteKind
 
 _INCLUDES: Final = frozenset({"distances", "documents", "embeddings", "metadatas", "uris"})
 _GET_INCLUDE: Final = ("documents", "metadatas")
 _QUERY_INCLUDE: Final = ("documents", "metadatas", "distances")
 _UNSIGNED: Final = re.compile(r"\+?[0-9]+")
+_U32_DIGITS: Final = 10
 _READ_LEVELS: Final = frozenset({"index_and_wal", "index_only", "index_and_bounded_wal"})
-
-
-@dataclass(frozen=True, slots=True)
-class RecordsBody:
-    """An add, upsert or update. `problem` is Chroma's objection once the collection is known.
-
-    `vectors` is None for an update without embeddings, and where the leader is to embed
-    (`text_only`). `uneven`: the lists have different lengths, refused after the dimension.
-    """
-
-    kind: WriteKind
-    ids: tuple[str, ...]
-    vectors: DecodedVectors | None
-    metadatas: tuple[Metadata | None, ...] | None
-    documents: tuple[str | None, ...] | None
-    uris: tuple[str | None, ...] | None
-    text_only: bool
-    uneven: bool
-    problem: Refusal | str | None
-
-
-@dataclass(frozen=True, slots=True)
-class GetBody:
-    ids: list[str] | None
-    where: str | None
-    where_document: str | None
-    limit: int | None
-    offset: int
-    include: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class QueryBody:
-    """`rows` are the query vectors, or None if `texts` are to be embedded."""
-
-    rows: list[NDArray[np.float32]] | None
-    texts: list[str] | None
-    n_results: int
-    ids: list[str] | None
-    where: str | None
-    where_document: str | None
-    include: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteBody:
-    ids: tuple[str, ...] | None
-    where: str | None
-    where_document: str | None
-    limit: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class NewCollection:
-    """`configuration` and `schema` are JSON texts."""
-
-    name: str
-    metadata: Metadata | None
-    configuration: str | None
-    schema: str | None
-    get_or_create: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionChange:
-    new_name: str | None
-    new_metadata: Metadata | None
-    new_configuration: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    limit: int | None
-    offset: int
 
 
 # ------------------------------------------------------------------------------------- bodies
@@ -157,12 +93,14 @@ def decode_records(kind: WriteKind, body: bytes) -> RecordsBody:
         uris,
     )
     uneven = any(values is not None and len(values) != len(ids) for values in given)
-    return RecordsBody(kind, ids, vectors, metadatas, documents, uris, text_only, uneven, problem)
+    records = RecordsBody(kind, ids, vectors, metadatas, documents, uris, text_only, uneven, problem)
+    bounds.check_records(records)
+    return records
 
 
 def decode_get(body: bytes) -> GetBody:
     found = read_object(body, ("ids", "where", "where_document", "limit", "offset", "include"))
-    return GetBody(
+    wanted = GetBody(
         optional(found.get("ids"), read_strings),
         read_filter(found.get("where")),
         read_filter(found.get("where_document")),
@@ -170,6 +108,8 @@ def decode_get(body: bytes) -> GetBody:
         optional(found.get("offset"), read_u32) or 0,
         _include(found, _GET_INCLUDE),
     )
+    bounds.check_get(wanted, found.get("where"), found.get("where_document"))
+    return wanted
 
 
 def decode_query(body: bytes) -> QueryBody:
@@ -185,7 +125,7 @@ def decode_query(body: bytes) -> QueryBody:
     else:
         raise Undecodable
     n_results = optional(found.get("n_results"), read_u32)
-    return QueryBody(
+    wanted = QueryBody(
         rows,
         texts,
         10 if n_results is None else n_results,
@@ -194,41 +134,56 @@ def decode_query(body: bytes) -> QueryBody:
         read_filter(found.get("where_document")),
         _include(found, _QUERY_INCLUDE),
     )
+    bounds.check_query(wanted, found.get("where"), found.get("where_document"))
+    return wanted
 
 
 def decode_delete(body: bytes) -> DeleteBody:
     found = read_object(body, ("ids", "where", "where_document", "limit"))
-    return DeleteBody(
+    wanted = DeleteBody(
         optional(found.get("ids"), _id_tuple),
         read_filter(found.get("where")),
         read_filter(found.get("where_document")),
         optional(found.get("limit"), read_u32),
     )
+    bounds.check_delete(wanted, found.get("where"), found.get("where_document"))
+    return wanted
 
 
 def decode_new_collection(body: bytes) -> NewCollection:
     found = read_object(body, ("name", "metadata", "configuration", "schema", "get_or_create"))
-    return NewCollection(
+    wanted = NewCollection(
         read_string(found.get("name")),
         optional(found.get("metadata"), collection_metadata(nullable=False)),
         optional(found.get("configuration"), read_document),
         optional(found.get("schema"), read_document),
         read_bool(found.get("get_or_create", False)),
     )
+    bounds.check_new_collection(wanted, found.get("schema"))
+    return wanted
 
 
 def decode_collection_change(body: bytes) -> CollectionChange:
     found = read_object(body, ("new_name", "new_metadata", "new_configuration"))
-    return CollectionChange(
+    change = CollectionChange(
         optional(found.get("new_name"), read_string),
         optional(found.get("new_metadata"), collection_metadata(nullable=True)),
         optional(found.get("new_configuration"), read_document),
     )
+    bounds.check_collection_change(change)
+    return change
 
 
-def decode_name(body: bytes, field: str = "name") -> str:
-    """The one string that creating a tenant or database, patching a tenant or forking asks for."""
-    return read_string(read_object(body, (field,)).get(field))
+def decode_name(body: bytes, field: str = "name", limit: limits.Limit | None = None) -> str:
+    """The one string that creating a tenant or database, patching a tenant or forking asks for.
+
+    Raises:
+        Refusal: 400, it is longer than `limit` allows.
+    """
+    name = read_string(read_object(body, (field,)).get(field))
+    if limit is not None:
+        limits.check_text(limit, name)
+    return name
 
 
 def decode_attach(body: bytes) -> None:
@@ -271,9 +226,13 @@ def _parameters(query: str, known: tuple[str, ...]) -> dict[str, str]:
 
 
 def _unsigned(text: str) -> int:
-    if not _UNSIGNED.fullmatch(text) or int(text) > MAX_U32:
+    if not _UNSIGNED.fullmatch(text):
         raise Undecodable
-    return int(text)
+    # Python reads no number of thousands of digits, Rust any number of zeros before one.
+    digits = text.removeprefix("+").lstrip("0") or "0"
+    if len(digits) > _U32_DIGITS or int(digits) > MAX_U32:
+        raise Undecodable
+    return int(digits)
 
 
 # ------------------------------------------------------------------------------------ helpers

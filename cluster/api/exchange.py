@@ -93,6 +93,8 @@ class Exchange:
         """Replicate `command` under the request's key; the log index goes out in the headers."""
         request = self.request
         key = headers.read_key(request.headers)
+        if key is not None:
+            key = headers.scoped_key(key, request.parameters)
         ack = headers.read_ack(request.headers)
         digest = await self.work(headers.digest_of, request.method, request.target, request.body)
         failpoint("api.decoded")

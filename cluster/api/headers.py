@@ -52,6 +52,17 @@ def read_key(headers: Mapping[str, str]) -> str | None:
     return key
 
 
+def scoped_key(key: str, parameters: Mapping[str, str]) -> str:
+    """The key as the log knows it: of one tenant and database, which the path's `parameters` name.
+
+    Whoever uses a key elsewhere does not meet it. Creating a tenant and resetting have a scope of their own;
+    creating a database has its tenant's. No key from a client has a space in it.
+    """
+    tenant = parameters.get("tenant", parameters.get("tenant_name", ""))
+    scope = f"{len(tenant)}:{tenant}{parameters.get('database', '')}"
+    return f"{blake2b(scope.encode(), digest_size=16).hexdigest()} {key}"
+
+
 def read_ack(headers: Mapping[str, str]) -> Ack:
     """When the write is to be answered.
 

@@ -112,7 +112,7 @@ class Service(Protocol):
     ) -> tuple[Outcome, int]:
         """Replicate `command`; its outcome and the log index it was decided at.
 
-        `key` is the client's Idempotency-Key, `digest` the hash of its request.
+        `key` is the client's Idempotency-Key in its scope, `digest` the hash of its request.
         """
         ...
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from cluster.state.commands import Metadata
 
 _MAX_I64: Final = 2**63 - 1
-#: Where Chroma keeps the document among the metadata.
+#: Where Chroma keeps the document and the uri among the metadata.
 _DOCUMENT_KEY: Final = "chroma:document"
+_URI_KEY: Final = "chroma:uri"
 
 
 def read_metadatas(value: Any, *, nullable: bool) -> tuple[tuple[Metadata | None, ...] | None, str | None]:
@@ -82,14 +83,21 @@ def harmful(
 ) -> Refusal | None:
     """Refuse what Chroma takes and then breaks on, for good: no write is taken any more."""
     for at, metadata in enumerate(metadatas or ()):
-        if metadata is None or type(metadata.get(_DOCUMENT_KEY, "")) is str:
+        if metadata is None:
             continue
-        if documents is None or at >= len(documents) or documents[at] is None:
-            return invalid(
-                f"Invalid metadata at index {at}: {_DOCUMENT_KEY} is where Chroma keeps the document, and "
-                "any value but a string there stops it for good. Nothing was changed."
-            )
+        documented = documents is not None and at < len(documents) and documents[at] is not None
+        if not documented and type(metadata.get(_DOCUMENT_KEY, "")) is not str:
+            return _reserved(at, _DOCUMENT_KEY, "the document")
+        if type(metadata.get(_URI_KEY, "")) not in (str, type(None)):
+            return _reserved(at, _URI_KEY, "the uri")
     return None
+
+
+def _reserved(at: int, key: str, what: str) -> Refusal:
+    return invalid(
+        f"Invalid metadata at index {at}: {key} is where Chroma keeps {what}, and any value but a string "
+        "there can stop it for good. Nothing was changed."
+    )
 
 
 def _metadata_list(values: list[Any]) -> list[Any]:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from cluster.api.bounds import check_results, may_find_too_many
 from cluster.api.catalog_routes import check_single_region
 from cluster.api.decode import (
-    DeleteBody,
-    QueryBody,
-    RecordsBody,
     check_read_level,
     decode_attach,
     decode_delete,
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from aiohttp import web
     from numpy.typing import NDArray
 
+    from cluster.api.bodies import DeleteBody, QueryBody, RecordsBody
     from cluster.api.exchange import Exchange
     from cluster.state.commands import WriteKind
 
@@ -206,6 +205,8 @@ async def query(exchange: Exchange) -> web.StreamResponse:
     vectors = _matrix(rows)
 
     def read(engine: chroma.Engine) -> bytes:
+        if may_find_too_many(len(rows), wanted.n_results):
+            check_results(len(rows), wanted.n_results, engine.count(collection_id))
         asked = chroma.Query(
             vectors, wanted.n_results, wanted.ids, wanted.where, wanted.where_document, wanted.include
         )

@@ -6,6 +6,7 @@ cut into slices of about 30 ms: the threads that read in the engine's process ru
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 #: Estimated bytes handed to Chroma in one call; keeps the global lock for about 30 ms.
 _SLICE_BYTES: Final = 128 * 1024
 _RECORD_OVERHEAD_BYTES: Final = 512
+_DOCUMENT_KEY: Final = "chroma:document"
 
 
 def slices(command: WriteRecords) -> Iterator[slice]:
@@ -51,7 +53,11 @@ def check_records(command: WriteRecords) -> None:
     if any(column is not None and len(column) != len(command.ids) for column in columns):
         text = "Inconsistent number of IDs, embeddings, documents, URIs and metadatas"
         raise Refusal(400, "InvalidArgumentError", text)
-    for metadata in command.metadatas or ():
+    for at, metadata in enumerate(command.metadatas or ()):
+        documented = command.documents is not None and command.documents[at] is not None
+        if metadata and not documented and not isinstance(metadata.get(_DOCUMENT_KEY, ""), str):
+            text = f"{_DOCUMENT_KEY} is where Chroma keeps the document: any value but a string stops it"
+            raise Refusal(400, "InvalidArgumentError", text)
         for key, value in (metadata or {}).items():
             if isinstance(value, dict):
                 text = f"Unimplemented: Sparse vector is not supported for local chroma: {key}"
@@ -66,7 +72,10 @@ def _is_storable(value: MetadataValue, *, removal: bool) -> bool:
     if isinstance(value, list):
         items = cast("list[MetadataValue]", value)
         kinds = (str,) if items and isinstance(items[0], str) else (bool, int, float)
-        return bool(items) and all(isinstance(item, kinds) for item in items)
+        # An infinity in a list is stored, and stops the collection for good.
+        return bool(items) and all(
+            isinstance(item, kinds) and (isinstance(item, str) or math.isfinite(item)) for item in items
+        )
     return isinstance(value, (str, int, float)) or (value is None and removal)
 
 

@@ -144,7 +144,7 @@ class _ScratchRoom:
         if method == "open":
             self._scratch = Scratch()
             return None
-        if self._scratch is None or not method.startswith("judge_"):
+        if self._scratch is None or not (method.startswith("judge_") or method == "trial"):
             raise Fault(f"The scratch has no {method}, or is not open.")
         for argument in arguments:
             marked_words("scratch", argument if isinstance(argument, str) else None)

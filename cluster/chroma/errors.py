@@ -24,6 +24,12 @@ _KNOWN_REFUSALS: Final = (
     ("Array metadata values are written to embedding_metadata_array", 400, "InvalidArgumentError"),
     ("UNIQUE constraint failed: collections.name", 500, "InternalError"),
     ("Sparse vector indexing is not enabled in local", 400, "InvalidArgumentError"),
+    # SQLite on statements that are too large, whatever they read.
+    ("too many SQL variables", 500, "InternalError"),
+    ("Expression tree is too large", 500, "InternalError"),
+    ("LIKE or GLOB pattern too complex", 500, "InternalError"),
+    # A regular expression that is too large.
+    ("(code: 1043) constraint failed", 500, "InternalError"),
 )
 
 #: What a client reads in place of the text of a panic.

@@ -196,3 +196,13 @@ class Judge(Protocol):
     def judge_where(self, where: str | None, where_document: str | None) -> Refusal | None:
         """Would Chroma take these filters (JSON texts)?"""
         ...
+
+    def trial(
+        self,
+        configuration: str | None,
+        schema: str | None,
+        metadata: Metadata | None,
+        change: str | None = None,
+    ) -> Refusal | None:
+        """Does a collection with these index settings (and then with the changed configuration) work?"""
+        ...

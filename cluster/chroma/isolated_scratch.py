@@ -55,6 +55,15 @@ class IsolatedScratch:
     def judge_where(self, where: str | None, where_document: str | None) -> Refusal | None:
         return self._ask("judge_where", where, where_document)
 
+    def trial(
+        self,
+        configuration: str | None,
+        schema: str | None,
+        metadata: Metadata | None,
+        change: str | None = None,
+    ) -> Refusal | None:
+        return self._ask("trial", configuration, schema, metadata, change)
+
     def _ask(self, method: str, *arguments: Any) -> Refusal | None:
         try:
             refused = self._keeper.read(method, *arguments)

@@ -14,6 +14,8 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from cluster.chroma.bindings import open_bindings
 from cluster.chroma.errors import is_panic, refusal_of
 from cluster.errors import Refusal
@@ -29,7 +31,13 @@ _TENANT: Final = "default_tenant"
 _DATABASE: Final = "default_database"
 _FILTERED: Final = "chroma-cluster.scratch.filtered"
 _UPDATED: Final = "chroma-cluster.scratch.updated"
+_TRIED: Final = "chroma-cluster.scratch.tried"
 _SHORTEST_TENANT: Final = 3
+#: Chroma keeps the index of a deleted collection in memory, so it is left for a new one now and then.
+_TRIALS_PER_CHROMA: Final = 32
+#: Records of a write in a trial, and their dimension.
+_RECORDS: Final = 4
+_REMEMBERED: Final = 256
 
 
 class Scratch:
@@ -37,6 +45,9 @@ class Scratch:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        #: Settings that worked, as text.
+        self._tried: dict[str, None] = {}
+        self._trials = 0
         self._open()
 
     def judge_create_collection(
@@ -98,6 +109,52 @@ class Scratch:
 
         return self._judge(read)
 
+    def trial(
+        self,
+        configuration: str | None,
+        schema: str | None,
+        metadata: Metadata | None,
+        change: str | None = None,
+    ) -> Refusal | None:
+        """Does a collection with these index settings (and then with the changed configuration) work?
+
+        Chroma takes settings with which it fails at the first records only. So a collection gets a few here.
+        """
+        told = json.dumps([configuration, schema, metadata, change], sort_keys=True)
+        if told in self._tried:
+            return None
+
+        def attempt(bindings: rust.Bindings) -> None:
+            made = bindings.create_collection(
+                _TRIED, configuration, schema, metadata, True, _TENANT, _DATABASE
+            )
+            try:
+                if change is not None:
+                    bindings.update_collection(str(made.id), None, None, change)
+                _use(bindings, str(made.id))
+            finally:
+                bindings.delete_collection(_TRIED, _TENANT, _DATABASE)
+
+        refusal = self._judge(attempt)
+        if refusal is None:
+            self._remember(told)
+            return None
+        return Refusal(
+            refusal.status,
+            refusal.error,
+            f"A collection with these settings was tried, and Chroma failed: {refusal.message}. Nothing was "
+            "changed. Leave the settings of the index out, or use others.",
+        )
+
+    def _remember(self, told: str) -> None:
+        with self._lock:
+            self._trials += 1
+            if self._trials % _TRIALS_PER_CHROMA == 0:
+                self._open()
+            self._tried[told] = None
+            if len(self._tried) > _REMEMBERED:
+                del self._tried[next(iter(self._tried))]
+
     def close(self) -> None:
         """Free the memory; nothing can be judged afterwards."""
         with self._lock:
@@ -122,6 +179,22 @@ class Scratch:
                         self._open()
                 return known or Refusal(500, "InternalError", str(error))
         return None
+
+
+def _use(bindings: rust.Bindings, collection_id: str) -> None:
+    """A little of what every collection meets: two writes, a read, a query, a deletion.
+
+    One record is not enough: an index without neighbours fails at the second.
+    """
+    home = (_TENANT, _DATABASE)
+    for start in (0, _RECORDS):
+        ids = [str(at) for at in range(start, start + _RECORDS)]
+        vectors = np.eye(_RECORDS, dtype=np.float32) + np.float32(start)
+        bindings.add(ids, collection_id, vectors, None, None, None, *home)
+    wanted = np.ones((1, _RECORDS), dtype=np.float32)
+    bindings.query(collection_id, None, wanted, 2, None, None, [], *home)
+    bindings.get(collection_id, None, None, None, 0, None, [], *home)
+    bindings.delete(collection_id, ["0"], None, None, None, *home)
 
 
 def _judge_metadata(metadata: Metadata | None) -> Refusal | None:

@@ -326,7 +326,7 @@ class Machine:
     def _take(self, plan: _Plan, origin: Origin) -> bool:
         """Add one proposal to the plan; False if it is not finished by this step, or not in it."""
         proposal = origin.proposal
-        earlier = plan.requests.find(proposal.request_id, origin.after.time_ms)
+        earlier = plan.requests.find(proposal.request_id, proposal.digest, origin.after.time_ms)
         if earlier is not None:
             plan.proposals += 1
             plan.outcomes.append(_repeat(origin, earlier))

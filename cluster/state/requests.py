@@ -32,6 +32,12 @@ class Answered:
     time_ms: int
 
 
+def unscoped(request_id: str) -> str | None:
+    """The id under which an earlier program remembered a key, then without a scope; None for other ids."""
+    scope, space, key = request_id.partition(" ")
+    return f"{scope[:2]}{key}" if space else None
+
+
 class RequestTable:
     """Answered requests by id, oldest first; changed only through `put`.
 
@@ -83,8 +89,16 @@ class RequestPlan:
         self._evicted: dict[str, None] = {}
         self._fresh: OrderedDict[str, Answered] = OrderedDict()
 
-    def find(self, request_id: str, time_ms: int) -> Answered | None:
-        """The request's answer, unless forgotten by `time_ms`."""
+    def find(self, request_id: str, digest: bytes, time_ms: int) -> Answered | None:
+        """The request's answer, unless forgotten by `time_ms`; it may be that of another `digest`."""
+        answered = self._find(request_id, time_ms)
+        if answered is None and (earlier := unscoped(request_id)) is not None:
+            # What has the digest, which covers the path, has the scope.
+            answered = self._find(earlier, time_ms)
+            return answered if answered is not None and answered.digest == digest else None
+        return answered
+
+    def _find(self, request_id: str, time_ms: int) -> Answered | None:
         answered = self._fresh.get(request_id)
         if answered is None and request_id not in self._evicted:
             answered = self._table.get(request_id)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from cluster.raft.journal import Meta
 from cluster.state.commands import decode_group
+from cluster.state.requests import unscoped
 from evaluation.checking.log import LogEntry
 from evaluation.failure import SystemFailure
 
@@ -36,7 +37,7 @@ def committed_entries(path: Path, commit_index: int | None) -> list[LogEntry]:
         requests: list[str] = []
         # An empty payload is Raft's own.
         for proposal in decode_group(payload).proposals if payload else ():
-            request = proposal.request_id.removeprefix(_KEY)
+            request = (unscoped(proposal.request_id) or proposal.request_id).removeprefix(_KEY)
             if request not in seen:
                 seen.add(request)
                 requests.append(request)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from aiohttp import web
 
-from cluster.api.app import create_app
+from cluster.api.app import SERVER_OPTIONS, create_app
 from cluster.chroma.embedded import EmbeddedEngine
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.scratch import Scratch
@@ -171,7 +171,7 @@ class SingleNode:
 
     async def _serve(self) -> None:
         self.service = SingleService(self._directory)
-        runner = web.AppRunner(create_app(self.service))
+        runner = web.AppRunner(create_app(self.service), **SERVER_OPTIONS)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

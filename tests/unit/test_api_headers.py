@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.api.headers import digest_of, read_ack, read_guarantee, read_key
+from cluster.api.headers import digest_of, read_ack, read_guarantee, read_key, scoped_key
 from cluster.errors import Refusal
 from cluster.reads import Level
 
@@ -52,3 +52,25 @@ def test_digests_tell_requests_apart() -> None:
     assert len(digests) == 5
     assert digest_of("POST", "/a", b"x") == digest_of("POST", "/a", b"x")
     assert all(len(digest) == 16 for digest in digests)
+
+
+def test_a_key_is_of_one_tenant_and_database() -> None:
+    scopes: list[dict[str, str]] = [
+        {},
+        {"tenant_name": "a"},
+        {"tenant": "a", "database": "b"},
+        {"tenant": "a", "database": "c"},
+        {"tenant": "b", "database": "b"},
+        {"tenant": "ab", "database": ""},
+        {"tenant": "", "database": "ab"},
+        {"tenant": "a/b", "database": "c"},
+        {"tenant": "a", "database": "b/c"},
+        {"tenant": "\u00e9 x", "database": "\x00"},
+    ]
+    keys = [scoped_key("key", scope) for scope in scopes]
+    assert len(set(keys)) == len(scopes)
+    assert all(key.endswith(" key") for key in keys)
+    assert scoped_key("key", {"tenant": "a"}) == scoped_key("key", {"tenant_name": "a"})
+    assert scoped_key("x", {"tenant": "a", "collection_id": "c", "database": "b"}) == scoped_key(
+        "x", {"tenant": "a", "database": "b"}
+    )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.guarantees import Guarantees
+from lb.guarantees import Guarantees, read_index
 from lb.routes import CATALOGUE_READ, CATALOGUE_WRITE, LOCAL_READ, ROWS_READ, Route, Scope
 
 
@@ -120,3 +121,24 @@ def test_never_behind_an_unbounded_memory_and_never_decreasing(
         assert guarantees.wanted(ROWS_READ) == highest
         assert guarantees.wanted(CATALOGUE_READ) == catalogue
         assert len(guarantees) <= capacity
+
+
+@pytest.mark.parametrize(
+    ("values", "index"),
+    [
+        ([], 0),
+        (["7"], 7),
+        ([" 8 "], 8),
+        (["1", "3", "2"], 3),
+        (["9" * 19], 10**19 - 1),
+        (["9" * 20], None),
+        (["9" * 5_000], None),
+        (["1", "x"], None),
+        ([""], None),
+        (["-1"], None),
+        (["\u0663"], None),
+        (["1, 2"], None),
+    ],
+)
+def test_an_index_in_a_header(values: list[str], index: int | None) -> None:
+    assert read_index(values) == index

@@ -752,3 +752,19 @@ def test_nothing_to_do_is_no_step() -> None:
     assert machine.next_step([(1, None)]) is None
     assert step.work is None
     assert Machine.load(machine.dump()).catalog.database(TENANT, DATABASE) is not None
+
+
+def test_a_key_that_was_remembered_without_its_scope_is_still_known() -> None:
+    """An earlier program wrote it; what has the same digest has the same path, and so the same scope."""
+    old = Proposal("k:key", b"same", write("a"))
+    retry = Proposal("k:0123abcd key", b"same", write("a"))
+    elsewhere = Proposal("k:4567abcd key", b"other", write("b"))
+    entries: list[tuple[int, Group | None]] = [
+        (1, Group(0, (Proposal("create", b"", CREATE), old))),
+        (2, Group(5, (retry, elsewhere))),
+        (3, Group(5, (elsewhere, Proposal("k:4567abcd key", b"third", write("c"))))),
+    ]
+    replica = Replica().run(entries)
+    assert statuses(replica) == [201, 201, 201, 201, 422]
+    assert replica.outcomes[2][2] == 1
+    assert set(replica.engine.collections["c0"]["records"]) == {"a", "b"}

@@ -23,6 +23,11 @@ SPARSE_SCHEMA = (
     '{"sparse_vector_index": {"enabled": true, "config": {}}}}}}'
 )
 
+SCHEMA = (
+    '{"defaults": {}, "keys": {"#embedding": {"float_list": {"vector_index": '
+    '{"enabled": true, "config": {"space": "ip", "hnsw": {"max_neighbors": 8}}}}}}}'
+)
+
 
 @pytest.fixture(scope="module")
 def scratch() -> Iterator[Scratch]:
@@ -145,3 +150,45 @@ def test_many_threads_ask_at_once(scratch: Scratch, current: dict[str, Any]) -> 
     for thread in threads:
         thread.join()
     assert set(wrong) == {None}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "configuration", "schema", "change"),
+    [
+        (None, '{"hnsw": {"max_neighbors": 2}}', None, None),
+        ({"hnsw:M": 64, "hnsw:search_ef": 10}, None, None, None),
+        (None, None, SCHEMA, None),
+        (None, '{"hnsw": {"space": "cosine", "sync_threshold": 2, "batch_size": 2}}', None, None),
+        (None, None, None, '{"hnsw": {"max_neighbors": 256}}'),
+    ],
+)
+def test_a_trial_of_settings_that_work(
+    scratch: Scratch, metadata: Any, configuration: str | None, schema: str | None, change: str | None
+) -> None:
+    for _ in range(2):
+        assert says(scratch.trial(configuration, schema, metadata, change)) is None
+
+
+def test_a_trial_of_settings_that_fail_at_the_first_record(scratch: Scratch) -> None:
+    """Chroma accepts them, and then no access to the collection works."""
+    bomb = '{"hnsw": {"max_neighbors": 100000000}}'
+    assert says(scratch.judge_create_collection("abc", None, bomb, None)) is None
+    for trial in (
+        lambda: scratch.trial(bomb, None, None),
+        lambda: scratch.trial(None, None, {"hnsw:M": 100000000}),
+        lambda: scratch.trial(None, None, None, bomb),
+    ):
+        refusal = trial()
+        assert refusal is not None
+        assert "Nothing was changed" in refusal.message
+    assert says(scratch.trial('{"hnsw": {"max_neighbors": 8}}', None, None)) is None
+    assert says(scratch.judge_where('{"a": 1}', None)) is None
+
+
+def test_many_trials(scratch: Scratch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chroma is left for a new one now and then, without a judgement noticing."""
+    monkeypatch.setattr("cluster.chroma.scratch._TRIALS_PER_CHROMA", 2)
+    monkeypatch.setattr("cluster.chroma.scratch._REMEMBERED", 2)
+    for at in range(2, 8):
+        assert says(scratch.trial(f'{{"hnsw": {{"max_neighbors": {at}}}}}', None, None)) is None
+    assert says(scratch.judge_where('{"a": 1}', None)) is None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cluster.api.decode import RecordsBody
+    from cluster.api.bodies import RecordsBody
     from evaluation.systems.postgres.api.exchange import Request
 
 
