@@ -27,7 +27,7 @@ WAIT_S = 60.0
 async def _start(*flags: str) -> asyncio.subprocess.Process:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CHROMA_CLUSTER_")}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "lb", *flags, stderr=asyncio.subprocess.PIPE, env=environment
+        sys.executable, "-m", "cluster", "lb", *flags, stderr=asyncio.subprocess.PIPE, env=environment
     )
 
 
