@@ -225,8 +225,15 @@ class Keeper:
             self._life = life
             if self._closing.is_set():
                 life.kill()  # `close` did not see it
-        opener = threading.Thread(target=self._open, args=(life,), name="opener", daemon=True)
-        opener.start()
+        opener: threading.Thread | None = threading.Thread(
+            target=self._open, args=(life,), name="opener", daemon=True
+        )
+        try:
+            opener.start()
+        except RuntimeError as error:  # no more threads for now
+            life.asked = str(error)
+            life.kill()
+            opener = None
         returncode = life.wait()
         underway = frozenset(call.number for call in life.underway())
         death = death_of(life.pid, returncode, underway, life.kill_order, life.asked)
@@ -238,7 +245,8 @@ class Keeper:
             )
             self._fell(death.how, None)
         life.judge(death)
-        opener.join()
+        if opener is not None:
+            opener.join()
         life.release()
 
     def _open(self, life: ChildProcess) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 from cluster.chroma.watchdog import Sample
+
+#: Of a `stat` file, behind the name: as far as the processor times.
+_FIELDS: Final = 13
 
 
 def glance(pid: int) -> Sample | None:
@@ -40,6 +44,8 @@ def _state(path: Path) -> tuple[str, int] | None:
         fields = path.read_text().rpartition(")")[2].split()
     except OSError:
         return None
+    if len(fields) < _FIELDS:
+        return None  # it ended while it was looked at
     return fields[0], int(fields[11]) + int(fields[12])
 
 

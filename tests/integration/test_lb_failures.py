@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from cluster.proof import HEADER, is_proof
 from tests.integration.lb_nodes import (
+    COLLECTION_ID,
     Behaviour,
     answers,
     bench,
@@ -315,3 +317,39 @@ class _process:
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+def test_a_node_that_alone_fails_a_read_is_told_to_check_the_collection() -> None:
+    async def scenario() -> None:
+        async with bench(secret="the secret") as b:
+            for node in b.nodes[:2]:
+                node.behaviour = fails(500, "InternalError")
+            answered = [await b.get() for _ in range(6)]
+            # Of three, two fail: one other node is asked, and that one may fail too.
+            assert (200, {"node": "node-3"}) in answered
+            assert {status for status, _ in answered} <= {200, 500}
+            b.nodes[1].behaviour = answers
+            assert {status for status, _ in [await b.get() for _ in range(6)]} == {200}
+            told = [r for node in b.nodes for r in node.received if r.target == "/cluster/check"]
+            await b.until(
+                lambda: any(r.target == "/cluster/check" for r in b.nodes[0].received), "it is told"
+            )
+            assert {r.node_id for r in told} <= {"node-1", "node-2"}, "who answered well is not"
+            order = next(r for r in b.nodes[0].received if r.target == "/cluster/check")
+            assert is_proof(b"the secret", "/cluster/check", order.body, order.headers[HEADER])
+            assert COLLECTION_ID.encode() in order.body
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("error", ["EngineDiedError", "QuarantinedError"])
+def test_a_read_that_took_an_engine_down_reaches_one_node_only(error: str) -> None:
+    async def scenario() -> None:
+        async with bench(secret="the secret") as b:
+            for node in b.nodes:
+                node.behaviour = fails(500, error)
+            status, body = await b.get()
+            assert (status, body["error"]) == (500, error)
+            assert sum(len(node.received) for node in b.nodes) == 1
+
+    asyncio.run(scenario())

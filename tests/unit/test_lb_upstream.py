@@ -6,7 +6,8 @@ import pytest
 from multidict import CIMultiDict
 
 from lb.budget import Budget
-from lb.upstream import strip_hop_by_hop
+from lb.ring import Ring, Status
+from lb.upstream import Upstream, strip_hop_by_hop
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,29 @@ def test_the_budget_is_never_overdrawn_and_is_given_back() -> None:
     assert budget.take(4)
     budget.give_back(6)
     assert budget.take(6)
+
+
+def _ring(state: str, *, healthy: bool) -> Ring:
+    ring = Ring.of({"a": "http://a", "b": "http://b"})
+    line = {"role": "follower", "term": 1, "applied_index": 1, "healthy": True}
+    sick = {**line, "id": "a", "healthy": healthy, "engine": {"state": state}}
+    return ring.heard("b", Status.of({**line, "id": "b"}), 0.0).heard("a", Status.of(sick), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("after", "interrupted"),
+    [
+        (_ring("serving", healthy=False), True),
+        (_ring("restarting", healthy=False), False),
+        (_ring("hung", healthy=False), False),
+        (_ring("restarting", healthy=False).lost("a", "gone"), True),
+    ],
+)
+def test_a_read_that_may_have_ended_the_engine_is_not_taken_from_its_node_to_another(
+    monkeypatch: pytest.MonkeyPatch, after: Ring, interrupted: bool
+) -> None:
+    upstream = Upstream(1.0)
+    seen: list[tuple[str, str]] = []
+    monkeypatch.setattr(upstream, "interrupt", lambda node_id, kind: seen.append((node_id, kind)))
+    upstream.on_change(_ring("serving", healthy=True), after)
+    assert (("a", "read") in seen) is interrupted
