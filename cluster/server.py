@@ -118,7 +118,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     )
     stack.callback(engine.close)
     raft = _raft(settings, journal, secret, tls, feed, faults)
-    applier = Applier(raft, machine, engine, store, faults.report)
+    applier = Applier(raft, machine, engine, store, faults.report, engine.hide)
     applier.add_listener(lambda _: feed.changed())
     peers = Peers(timeout_ms=settings.read_timeout_ms)
     limits = GroupLimits(queue_bytes=settings.queue_bytes)

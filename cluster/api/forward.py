@@ -204,6 +204,9 @@ class Forwarder:
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
+            # aiohttp would send a PUT or DELETE a second time by itself when a kept connection breaks, and if
+            # that one is refused, tell of the refusal alone: a write that was sent would count as never sent.
+            self._session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         return self._session
 
 

@@ -29,9 +29,11 @@ from cluster.chroma.channel import (
     unpack_neighbours,
     unpack_records,
 )
+from cluster.chroma.gate import Gate
 from cluster.chroma.interface import EVERY_RECORD, Get, Neighbours, Query, Records
 from cluster.errors import Fault, Unavailable
 from cluster.state.catalog import Change
+from cluster.state.commands import DeleteRecords, WriteRecords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 60.0
+#: How long a read waits for the write to its collection that is under way.
+_GATE_TIMEOUT_S: Final = 10.0
 
 
 class IsolatedEngine:
@@ -66,6 +70,7 @@ class IsolatedEngine:
         self._directory = directory
         self._on_death = on_death
         self._closing = False
+        self._gate = Gate()
         self._writer_lock = threading.Lock()
         # One connection a call under way, and a thread of the child at its other end: two context
         # switches a call. The writer's own is never behind a read.
@@ -114,19 +119,30 @@ class IsolatedEngine:
             connection.close()
 
     def apply(self, call: Call) -> tuple[Change, ...]:
-        return tuple(Change(key, value) for key, value in self._tell("apply", *pack_call(call)))
+        changed = (
+            call.command.collection_id if isinstance(call.command, WriteRecords | DeleteRecords) else None
+        )
+        with self._gate.writing(changed):
+            return tuple(Change(key, value) for key, value in self._tell("apply", *pack_call(call)))
+
+    def hide(self, collection_id: str | None) -> None:
+        """Let nobody read this collection until it is told otherwise: a write to it is half done."""
+        self._gate.hide(collection_id)
 
     def resolve(self, work: Resolve) -> tuple[str, ...]:
         return tuple(self._tell("resolve", *pack_resolve(work)))
 
     def get(self, collection_id: str, wanted: Get = EVERY_RECORD) -> Records:
-        return unpack_records(self._ask("get", collection_id, pack_get(wanted)))
+        with self._gate.reading(collection_id, _GATE_TIMEOUT_S):
+            return unpack_records(self._ask("get", collection_id, pack_get(wanted)))
 
     def query(self, collection_id: str, wanted: Query) -> Neighbours:
-        return unpack_neighbours(self._ask("query", collection_id, pack_query(wanted)))
+        with self._gate.reading(collection_id, _GATE_TIMEOUT_S):
+            return unpack_neighbours(self._ask("query", collection_id, pack_query(wanted)))
 
     def count(self, collection_id: str) -> int:
-        return self._ask("count", collection_id)
+        with self._gate.reading(collection_id, _GATE_TIMEOUT_S):
+            return self._ask("count", collection_id)
 
     def collection(self, collection_id: str) -> dict[str, Any]:
         return self._ask("collection", collection_id)
