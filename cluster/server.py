@@ -186,7 +186,7 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
     settings, raft, applier = node.settings, node.raft, node.applier
     app = create_app(node.service)
     add_cluster_routes(app, node.service, node.feed)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_S)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_S, handler_cancellation=True)
     await node.peers.open()
     try:
         raft.start()

@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 
 from lb import retry
 from lb.budget import Budget
+from lb.patience import write_try_s
 from lb.routes import Scope, classify
 from lb.upstream import Interrupted, NeverSent, NodeAnswer, strip_hop_by_hop
 
@@ -163,7 +164,7 @@ class Proxy:
         headers, level, wanted = await self._headers(request, route)
         reads = route.kind == "read"
         lenient = reads and (level == "eventual" or route.scope is Scope.NONE)
-        try_s = self._read_try_s if reads else self._write_try_s
+        try_s = self._read_try_s if reads else write_try_s(self._write_try_s, len(body))
         steps = retry.attempts(route.kind, deadline, self._hold_s)
         action = next(steps)
         answer: NodeAnswer | None = None

@@ -187,6 +187,14 @@ class Applier:
             else:
                 self._waiting.pop(request_id, None)
 
+    def is_alone(self, request_id: str) -> bool:
+        """Whether of all requests with this id that this node knows one is undecided, and none decided."""
+        with self._lock:
+            if len(self._waiting.get(request_id, ())) != 1:
+                return False
+        # In this order: what is decided is remembered before it is waited for no more.
+        return not self._machine.remembers(request_id)
+
     # ------------------------------------------------------------------------- the thread
 
     def _run(self) -> None:

@@ -229,6 +229,10 @@ class Machine:
         """Log time: the latest clock reading of a leader among the entries begun."""
         return self._cursor.time_ms
 
+    def remembers(self, request_id: str) -> bool:
+        """Whether a request with this id has an outcome; may be asked from other threads, see `catalog`."""
+        return request_id in self._requests
+
     def next_step(self, entries: Sequence[LogEntry]) -> Step | None:
         """The next step, decided from the state; None when all `entries` are finished.
 

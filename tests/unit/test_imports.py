@@ -150,6 +150,7 @@ GROUND = (
     "cluster.acks",
     "cluster.reads",
     "cluster.leader_watch",
+    "cluster.patience",
     "cluster.peers",
     "cluster.config",
     "cluster.client",
