@@ -41,6 +41,9 @@ _BODY_TIMEOUT_S: Final = 120.0
 #: After a failed connection, others are preferred for so long; the status stream knows more by then.
 _SHUN_S: Final = 0.25
 
+#: Digits of the largest log index.
+_LONGEST_INDEX: Final = 19
+
 #: Chroma's own words for a body above its limit.
 _TOO_LARGE: Final = ("ChromaError", "Failed to buffer the request body: length limit exceeded")
 
@@ -227,12 +230,14 @@ class Proxy:
                     f"try again, or read with {CONSISTENCY}: eventual.",
                 )
             wanted = self._guarantees.wanted(route)
-        if wanted:
-            # A client of several balancers may carry a token of its own.
-            theirs = headers.get(MIN_INDEX, "")
-            if theirs.isascii() and theirs.isdigit():
+        if route.kind == "read" and level not in ("eventual", "linearizable"):
+            # A client of several balancers carries a token of its own; nodes refuse what is none.
+            theirs = headers.get(MIN_INDEX, "").strip()
+            if theirs.isascii() and theirs.isdigit() and len(theirs) <= _LONGEST_INDEX:
                 wanted = max(wanted, int(theirs))
-            headers[MIN_INDEX] = str(wanted)
+                headers[MIN_INDEX] = str(wanted)
+            elif not theirs and wanted:
+                headers[MIN_INDEX] = str(wanted)
         return headers, level, wanted
 
     async def _try(

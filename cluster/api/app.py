@@ -88,6 +88,8 @@ class _Api:
             return await refuse(exchange)
         except ClusterError as error:
             # Here and not in the middleware, for the log index that was learned on the way.
+            if error.log_index is not None:
+                exchange.answer_headers[headers.LOG_INDEX] = str(error.log_index)
             return error_response(error.status, error.error, error.message, exchange.answer_headers)
 
     async def _led(self, exchange: Exchange, route: Route) -> web.StreamResponse:

@@ -1,9 +1,11 @@
-"""All or nothing of a write is seen, on every node and at every level, however large it is."""
+"""What writes and reads promise, on three real nodes: whole writes, honest early answers, sessions, room."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,3 +118,91 @@ def test_no_read_sees_a_part_of_a_write(cluster: RunningCluster, records: int) -
             upsert(cluster.url, collection_id, records, number)
     assert readers.wrong == []
     assert readers.reads >= ROUNDS
+
+
+def post(url: str, path: str, body: Any, **headers: str) -> requests.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return requests.post(f"{url}{COLLECTIONS}{path}", json=body, headers=named, timeout=60)
+
+
+@pytest.mark.parametrize("at", ["leader", "follower", "balancer"])
+def test_what_the_log_refuses_is_not_acknowledged_at_commit(cluster: RunningCluster, at: str) -> None:
+    collection_id = create(cluster, f"early-{at}")
+    leader = cluster.leader()["url"]
+    url = {"leader": leader, "follower": cluster.followers()[0]["url"], "balancer": cluster.url}[at]
+
+    def add(where: str, record_id: str, vector: list[float], key: str, ack: str) -> tuple[int, Any]:
+        body = {"ids": [record_id], "embeddings": [vector]}
+        answer = post(url, f"/{where}/add", body, X_Chroma_Ack=ack, Idempotency_Key=f"{at}-{key}-{ack}")
+        return answer.status_code, answer.json()
+
+    for ack in ("applied", "committed"):
+        assert add(collection_id, f"first-{ack}", [1.0, 2.0], "first", ack) == (201, {})
+        assert add(collection_id, f"second-{ack}", [1.0, 2.0], "second", ack) == (201, {})
+    missing = "00000000-0000-4000-8000-00000000abcd"
+    for where, vector, key, status in (
+        (missing, [1.0, 2.0], "missing", 404),
+        (collection_id, [1.0], "dimension", 400),
+        (collection_id, [3.0, 4.0], "second", 422),
+    ):
+        late, early = (add(where, "x", vector, key, ack) for ack in ("applied", "committed"))
+        assert early == late
+        assert early[0] == status
+    # A write right behind the deletion of its collection, which nobody has waited for.
+    answers: list[int] = []
+    deleting = threading.Thread(
+        target=lambda: requests.delete(f"{url}{COLLECTIONS}/early-{at}", timeout=60).raise_for_status()
+    )
+    deleting.start()
+    while deleting.is_alive():
+        answers.append(add(collection_id, f"n{len(answers)}", [1.0, 2.0], f"n{len(answers)}", "committed")[0])
+    deleting.join()
+    assert add(collection_id, "last", [1.0, 2.0], "last", "committed")[0] == 404
+    assert answers == sorted(answers), "accepted after it was refused"
+    assert set(answers) <= {201, 404}
+
+
+def test_an_answer_that_a_collection_is_gone_carries_the_session(cluster: RunningCluster) -> None:
+    collection_id = create(cluster, "gone")
+    urls = [row["url"] for row in cluster.status()["nodes"]]
+    deleted = requests.delete(f"{cluster.url}{COLLECTIONS}/gone", timeout=30)
+    index = int(deleted.headers["X-Chroma-Log-Index"])
+    for url in urls:
+        path = f"{url}{COLLECTIONS}/{collection_id}"
+        asked = {"X-Chroma-Min-Index": str(index)}
+        answers = [
+            requests.get(f"{path}/count", headers=asked, timeout=30),
+            requests.post(f"{path}/get", json={}, headers=asked, timeout=30),
+            requests.post(f"{path}/query", json={"query_embeddings": [[1.0]]}, headers=asked, timeout=30),
+            requests.get(f"{url}{COLLECTIONS}/gone", headers=asked, timeout=30),
+            requests.post(f"{path}/upsert", json={"ids": ["1"], "embeddings": [[1.0]]}, timeout=30),
+        ]
+        assert [answer.status_code for answer in answers] == [404] * 5
+        assert all(int(answer.headers["X-Chroma-Log-Index"]) >= index for answer in answers)
+
+
+def test_writes_that_were_given_up_make_room_for_others(cluster: RunningCluster) -> None:
+    collection_id = create(cluster, "room")
+    large = {"ids": [f"l{n}" for n in range(2)], "embeddings": [[0.5] * DIMENSION] * 2}
+    large["documents"] = ["x" * (14 * 1024 * 1024)] * 2
+
+    def give_up(number: int) -> None:
+        url = (cluster.url, cluster.followers()[0]["url"])[number % 2]
+        with contextlib.suppress(requests.RequestException):
+            requests.post(f"{url}{COLLECTIONS}/{collection_id}/add", json=large, timeout=0.7)
+
+    givers = [threading.Thread(target=give_up, args=(number,)) for number in range(4)]
+    for giver in givers:
+        giver.start()
+    statuses: list[int] = []
+    while any(giver.is_alive() for giver in givers) or len(statuses) < 4:
+        body = {"ids": ["s"], "embeddings": [[1.0] * DIMENSION]}
+        statuses.append(post(cluster.url, f"/{collection_id}/upsert", body).status_code)
+    assert set(statuses) == {200}
+
+    def held() -> bool:
+        return requests.get(f"{cluster.url}/cluster/status", timeout=10).json()["buffered_bytes"] == 0
+
+    end = time.monotonic() + 30
+    while not held():
+        assert time.monotonic() < end, "the balancer still holds what nobody waits for"
