@@ -209,7 +209,7 @@ def test_a_servers_refusal_is_a_chroma_error(server: Recorded, notes: TextCollec
 
 
 class Answers:
-    """Stands for a stock client's connection to one balancer: answers with `index`, keeps what it was sent."""
+    """Stands for a stock client's connection to one balancer: answers, and keeps what it was sent."""
 
     def __init__(self, index: str) -> None:
         self.index = index
