@@ -13,12 +13,16 @@ else is the stock client. Against a plain Chroma server these calls are refused,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from chromadb import Collection
 from chromadb.api.client import Client
 from chromadb.api.types import QueryResult, deserialize_metadata, serialize_metadata, validate_batch
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
+
+#: What an answer says it may have seen, and what a read is told it must include.
+LOG_INDEX: Final = "X-Chroma-Log-Index"
+MIN_INDEX: Final = "X-Chroma-Min-Index"
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +49,30 @@ def text_client(
     settings.chroma_server_ssl_enabled = ssl
     settings.chroma_server_headers = headers
     return TextClient(tenant=tenant, database=database, settings=settings)
+
+
+def keep_session(client: Client, *, follow: Client | None = None) -> None:
+    """Let `client` never read older than what it wrote or read before, through whichever balancer it goes.
+
+    It remembers the highest log index of its answers and sends it along with every request. A client that
+    changes its balancer passes the one it had as `follow`: both share one session from then on. Safe
+    for threads: an index that is lost to a race is sent by the next request.
+    """
+    server: Any = cast("Any", client)._server
+    known: Any = None if follow is None else cast("Any", follow)._server
+    seen: list[int] = [0] if known is None else known._session_seen
+
+    def send(request: Any) -> None:
+        if seen[0]:
+            request.headers[MIN_INDEX] = str(seen[0])
+
+    def note(response: Any) -> None:
+        index = response.headers.get(LOG_INDEX, "")
+        if index.isdecimal():
+            seen[0] = max(seen[0], int(index))
+
+    server._session_seen = seen
+    server._session.event_hooks = {"request": [send], "response": [note]}
 
 
 class TextCollection(Collection):

@@ -76,7 +76,9 @@ class NodeSettings(BaseSettings):
     max_request_bytes: int = Field(40 * MEBIBYTE, ge=1024, description="Chroma's own limit is 40 MiB")
     queue_bytes: int = Field(128 * MEBIBYTE, ge=MEBIBYTE, description="bound on writes that wait for the log")
     write_timeout_ms: int = Field(
-        30_000, ge=100, description="after it a write is answered 'outcome unknown'"
+        30_000,
+        ge=100,
+        description="after it a small write is answered 'outcome unknown'; large ones have more",
     )
     read_timeout_ms: int = Field(
         5_000, ge=50, description="how long a read waits for the index it must see before 503"

@@ -23,6 +23,8 @@ class ClusterError(Exception):
 
     status: int = 500
     error: str = "InternalError"
+    #: The log index that a refused read may have seen: a "not found" is an answer like another.
+    log_index: int | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -124,7 +124,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     scratch = IsolatedScratch()
     stack.callback(scratch.close)
     raft = _raft(settings, journal, secret, tls, feed, faults)
-    applier = Applier(raft, machine, engine, store, faults.report)
+    applier = Applier(raft, machine, engine, store, faults.report, engine.hide)
     applier.add_listener(lambda _: feed.changed())
     peers = Peers(timeout_ms=settings.read_timeout_ms, secret=secret)
     limits = GroupLimits(queue_bytes=settings.queue_bytes)
@@ -193,7 +193,9 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
     settings, raft, applier = node.settings, node.raft, node.applier
     app = create_app(node.service)
     add_cluster_routes(app, node.service, node.feed)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_DRAIN_S, **SERVER_OPTIONS)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=_DRAIN_S, handler_cancellation=True, **SERVER_OPTIONS
+    )
     await node.peers.open()
     try:
         raft.start()

@@ -93,7 +93,8 @@ WORKLOADS: dict[str, str] = {
     ),
     "batch": (
         "key: a fixed group of documents. upsert writes the string `value` to all of them in one request. "
-        "get reads: the list of all their values in one request, null where one is missing."
+        "get reads: the list of all their values in one request, null where one is missing. A key `wide-...` "
+        "has hundreds of documents, and of its values each is listed once."
     ),
     "query": (
         "key: a document id. query asks for the neighbours of the document's own vector: `value` is the list "

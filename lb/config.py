@@ -46,7 +46,7 @@ class BalancerSettings(BaseSettings):
         30_000, ge=10, description="how long one node may take over a read before another is asked"
     )
     write_try_timeout_ms: int = Field(
-        45_000, ge=10, description="how long the leader may take over a write; above the nodes' own timeout"
+        45_000, ge=10, description="how long the leader may take over a small write; above the nodes' own"
     )
     connect_timeout_ms: int = Field(1_000, ge=10)
     drain_ms: int = Field(5_000, ge=0, description="at SIGTERM, how long requests under way may take to end")

@@ -15,6 +15,7 @@ from lb import retry
 from lb.budget import Budget
 from lb.guarantees import read_index
 from lb.malformed import UNREADABLE
+from lb.patience import write_try_s
 from lb.routes import Scope, classify
 from lb.upstream import Interrupted, NeverSent, NodeAnswer, strip_hop_by_hop
 
@@ -172,7 +173,7 @@ class Proxy:
         headers, level, wanted = await self._headers(request, route)
         reads = route.kind == "read"
         lenient = reads and (level == "eventual" or route.scope is Scope.NONE)
-        try_s = self._read_try_s if reads else self._write_try_s
+        try_s = self._read_try_s if reads else write_try_s(self._write_try_s, len(body))
         steps = retry.attempts(route.kind, deadline, self._hold_s)
         action = next(steps)
         answer: NodeAnswer | None = None
@@ -237,11 +238,13 @@ class Proxy:
                     f"try again, or read with {CONSISTENCY}: eventual.",
                 )
             wanted = self._guarantees.wanted(route)
-        # A client of several balancers may carry a token of its own; what is none, a node refuses.
-        theirs = read_index(headers.getall(MIN_INDEX, []))
-        if wanted and theirs is not None:
-            wanted = max(wanted, theirs)
-            headers[MIN_INDEX] = str(wanted)
+        if route.kind == "read" and level not in ("eventual", "linearizable"):
+            # A client of several balancers carries a token of its own; what is none, a node refuses.
+            theirs = read_index(headers.getall(MIN_INDEX, []))
+            if theirs is not None:
+                wanted = max(wanted, theirs)
+                if wanted:
+                    headers[MIN_INDEX] = str(wanted)
         return headers, level, wanted
 
     async def _try(

@@ -153,7 +153,7 @@ def reading(deadline: float, hold_s: float) -> Generator[Action, Event, Ending]:
                 return Relay()  # nobody else could be asked
             case NoNode(now) | Woken(now):
                 if now >= deadline:
-                    return Relay() if answered else _no_node(hold_s)
+                    return Relay() if answered else _no_node(now - deadline + hold_s)
                 yield Hold(min(deadline - now, pause_s if avoid else _LONGEST_PAUSE_S))
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
                 avoid = frozenset()
@@ -179,7 +179,8 @@ def writing(deadline: float, hold_s: float) -> Generator[Action, Event, Ending]:
             case NotSent(now, _) | NoNode(now) | Woken(now):
                 pass
         if now >= deadline:
-            return _outcome_unknown(hold_s) if unknown else _not_applied(hold_s)
+            waited_s = now - deadline + hold_s
+            return _outcome_unknown(waited_s) if unknown else _not_applied(waited_s)
         if isinstance(event, NoNode):
             # Nobody to press: the ring's next change ends the hold, and then it goes at full speed.
             yield Hold(deadline - now)
@@ -196,28 +197,28 @@ def attempts(
     return reading(deadline, hold_s) if kind == "read" else writing(deadline, hold_s)
 
 
-def _no_node(hold_s: float) -> GiveUp:
+def _no_node(waited_s: float) -> GiveUp:
     return GiveUp(
         503,
         "UnavailableError",
-        f"No healthy node could serve this read within {hold_s:g} s. Nothing was changed; try again, "
+        f"No healthy node could serve this read within {waited_s:.3g} s. Nothing was changed; try again, "
         "and see /cluster/status for what each node says.",
     )
 
 
-def _not_applied(hold_s: float) -> GiveUp:
+def _not_applied(waited_s: float) -> GiveUp:
     return GiveUp(
         503,
         "UnavailableError",
-        f"No leader took this write within {hold_s:g} s: it was surely not applied. Nothing was changed; "
+        f"No leader took this write within {waited_s:.3g} s: it was surely not applied. Nothing was changed; "
         "send it again later, and see /cluster/status for what each node says.",
     )
 
 
-def _outcome_unknown(hold_s: float) -> GiveUp:
+def _outcome_unknown(waited_s: float) -> GiveUp:
     return GiveUp(
         504,
         "OutcomeUnknownError",
-        f"The write was sent, but no node told its fate within {hold_s:g} s: outcome unknown, it may or "
+        f"The write was sent, but no node told its fate within {waited_s:.3g} s: outcome unknown, it may or "
         "may not have taken effect. Send it again with the same Idempotency-Key to learn its outcome.",
     )

@@ -58,6 +58,8 @@ class Balancer:
             self._handle,
             request_factory=self._request,
             access_log=None,
+            # What nobody waits for any more gives back its memory here and its place at the leader.
+            handler_cancellation=True,
             auto_decompress=False,
             max_line_size=65536,
             max_field_size=65536,

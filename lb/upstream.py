@@ -92,6 +92,9 @@ class Upstream:
             max_line_size=65536,
             max_field_size=65536,
         )
+        # aiohttp would send a PUT or DELETE a second time by itself when a kept connection breaks, and if
+        # that one is refused, tell of the refusal alone: a write that was sent would count as never sent.
+        self._session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
 
     async def stop(self) -> None:
         """Close all connections."""

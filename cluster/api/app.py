@@ -183,6 +183,8 @@ async def _strip(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def _error(exchange: Exchange, error: ClusterError) -> web.Response:
+    if error.log_index is not None:
+        exchange.answer_headers[headers.LOG_INDEX] = str(error.log_index)
     return error_response(error.status, error.error, error.message, exchange.answer_headers)
 
 

@@ -126,10 +126,11 @@ class Exchange:
         Raises:
             Refusal: 404, there is none.
         """
-        found, _ = await self.service.look_up(
-            Level.LINEARIZABLE, None, None, None, lambda catalog: catalog.collection(collection_id)
+        found, seen = await self.service.look_up(
+            Level.LINEARIZABLE, None, None, collection_id, lambda catalog: catalog.collection(collection_id)
         )
         if found is None:
+            self.answer_headers[headers.LOG_INDEX] = str(seen)
             raise no_collection(collection_id)
         return found
 

@@ -33,6 +33,7 @@ from cluster.api.retry import (
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown
 from cluster.failpoint import failpoint
 from cluster.leader_watch import LeaderChanged, unless_leader_changes
+from cluster.patience import body_bound_s
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -58,7 +59,8 @@ _WRITTEN_ANEW: Final = frozenset({"host", "content-length", "content-encoding", 
 _NOT_PASSED_ON: Final = _HOP_BY_HOP | _WRITTEN_ANEW
 
 _CONNECT_TIMEOUT_S: Final = 2.0
-#: Above any time that the leader itself waits before it answers; for all attempts together.
+#: Above any time that the leader itself waits before it answers; for all attempts together, and more for
+#: a large body.
 _ANSWER_TIMEOUT_S: Final = 120.0
 
 Handle: TypeAlias = "Callable[[Exchange], Awaitable[web.StreamResponse]]"
@@ -93,7 +95,7 @@ class Forwarder:
             key = f"node-{os.urandom(16).hex()}"
             exchange.request = exchange.request.with_header(headers.KEY, key)
         try:
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(body_bound_s(_ANSWER_TIMEOUT_S, len(exchange.request.body))):
                 return await self._until_answered(exchange, handle, keyless=keyless)
         except TimeoutError as error:
             raise _unknown(exchange, keyless=keyless) from error
@@ -198,12 +200,15 @@ class Forwarder:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(
-                    total=_ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S
+                    total=None, connect=_CONNECT_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S
                 ),
                 connector=aiohttp.TCPConnector(limit=0),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
+            # aiohttp would send a PUT or DELETE a second time by itself when a kept connection breaks, and if
+            # that one is refused, tell of the refusal alone: a write that was sent would count as never sent.
+            self._session._retry_connection = False  # pyright: ignore[reportPrivateUsage]
         return self._session
 
 

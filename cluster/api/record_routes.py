@@ -244,7 +244,9 @@ async def _read(exchange: Exchange, collection_id: str, fn: Callable[[chroma.Eng
     except Refusal as refusal:
         if refusal.status == 404:
             # Over HTTP, Chroma looks for the collection before all else and says so plainly.
-            raise no_collection(collection_id) from None
+            missing = no_collection(collection_id)
+            missing.log_index = refusal.log_index
+            raise missing from None
         raise
 
 

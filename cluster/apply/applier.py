@@ -69,8 +69,11 @@ class Applier:
         engine: Engine,
         store: Store,
         on_fault: Callable[[Fault], None],
+        hide: Callable[[str | None], None] = lambda collection_id: None,
     ) -> None:
         """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
+
+        `hide` is told which collection nobody may read because it has a part of a write (None: none).
 
         Raises:
             Fault: the machine does not stand where the store's marker does.
@@ -87,6 +90,9 @@ class Applier:
         self._engine = engine
         self._store = store
         self._on_fault = on_fault
+        self._hide = hide
+        self._hidden = machine.half_written
+        hide(self._hidden)
         self._applied = machine.applied_index
         self._recovering_until = 0
         self._started: dict[str, int] = {}
@@ -191,6 +197,14 @@ class Applier:
             else:
                 self._waiting.pop(request_id, None)
 
+    def is_alone(self, request_id: str) -> bool:
+        """Whether of all requests with this id that this node knows one is undecided, and none decided."""
+        with self._lock:
+            if len(self._waiting.get(request_id, ())) != 1:
+                return False
+        # In this order: what is decided is remembered before it is waited for no more.
+        return not self._machine.remembers(request_id)
+
     # ------------------------------------------------------------------------- the thread
 
     def _run(self) -> None:
@@ -294,6 +308,11 @@ class Applier:
     def _finish(self, step: Step, local: Sequence[Change]) -> None:
         self._store.write((*step.changes, *local), step.index, step.position)
         self._machine.commit(step)
+        if self._machine.half_written != self._hidden:
+            self._hidden = self._machine.half_written
+            self._hide(self._hidden)
+        if self._hidden is not None and step.work is not None:
+            failpoint("applier.half_written")
         risen = step.index > self._applied
         self._applied = step.index
         with self._lock:

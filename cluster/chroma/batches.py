@@ -1,8 +1,4 @@
-"""The records of one write as Chroma's bindings take them: checked, as arrays, in slices; no I/O.
-
-Chroma's writing calls hold Python's global lock from begin to end (reads release it), so a big write is
-cut into slices of about 30 ms: the threads that read in the engine's process run in between.
-"""
+"""The records of one write as Chroma's bindings take them: checked, and as arrays; no I/O."""
 
 from __future__ import annotations
 
@@ -14,31 +10,11 @@ import numpy as np
 from cluster.errors import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from cluster.state.commands import MetadataValue, WriteRecords
 
-#: Estimated bytes handed to Chroma in one call; keeps the global lock for about 30 ms.
-_SLICE_BYTES: Final = 128 * 1024
-_RECORD_OVERHEAD_BYTES: Final = 512
 _DOCUMENT_KEY: Final = "chroma:document"
-
-
-def slices(command: WriteRecords) -> Iterator[slice]:
-    """Cut a write into parts that Chroma takes in about 30 ms each; equal on every node."""
-    vector_bytes = 4 * (command.dimension or 0)
-    start = size = 0
-    for position in range(len(command.ids)):
-        document = command.documents[position] if command.documents is not None else None
-        cost = _RECORD_OVERHEAD_BYTES + vector_bytes + len(document or "")
-        if size and size + cost > _SLICE_BYTES:
-            yield slice(start, position)
-            start, size = position, 0
-        size += cost
-    if start < len(command.ids):
-        yield slice(start, len(command.ids))
 
 
 def check_records(command: WriteRecords) -> None:

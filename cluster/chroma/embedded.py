@@ -15,18 +15,17 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cluster.chroma.batches import check_records, slices, vectors
+from cluster.chroma.batches import check_records, vectors
 from cluster.chroma.bindings import import_exceptions, open_bindings
 from cluster.chroma.errors import fault_of, is_missing, is_present, refusal_of
 from cluster.chroma.interface import EVERY_RECORD, Get, Neighbours, Query, Records
 from cluster.chroma.local_ids import LocalIds, Place
 from cluster.chroma.reading import Reader
 from cluster.errors import Fault, Refusal, Unavailable
-from cluster.failpoint import failpoint
 from cluster.state.commands import (
     CreateCollection,
     CreateDatabase,
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
 
     from cluster.state.catalog import Change
     from cluster.state.work import Call, Resolve
-
-_DELETES_PER_CALL: Final = 256
 
 
 class EmbeddedEngine:
@@ -163,31 +160,20 @@ class EmbeddedEngine:
         place = self._place(command.collection_id)
         check_records(command)
         rows = vectors(command)
-        for part in slices(command):
-            ids = command.ids[part]
-            metadatas = None if command.metadatas is None else command.metadatas[part]
-            documents = None if command.documents is None else command.documents[part]
-            uris = None if command.uris is None else command.uris[part]
-            home = (place.tenant, place.database)
-            if command.kind == "update":
-                some = None if rows is None else rows[part]
-                bindings.update(place.id, ids, some, metadatas, documents, uris, *home)
-            elif not isinstance(rows, np.ndarray):
-                raise Refusal(400, "InvalidArgumentError", "Embeddings are required for add and upsert")
-            elif command.kind == "add":
-                bindings.add(ids, place.id, rows[part], metadatas, documents, uris, *home)
-            else:
-                bindings.upsert(place.id, ids, rows[part], metadatas, documents, uris, *home)
-            failpoint("engine.after_slice")
-            time.sleep(0)  # give the global lock to whoever waits for it
+        # One call, however large: Chroma takes it into its log, and so into the collection, as a whole.
+        columns = (command.metadatas, command.documents, command.uris, place.tenant, place.database)
+        if command.kind == "update":
+            bindings.update(place.id, command.ids, rows, *columns)
+        elif not isinstance(rows, np.ndarray):
+            raise Refusal(400, "InvalidArgumentError", "Embeddings are required for add and upsert")
+        elif command.kind == "add":
+            bindings.add(command.ids, place.id, rows, *columns)
+        else:
+            bindings.upsert(place.id, command.ids, rows, *columns)
 
     def _delete_records(self, bindings: rust.Bindings, command: DeleteRecords) -> None:
         place = self._place(command.collection_id)
-        ids = command.ids or ()
-        for start in range(0, len(ids), _DELETES_PER_CALL):
-            part = ids[start : start + _DELETES_PER_CALL]
-            bindings.delete(place.id, part, None, None, None, place.tenant, place.database)
-            time.sleep(0)
+        bindings.delete(place.id, command.ids or (), None, None, None, place.tenant, place.database)
 
     def resolve(self, work: Resolve) -> tuple[str, ...]:
         # Chroma orders by the rowid of a record's insertion, so the order (and with it what a limit

@@ -12,7 +12,7 @@ The calls travel over socket pairs (`cluster.chroma.channel`) to a child process
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cluster.chroma.channel import (
     pack_call,
@@ -22,16 +22,21 @@ from cluster.chroma.channel import (
     unpack_neighbours,
     unpack_records,
 )
+from cluster.chroma.gate import Gate
 from cluster.chroma.interface import EVERY_RECORD, Condition, Get, Neighbours, Query, Records
 from cluster.chroma.keeper import Keeper, Kept
 from cluster.chroma.watchdog import Limits
 from cluster.state.catalog import Change
+from cluster.state.commands import DeleteRecords, WriteRecords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from cluster.state.work import Call, Resolve
+
+#: How long a read waits for the write to its collection that is under way.
+_GATE_TIMEOUT_S: Final = 10.0
 
 
 class IsolatedEngine:
@@ -55,6 +60,7 @@ class IsolatedEngine:
             Fault: Chroma cannot be opened.
         """
         self._directory = directory
+        self._gate = Gate()
         # The id map as of the last call that was answered: the store's may be one step behind it, and a
         # process that is started again must find what the one before it made.
         self._local = dict(local)
@@ -82,8 +88,15 @@ class IsolatedEngine:
         self._keeper.close()
 
     def apply(self, call: Call) -> tuple[Change, ...]:
-        changes = self._keeper.write("apply", *pack_call(call), settle=self._remember)
+        command = call.command
+        changed = command.collection_id if isinstance(command, WriteRecords | DeleteRecords) else None
+        with self._gate.writing(changed):
+            changes = self._keeper.write("apply", *pack_call(call), settle=self._remember)
         return tuple(Change(key, value) for key, value in changes)
+
+    def hide(self, collection_id: str | None) -> None:
+        """Let nobody read this collection until it is told otherwise: a write to it is half done."""
+        self._gate.hide(collection_id)
 
     def _remember(self, changes: Iterable[tuple[str, bytes | None]]) -> None:
         with self._local_lock:
@@ -97,13 +110,16 @@ class IsolatedEngine:
         return tuple(self._keeper.write("resolve", *pack_resolve(work)))
 
     def get(self, collection_id: str, wanted: Get = EVERY_RECORD) -> Records:
-        return unpack_records(self._keeper.read("get", collection_id, pack_get(wanted)))
+        with self._gate.reading(collection_id, _GATE_TIMEOUT_S):
+            return unpack_records(self._keeper.read("get", collection_id, pack_get(wanted)))
 
     def query(self, collection_id: str, wanted: Query) -> Neighbours:
-        return unpack_neighbours(self._keeper.read("query", collection_id, pack_query(wanted)))
+        with self._gate.reading(collection_id, _GATE_TIMEOUT_S):
+            return unpack_neighbours(self._keeper.read("query", collection_id, pack_query(wanted)))
 
     def count(self, collection_id: str) -> int:
-        return self._keeper.read("count", collection_id)
+        with self._gate.reading(collection_id, _GATE_TIMEOUT_S):
+            return self._keeper.read("count", collection_id)
 
     def collection(self, collection_id: str) -> dict[str, Any]:
         return self._keeper.read("collection", collection_id)

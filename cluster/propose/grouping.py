@@ -3,7 +3,11 @@
 Pure. There is no delay timer: while the log has room for another entry in flight, what waits goes
 at once, so a lone writer never waits for company; while the log is busy, writes gather, and all
 that gathered go together as soon as an entry leaves flight. So groups grow with load by
-themselves, and one fsync and one round to the followers is shared by as many writes as it delayed.
+by themselves, and one fsync and one round to the followers is shared by as many writes as it delayed.
+
+Large writes and small ones take turns: a large one goes alone, only one of them is in flight, and between
+two of them all small ones that wait go first. So a small write waits for one large write at most, and
+a large one for one group of small ones, however many come.
 """
 
 from __future__ import annotations
@@ -29,13 +33,15 @@ class GroupLimits:
 
     An entry has at most `entry_bytes`, unless a single proposal is larger: it goes alone. Two
     entries in flight keep the journal busy while the followers' acknowledgements travel; more
-    would only make groups smaller. `queue_bytes` bounds what is accepted but not yet applied.
+    would only make groups smaller. `queue_bytes` bounds what is accepted but not yet applied. A proposal
+    above `large_bytes` goes in turn with the small ones.
     """
 
     entry_bytes: int = 4 * MIB
     entry_proposals: int = 2048
     in_flight: int = 2
     queue_bytes: int = 256 * MIB
+    large_bytes: int = MIB
 
 
 def choose(sizes: Iterable[int], in_flight: int, limits: GroupLimits) -> int:
@@ -60,14 +66,18 @@ def admits(queued_bytes: int, size: int, limits: GroupLimits) -> bool:
 class WaitingLine(Generic[Item]):
     """Proposals in order of arrival, and how much of the log's room is taken.
 
-    An item's bytes count against `queue_bytes` from `join` until `finish`, that is while it waits,
-    is in flight, or is committed but not yet applied: a slow engine slows the writers down.
+    Small items keep their order, and so do large ones. An item's bytes count against `queue_bytes` from
+    `join` until `finish`, that is while it waits, is in flight, or is committed but not yet applied: a
+    slow engine slows the writers down.
     """
 
     def __init__(self, limits: GroupLimits | None = None) -> None:
         self._limits = limits or GroupLimits()
-        self._waiting: deque[tuple[Item, int]] = deque()
+        self._small: deque[tuple[Item, int]] = deque()
+        self._large: deque[tuple[Item, int]] = deque()
         self._in_flight = 0
+        self._large_in_flight = 0
+        self._last_was_large = False
         self._queued_bytes = 0
 
     @property
@@ -80,7 +90,7 @@ class WaitingLine(Generic[Item]):
 
     def __len__(self) -> int:
         """How many wait that were not taken yet."""
-        return len(self._waiting)
+        return len(self._small) + len(self._large)
 
     def join(self, item: Item, size: int) -> None:
         """Put an item of `size` bytes at the end.
@@ -93,21 +103,37 @@ class WaitingLine(Generic[Item]):
                 f"The write queue is full ({self._queued_bytes} of {self._limits.queue_bytes} bytes): this"
                 " write was not accepted and nothing was changed. Try again later."
             )
-        self._waiting.append((item, size))
+        (self._large if self.is_large(size) else self._small).append((item, size))
         self._queued_bytes += size
 
     def take(self) -> list[Item]:
         """The items of the next entry, oldest first, now in flight; empty if none may go now."""
-        count = choose((size for _, size in self._waiting), self._in_flight, self._limits)
+        if self._in_flight >= self._limits.in_flight:
+            return []
+        if self._large and not self._large_in_flight and not (self._small and self._last_was_large):
+            self._in_flight += 1
+            self._large_in_flight += 1
+            self._last_was_large = True
+            return [self._large.popleft()[0]]
+        count = choose((size for _, size in self._small), self._in_flight, self._limits)
         if count:
             self._in_flight += 1
-        return [self._waiting.popleft()[0] for _ in range(count)]
+            self._last_was_large = False
+        return [self._small.popleft()[0] for _ in range(count)]
 
-    def landed(self) -> None:
-        """An entry that was taken is committed or has failed: there is room for another."""
-        if self._in_flight == 0:
-            raise ValueError("no entry is in flight")
+    def landed(self, *, large: bool = False) -> None:
+        """An entry that was taken is committed or has failed: there is room for another.
+
+        `large` says that it was one large item.
+        """
+        if self._in_flight == 0 or (large and self._large_in_flight == 0):
+            raise ValueError("no such entry is in flight")
         self._in_flight -= 1
+        self._large_in_flight -= large
+
+    def is_large(self, size: int) -> bool:
+        """Whether an item of that size goes alone, in turn with the small ones."""
+        return size > self._limits.large_bytes
 
     def finish(self, size: int) -> None:
         """An item of `size` bytes is applied, or known to have failed: release its room."""
@@ -120,9 +146,10 @@ class WaitingLine(Generic[Item]):
 
         After True the item's write has surely changed nothing.
         """
-        for position, (waiting, size) in enumerate(self._waiting):
-            if waiting is item:
-                del self._waiting[position]
-                self._queued_bytes -= size
-                return True
+        for line in (self._large, self._small):
+            for position, (waiting, size) in enumerate(line):
+                if waiting is item:
+                    del line[position]
+                    self._queued_bytes -= size
+                    return True
         return False

@@ -62,12 +62,23 @@ class Proposer:
         `ticket.withdrawn` says afterwards whether it was still in the line: then it surely
         changes nothing.
         """
-        if self._line.withdraw(ticket):
-            ticket.withdrawn = True
-        else:
+        if not self.withdraw(ticket):
             self._line.finish(len(ticket.encoded))
-        ticket.finished = True
+            ticket.finished = True
+            ticket.position.cancel()
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Take it out of the line, if it is still there, and finish it; False if it may be in the log."""
+        if not self._line.withdraw(ticket):
+            return False
+        ticket.withdrawn = ticket.finished = True
         ticket.position.cancel()
+        return True
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of writes that were accepted and are neither applied nor withdrawn."""
+        return self._line.queued_bytes
 
     def _send(self) -> None:
         while tickets := self._line.take():
@@ -81,7 +92,7 @@ class Proposer:
             self._loop.call_soon_threadsafe(self._landed, tickets, committed)
 
     def _landed(self, tickets: list[Ticket], committed: Future[Position]) -> None:
-        self._line.landed()
+        self._line.landed(large=self._line.is_large(len(tickets[0].encoded)))
         error = committed.exception()
         for ticket in tickets:
             if ticket.position.done():

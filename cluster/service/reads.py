@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from cluster.errors import Refusal
 from cluster.reads import Guarantee
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ class Reads:
     ) -> tuple[T, int]:
         """As `cluster.api.interface.Service.read`."""
         await self._guaranteed(level, min_index, max_staleness_ms)
-        result = await self.on_engine(fn)
+        try:
+            result = await self.on_engine(fn)
+        except Refusal as refusal:
+            refusal.log_index = self._applier.started_index(collection_id)
+            raise
         return result, self._applier.started_index(collection_id)
 
     async def look_up(
@@ -61,7 +66,8 @@ class Reads:
     ) -> tuple[T, int]:
         """As `cluster.api.interface.Service.look_up`."""
         await self._guaranteed(level, min_index, max_staleness_ms)
-        return fn(self._applier.catalog), self._applier.started_index(collection_id)
+        found = fn(self._applier.catalog)
+        return found, self._applier.started_index(collection_id)
 
     async def read_back(self, index: int, fn: Callable[[Engine], T]) -> T:
         """What the answer to a write that was applied at `index` needs; also while this node is stopping.

@@ -35,7 +35,8 @@ is refused with the engine's words: a refused call has changed nothing, is the s
 node and is refused again; if it was merged, its proposals are taken one by one.
 
 A write larger than one engine call is done in parts, one step each; the cursor counts parts, and
-only the last one has the outcome.
+only the last one has the outcome. Nobody may read its collection in between: a step before the first part
+makes `half_written` durable, and the step that finishes the write, or refuses it, takes it away.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ from cluster.state.catalog import (
     initial_changes,
 )
 from cluster.state.commands import DeleteRecords, WriteRecords
-from cluster.state.merging import alike, merge, part_of
+from cluster.state.merging import alike, merge, part_of, size_of
 from cluster.state.requests import PREFIX, Answered, RequestPlan, RequestTable
 from cluster.state.work import MAX_BATCH_SIZE, Call, Resolve, Target
 
@@ -72,6 +73,7 @@ LogEntry: TypeAlias = "tuple[int, Group | None]"
 
 _META: Final = "meta"
 _INTENT: Final = "intent"
+_HALF_WRITTEN: Final = "half"
 _STATE_VERSION: Final = 1
 
 
@@ -126,12 +128,14 @@ class Limits:
     """Bounds that all nodes of a cluster must share, for outcomes depend on the first two.
 
     `window_ms` of log time and `max_requests` bound how long a request id is remembered;
-    `max_records` is Chroma's largest batch, the most records in one engine call.
+    `max_records` is Chroma's largest batch, the most records in one engine call. `merged_bytes` bounds
+    what writes are merged into one call, for reads of the collection wait for the end of the call.
     """
 
     window_ms: int = 15 * 60 * 1000
     max_requests: int = 50_000
     max_records: int = MAX_BATCH_SIZE
+    merged_bytes: int = 2 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -152,6 +156,8 @@ class _Plan:
     merged: list[WriteRecords | DeleteRecords] = field(default_factory=list[WriteRecords | DeleteRecords])
     #: Ids in the merged call; None if nothing may be merged with it.
     ids: set[str] | None = None
+    #: About how many bytes the merged call has.
+    merged_bytes: int = 0
 
 
 class Machine:
@@ -167,6 +173,7 @@ class Machine:
         self._requests = RequestTable(self._limits.window_ms, self._limits.max_requests)
         self._cursor = Cursor()
         self._intent: tuple[str, ...] | None = None
+        self._half_written: str | None = None
         # Written with the first step of a new node, so that the store is complete from then on.
         self._unwritten: tuple[Change, ...] = ()
         # Up to here proposals go to the engine one by one: it refused them together.
@@ -197,6 +204,8 @@ class Machine:
         own = [(_META, _pack_cursor(self._cursor))]
         if self._intent is not None:
             own.append((_INTENT, _pack(self._intent)))
+        if self._half_written is not None:
+            own.append((_HALF_WRITTEN, _pack(self._half_written)))
         return sorted([*own, *self.catalog.items(), *self._requests.items()])
 
     @property
@@ -211,9 +220,18 @@ class Machine:
         return cursor.index + (1 if cursor.position or cursor.part else 0)
 
     @property
+    def half_written(self) -> str | None:
+        """The collection of which the engine may have a part of a write: nobody may read it now."""
+        return self._half_written
+
+    @property
     def time_ms(self) -> int:
         """Log time: the latest clock reading of a leader among the entries begun."""
         return self._cursor.time_ms
+
+    def remembers(self, request_id: str) -> bool:
+        """Whether a request with this id has an outcome; may be asked from other threads, see `catalog`."""
+        return request_id in self._requests
 
     def next_step(self, entries: Sequence[LogEntry]) -> Step | None:
         """The next step, decided from the state; None when all `entries` are finished.
@@ -237,7 +255,7 @@ class Machine:
                 raise ValueError(f"log entry {plan.cursor.index + 1} is next, but {index} was given")
             if not self._take_entry(plan, index, group):
                 break
-        if plan.cursor == self._cursor and plan.work is None:
+        if plan.cursor == self._cursor and plan.work is None and not plan.changes:
             return None
         return self._step(plan)
 
@@ -281,6 +299,8 @@ class Machine:
             self._cursor = _unpack_cursor(change.value or b"")
         elif change.key == _INTENT:
             self._intent = None if change.value is None else tuple(msgpack.unpackb(change.value))
+        elif change.key == _HALF_WRITTEN:
+            self._half_written = None if change.value is None else msgpack.unpackb(change.value)
         else:
             self.catalog.put(change)
 
@@ -288,6 +308,8 @@ class Machine:
         work = plan.work
         if len(plan.merged) > 1 and isinstance(work, Call):
             work = replace(work, command=merge(plan.merged))
+        if self._half_written is not None and plan.cursor.part == 0 and plan.cursor != self._cursor:
+            plan.changes.append(Change(_HALF_WRITTEN, None))
         changes = (
             *self._unwritten,
             *plan.changes,
@@ -353,6 +375,10 @@ class Machine:
         command = origin.proposal.command
         target = _target(effect)
         outcome = effect.outcome
+        in_parts = isinstance(command, WriteRecords) and len(command.ids) > self._limits.max_records
+        if in_parts and target is not None and self._half_written != target.collection_id:
+            plan.changes.append(Change(_HALF_WRITTEN, _pack(target.collection_id)))
+            return False
         plan.changes.extend(effect.changes)
         plan.pending = effect.after
         if isinstance(command, DeleteRecords) and has_filter(command):
@@ -366,7 +392,7 @@ class Machine:
             if ids:
                 command = DeleteRecords(command.collection_id, ids, None, None, None)
                 plan.work = Call(command, target, origin.index)
-        elif isinstance(command, WriteRecords) and len(command.ids) > self._limits.max_records:
+        elif isinstance(command, WriteRecords) and in_parts:
             first = plan.cursor.part * self._limits.max_records
             last = first + self._limits.max_records
             plan.work = Call(part_of(command, first, last), target, origin.index)
@@ -380,6 +406,7 @@ class Machine:
                 if len(ids) == len(command.ids or ()):
                     plan.ids = ids
                     plan.merged.append(command)
+                    plan.merged_bytes = size_of(command)
         _finish(plan, origin, outcome)
         return True
 
@@ -396,8 +423,10 @@ class Machine:
         if known + len(ids) > self._limits.max_records or not plan.ids.isdisjoint(ids):
             return False
         fresh = set(ids)
-        if len(fresh) != len(ids):
+        size = size_of(command)
+        if len(fresh) != len(ids) or plan.merged_bytes + size > self._limits.merged_bytes:
             return False
+        plan.merged_bytes += size
         plan.ids |= fresh
         plan.merged.append(command)
         plan.work = replace(work, index=origin.index)

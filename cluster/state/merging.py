@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cluster.state.catalog import has_filter
 from cluster.state.commands import DeleteRecords, WriteRecords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_RECORD_BYTES: Final = 512
 
 
 def alike(first: WriteRecords | DeleteRecords, second: WriteRecords | DeleteRecords) -> bool:
@@ -57,6 +60,15 @@ def _column(writes: list[WriteRecords], columns: Sequence[tuple[Any, ...] | None
         for write, column in zip(writes, columns, strict=True)
     )
     return tuple(value for column in padded for value in column)
+
+
+def size_of(command: WriteRecords | DeleteRecords) -> int:
+    """About how many bytes Chroma has to take: vectors, documents, and what each record costs by itself."""
+    records = len(command.ids or ())
+    if isinstance(command, DeleteRecords):
+        return records * _RECORD_BYTES
+    documents = sum(len(document) for document in command.documents or () if document is not None)
+    return records * (_RECORD_BYTES + 4 * (command.dimension or 0)) + documents
 
 
 def part_of(command: WriteRecords, first: int, last: int) -> WriteRecords:

@@ -73,6 +73,9 @@ class RequestTable:
     def plan(self) -> RequestPlan:
         return RequestPlan(self._answered, self.window_ms, self.max_requests)
 
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._answered
+
     def __len__(self) -> int:
         return len(self._answered)
 

@@ -309,7 +309,8 @@ def _value(decision: Decision, status: int, body: Any) -> Any:
             return list(body["ids"][0])
         case "batch", _:
             values = answers.by_id(body, "value")
-            return [values.get(document) for document in batch.members(decision.key)]
+            group = [values.get(document) for document in batch.members(decision.key)]
+            return batch.shown(decision.key, group)
         case workload, _:
             return _document(workload, body)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
-SEEDED, LIMIT, ADDED, BIG = 5, 2, 3, 600
+SEEDED, LIMIT, ADDED, BIG = 5, 2, 3, 5_600
 
 Victim = Literal["leader", "follower"]
 Kind = Literal["delete", "add", "create", "big"]
@@ -79,8 +79,8 @@ CASES = [
     Case("applier.after_resolve", "follower", "delete"),
     Case("applier.before_engine", "leader", "delete"),
     Case("engine.before_call", "leader", "delete"),
-    Case("engine.after_slice", "leader", "big"),
-    Case("engine.after_slice", "follower", "big"),
+    Case("applier.half_written", "leader", "big"),
+    Case("applier.half_written", "follower", "big"),
     Case("engine.after_call", "leader", "create"),
     Case("applier.after_engine", "leader", "delete"),
     Case("applier.after_engine", "follower", "create"),

@@ -39,6 +39,26 @@ def test_reads_rotate_over_all_nodes_and_writes_go_to_the_leader() -> None:
     asyncio.run(scenario())
 
 
+def test_a_clients_own_token_is_a_session_across_balancers() -> None:
+    async def scenario() -> None:
+        async with bench() as b:
+            b.nodes[1].become(applied_index=9)
+            await b.until(lambda: b.balancer.status()["nodes"][1]["applied_index"] == 9, "told")
+            # Nobody asked this balancer before: without the token any node would do.
+            read_at = [await b.get(X_Chroma_Min_Index="9") for _ in range(4)]
+            assert {body["node"] for _, body in read_at} == {"node-2"}
+            tokens = [r.headers["X-Chroma-Min-Index"] for node in b.nodes for r in node.received]
+            assert tokens == ["9"] * 4
+            # A token that is none is for the node to refuse, and not to be replaced.
+            for token in ("x", "9" * 5_000):
+                b.nodes[1].received.clear()
+                assert (await b.get(X_Chroma_Min_Index=token))[0] == 200
+                sent = [r.headers["X-Chroma-Min-Index"] for node in b.nodes for r in node.received]
+                assert token in sent
+
+    asyncio.run(scenario())
+
+
 def test_a_session_read_carries_what_was_seen_of_its_collection() -> None:
     async def scenario() -> None:
         async with bench() as b:

@@ -98,6 +98,33 @@ def test_the_last_word_is_honest(failures: list[Event], expected: Ending) -> Non
     assert drive(*failures)[1] == expected
 
 
+DOUBTS = [
+    Broken(0.1),
+    Deposed(0.1, "b"),
+    unavailable(0.1, "NodeFaultError"),
+    unavailable(0.1, ""),
+    Answered(0.1, 502),
+    Answered(0.1, 504, "OutcomeUnknownError"),
+]
+ASSURANCES = [
+    NotSent(0.3),
+    Late(0.3),
+    unavailable(0.3),
+    unavailable(0.3, "NotLeaderError"),
+    Answered(0.3, 429, "OverloadedError"),
+]
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+@pytest.mark.parametrize("later", ASSURANCES)
+@pytest.mark.parametrize("last", [NotSent(20.0), unavailable(20.0), Late(20.0)])
+def test_what_a_later_attempt_did_not_do_says_nothing_of_the_first(
+    doubt: Event, later: Event, last: Event
+) -> None:
+    _, ending = drive(doubt, Woken(0.2, "b"), later, Woken(0.4, "b"), last)
+    assert ending == FateUnknown()
+
+
 def test_a_deposed_leader_without_a_successor_ends_it_at_once() -> None:
     assert drive(Deposed(0.1, None))[1] == FateUnknown()
 

@@ -6,14 +6,16 @@ import json
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from chromadb.api.types import DefaultEmbeddingFunction, SparseVector
 from chromadb.errors import InvalidArgumentError
 from chromadb.utils.embedding_functions import ONNXMiniLM_L6_V2
 
-from cluster.client import TextClient, TextCollection, text_client
+from cluster.client import TextClient, TextCollection, keep_session, text_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,3 +206,31 @@ def test_a_servers_refusal_is_a_chroma_error(server: Recorded, notes: TextCollec
     server.refusal = (400, {"error": "InvalidArgumentError", "message": "no model. Nothing was changed."})
     with pytest.raises(InvalidArgumentError, match="Nothing was changed"):
         notes.add(ids=["a"], documents=["one"])
+
+
+class Answers:
+    """Stands for a stock client's connection to one balancer: answers, and keeps what it was sent."""
+
+    def __init__(self, index: str) -> None:
+        self.index = index
+        self.sent: list[str | None] = []
+        self._session = httpx.Client(transport=httpx.MockTransport(self._answer))
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.sent.append(request.headers.get("X-Chroma-Min-Index"))
+        return httpx.Response(404, headers={"X-Chroma-Log-Index": self.index})
+
+    def ask(self, index: str) -> str | None:
+        self.index = index
+        self._session.get("http://balancer/")
+        return self.sent[-1]
+
+
+def test_a_kept_session_goes_along_with_its_client_to_another_balancer() -> None:
+    one, other = Answers("0"), Answers("0")
+    first: Any = SimpleNamespace(_server=one)
+    second: Any = SimpleNamespace(_server=other)
+    keep_session(first)
+    assert [one.ask("7"), one.ask("5"), one.ask("x")] == [None, "7", "7"]
+    keep_session(second, follow=first)
+    assert [other.ask("9"), one.ask("3"), other.ask("3")] == ["7", "9", "9"]

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cluster.chroma.batches import slices
 from cluster.chroma.embedded import EmbeddedEngine
 from cluster.chroma.interface import Get, Query
 from cluster.chroma.local_ids import LOCAL_PREFIX
@@ -325,19 +322,3 @@ def test_a_directory_that_cannot_be_used_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(Fault, match="failed to open"):
         EmbeddedEngine(tmp_path / "file" / "chroma")
-
-
-@given(
-    st.integers(1, 3000),
-    st.integers(1, 4096),
-    st.lists(st.one_of(st.none(), st.integers(0, 200_000)), min_size=1, max_size=20),
-)
-def test_slices_cover_a_write_once_in_order(records: int, dimension: int, lengths: list[int | None]) -> None:
-    texts = {length: None if length is None else "x" * length for length in lengths}
-    documents = tuple(texts[lengths[n % len(lengths)]] for n in range(records))
-    ids = tuple(map(str, range(records)))
-    parts = list(slices(WriteRecords("add", C1, ids, dimension, None, None, documents, None)))
-    assert [n for part in parts for n in range(part.start, part.stop)] == list(range(records))
-    for part in parts:
-        size = sum(512 + 4 * dimension + len(documents[n] or "") for n in range(part.start, part.stop))
-        assert size <= 128 * 1024 or part.stop == part.start + 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from cluster.errors import Overloaded
 from cluster.propose.grouping import GroupLimits, WaitingLine, admits, choose
 
-LIMITS = GroupLimits(entry_bytes=100, entry_proposals=3, in_flight=2, queue_bytes=250)
+LIMITS = GroupLimits(entry_bytes=100, entry_proposals=3, in_flight=2, queue_bytes=250, large_bytes=150)
+TURNS = GroupLimits(entry_bytes=100, entry_proposals=3, in_flight=2, queue_bytes=10_000, large_bytes=90)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,7 @@ def test_a_full_queue_refuses_until_writes_are_applied() -> None:
     line: WaitingLine[str] = WaitingLine(LIMITS)
     line.join("a", 200)
     assert line.take() == ["a"]
-    line.landed()
+    line.landed(large=True)
     with pytest.raises(Overloaded, match="nothing was changed") as caught:
         line.join("b", 51)
     assert caught.value.status == 429
@@ -84,6 +87,55 @@ def test_withdrawing_means_the_very_item_not_an_equal_one() -> None:
     line.join(second, 1)
     assert line.withdraw(second)
     assert line.take()[0] is first
+
+
+def test_large_and_small_writes_take_turns() -> None:
+    line: WaitingLine[str] = WaitingLine(TURNS)
+    for name in ("L1", "L2", "L3", "s1", "s2", "s3", "s4"):
+        line.join(name, 500 if name.startswith("L") else 10)
+    assert [line.take(), line.take(), line.take()] == [["L1"], ["s1", "s2", "s3"], []]
+    line.landed()
+    # One large write at a time: the other place in flight is for the small ones.
+    assert [line.take(), line.take()] == [["s4"], []]
+    line.landed(large=True)
+    assert line.take() == ["L2"]
+    line.landed()
+    assert line.take() == []
+    line.join("s5", 10)
+    assert line.take() == ["s5"]
+    line.landed(large=True)
+    assert line.take() == ["L3"]
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=40))
+def test_no_write_waits_for_more_than_one_large_one_or_one_group(sizes: list[int]) -> None:
+    line: WaitingLine[int] = WaitingLine(replace(TURNS, queue_bytes=10**6))
+    for item, size in enumerate(sizes):
+        line.join(item, size)
+    entries: list[list[int]] = []
+    flying: list[bool] = []
+    while len(line) or flying:
+        while group := line.take():
+            entries.append(group)
+            flying.append(line.is_large(sizes[group[0]]))
+            assert flying.count(True) <= 1
+        line.landed(large=flying.pop(0))
+    kinds = [line.is_large(sizes[group[0]]) for group in entries]
+    small = [n for n, large in enumerate(kinds) if not large]
+    if small:
+        assert not any(one and other for one, other in pairwise(kinds[: small[-1] + 1]))
+    for large in (True, False):
+        sent = [item for group in entries for item in group if line.is_large(sizes[item]) is large]
+        assert sent == [item for item, size in enumerate(sizes) if line.is_large(size) is large]
+
+
+def test_a_large_write_that_is_withdrawn_makes_room() -> None:
+    line: WaitingLine[str] = WaitingLine(TURNS)
+    line.join("L1", 5_000)
+    line.join("L2", 5_000)
+    assert line.take() == ["L1"]
+    assert line.withdraw("L2")
+    assert (line.queued_bytes, len(line)) == (5_000, 0)
 
 
 def test_accounts_that_do_not_add_up_are_errors() -> None:

@@ -161,6 +161,7 @@ GROUND = (
     "cluster.leader_watch",
     "cluster.proof",
     "cluster.quarantine",
+    "cluster.patience",
     "cluster.peers",
     "cluster.config",
     "cluster.client",

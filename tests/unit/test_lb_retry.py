@@ -152,6 +152,31 @@ def test_the_last_word_on_a_write_is_honest(failures: list[Event], status: int) 
     assert ("surely not applied" in verdict.message) is (status == 503)
 
 
+DOUBTS = [
+    Broken(0.1, "a"),
+    unavailable(0.1, error="NodeFaultError"),
+    unavailable(0.1, error=""),
+    Answered(0.1, "a", 502),
+    Answered(0.1, "a", 504, "OutcomeUnknownError"),
+]
+ASSURANCES = [
+    NotSent(0.3, "a"),
+    NotSent(0.3, "b"),
+    NoNode(0.3),
+    unavailable(0.3),
+    unavailable(0.3, error="NotLeaderError"),
+    Answered(0.3, "b", 429, "OverloadedError"),
+]
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+@pytest.mark.parametrize("later", ASSURANCES)
+def test_what_a_later_attempt_did_not_do_says_nothing_of_the_first(doubt: Event, later: Event) -> None:
+    _, verdict = drive(writing(1.0, 1.0), doubt, Woken(0.2), later, Woken(1.0), NotSent(1.0, "a"))
+    assert isinstance(verdict, GiveUp)
+    assert (verdict.status, verdict.error) == (504, "OutcomeUnknownError")
+
+
 def test_a_full_queue_is_passed_on_at_once() -> None:
     assert drive(writing(10.0, 10.0), Answered(0.1, "a", 429, "OverloadedError"))[1] == Relay()
 

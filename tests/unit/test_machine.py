@@ -608,8 +608,48 @@ def test_a_large_write_goes_in_parts_and_answers_with_the_last() -> None:
         replica.apply(entries, crash)
     ids = [call.ids for call in record_calls(replica)]
     assert list(dict.fromkeys(ids)) == [tuple("abcd"), tuple("efgh"), tuple("ij")]
-    assert [step.outcomes != () for step in replica.steps] == [True, False, False, True]
+    assert [step.outcomes != () for step in replica.steps] == [True, False, False, False, True]
     assert len(replica.engine.collections["c0"]["records"]) == 10
+
+
+def test_a_collection_is_half_written_from_before_the_first_part_to_the_end_of_the_last() -> None:
+    replica = Replica()
+    entries = history([write("abcdefghij")], [write("k")])
+    seen: list[tuple[str | None, int, bool]] = []
+    while replica.machine.next_step(entries) is not None:
+        replica.apply(entries)
+        records = len(replica.engine.collections.get("c0", {"records": ()})["records"])
+        seen.append((replica.machine.half_written, records, "half" in replica.store))
+        assert Machine.load(replica.store.items()).half_written == replica.machine.half_written
+    assert seen == [
+        (None, 0, False),
+        ("c0", 0, True),
+        ("c0", 4, True),
+        ("c0", 8, True),
+        (None, 10, False),
+        (None, 11, False),
+    ]
+
+
+def test_a_large_write_that_the_engine_refuses_leaves_its_collection_readable() -> None:
+    replica = Replica()
+    metadatas = ({"bad": 1}, *[None] * 9)
+    replica.run(history([write("abcdefghij", metadatas=metadatas)]))
+    assert replica.outcomes[-1][1] == REFUSED
+    assert replica.machine.half_written is None
+    assert "half" not in replica.store
+
+
+def test_what_is_merged_is_bounded_in_bytes() -> None:
+    limits = Limits(merged_bytes=3000)
+    machine = Machine.load([], limits)
+    entries = history([write("ab"), write("cd"), write("ef"), write("gh")])
+    sizes: list[int] = []
+    while (step := machine.next_step(entries)) is not None:
+        if step.work is not None and isinstance(step.work.command, WriteRecords):
+            sizes.append(len(step.work.command.ids))
+        machine.commit(step)
+    assert sizes == [4, 4]
 
 
 def test_a_delete_by_filter_is_resolved_durably_before_it_deletes() -> None:

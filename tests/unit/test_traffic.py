@@ -14,6 +14,7 @@ from evaluation.traffic.decision import Decision, KeyPool, Session
 from evaluation.traffic.mix import NAMES, Mix
 from evaluation.traffic.recorder import Completion, Recorder
 from evaluation.traffic.vectors import DIMENSION, vector
+from evaluation.traffic.workloads import batch
 from evaluation.traffic.workloads.append import Append
 from evaluation.traffic.workloads.counter import Counter
 
@@ -204,3 +205,21 @@ def test_vectors_are_unique_and_the_same_in_every_run() -> None:
 def test_an_unknown_workload_is_refused() -> None:
     with pytest.raises(ValueError, match="no such workload: nothing"):
         Mix(["nothing"])
+
+
+def test_a_wide_group_that_is_half_written_is_seen_as_such() -> None:
+    values = ["w1"] * 250 + ["w2"] * 350
+    assert batch.shown("wide-0", values) == ["w1", "w2"]
+    assert batch.shown("wide-0", ["w1"] * batch.WIDE) == ["w1"]
+    assert batch.shown("wide-0", [None, *values]) == [None, "w1", "w2"]
+    assert batch.shown("b-0", ["w1"] * batch.WIDTH) == ["w1"] * batch.WIDTH
+    assert len(batch.members("wide-0")) == batch.WIDE
+    assert len(batch.members("b-0")) == batch.WIDTH
+
+
+def test_wide_groups_are_a_small_part_of_the_batches_and_are_read_at_the_end() -> None:
+    workload, rng = batch.Batch(), random.Random(1)
+    session = Session("s", 0, "lb", "session", "applied")
+    keys = [workload.next(session, rng).key for _ in range(1_000)]
+    assert 50 < sum(key.startswith("wide") for key in keys) < 150
+    assert {decision.key for decision in workload.final()} >= set(keys)
