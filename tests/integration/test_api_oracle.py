@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cluster.chroma.oracle import COLLECTIONS, Oracle
+from cluster.chroma.sampling import look
 from cluster.errors import EngineDied
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ def test_a_child_that_crashes_over_a_request_is_said_to_have_done_so() -> None:
         pid = oracle.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
+        deadline = time.monotonic() + 30
+        while (seen := look(pid)) is None or not seen.stopped:
+            assert time.monotonic() < deadline
         asked = asyncio.create_task(oracle.ask("GET", "/api/v2/version"))
         await asyncio.wait((asked,), timeout=0.2)
         assert not asked.done()
