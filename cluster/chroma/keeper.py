@@ -62,7 +62,7 @@ class Keeper:
         self._news = threading.Condition()
         self._state: State = "starting"
         self._life: ChildProcess | None = None
-        self._down_since = time.monotonic()
+        self._down_since = self._ended_at = time.monotonic()
         self._lives = 0
         self._last_death = ""
         self._opening_failed: ClusterError | None = None
@@ -137,7 +137,7 @@ class Keeper:
         """
         while True:
             life = self._serving(
-                self._down_since + READ_WAIT_S, "Nothing was read or changed; ask again, or another node."
+                self._ended_at + READ_WAIT_S, "Nothing was read or changed; ask again, or another node."
             )
             answer = self._call(life, life.read, method, arguments, None)
             if answer is not None:
@@ -275,8 +275,11 @@ class Keeper:
 
     def _fell(self, how: str, failed: ClusterError | None) -> None:
         with self._news:
+            now = time.monotonic()
             if self._state == "serving":
-                self._down_since = time.monotonic()
+                self._down_since = now
+            if self._state in ("serving", "hung"):
+                self._ended_at = now  # reads wait from here on, however long it hung before
             self._state = "restarting" if self._lives else "starting"
             self._last_death = how
             self._opening_failed = failed or self._opening_failed

@@ -11,7 +11,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from cluster.chroma.oracle import COLLECTIONS, Oracle
+from cluster.chroma.sampling import look
+from cluster.errors import EngineDied
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -120,3 +124,25 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def test_a_child_that_crashes_over_a_request_is_said_to_have_done_so() -> None:
+    async def test(oracle: Oracle) -> None:
+        await refused(oracle)
+        pid = oracle.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        deadline = time.monotonic() + 30
+        while (seen := look(pid)) is None or not seen.stopped:
+            assert time.monotonic() < deadline
+        asked = asyncio.create_task(oracle.ask("GET", "/api/v2/version"))
+        await asyncio.wait((asked,), timeout=0.2)
+        assert not asked.done()
+        os.kill(pid, signal.SIGSEGV)
+        os.kill(pid, signal.SIGCONT)
+        with pytest.raises(EngineDied, match="SIGSEGV"):
+            await asked
+        await refused(oracle)
+        assert oracle.pid not in (None, pid)
+
+    run(test)
