@@ -1,0 +1,81 @@
+"""Whether the answers of a case are what it requires; pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.hostile.exchange import HANGS, HUNG_UP, Reply
+from tests.integration.differential import COMPARED, Answer, differing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.hostile.case import Case
+
+_UNSUPPORTED = 501
+
+
+def unmet(case: Case, ours: Reply) -> str | None:
+    """What is wrong with an answer by itself, or None."""
+    status = ours.status
+    if status == HANGS:
+        return f"no answer within {ours.seconds:.0f} s"
+    if status == HUNG_UP:
+        return None if case.required == "closed" else "hung up"
+    if case.required == "refused" and not (400 <= status < 500 or status == _UNSUPPORTED):
+        return f"{status} in place of a refusal: {_short(ours.body)}"
+    if case.required == "accepted" and not 200 <= status < 300:
+        return f"{status}: {_short(ours.body)}"
+    if status == 500 and "its log says why" in str(ours.body):
+        return f"an error that nobody foresaw: {_short(ours.body)}"
+    if status in (502, 503, 504):
+        return f"{status}: {_short(ours.body)}"
+    return None
+
+
+def unlike(chroma: Reply, ours: Reply, theirs: Mapping[str, str], own: Mapping[str, str]) -> str | None:
+    """What differs from Chroma's answer, or None; each side's own ids stand for the same thing."""
+    if chroma.status in (HUNG_UP, HANGS):
+        if 200 <= ours.status < 300:
+            return f"{ours.status} where Chroma gives no answer"
+        return None
+    found = differing(_answer(chroma, theirs), _answer(ours, own))
+    return (
+        None
+        if found is None
+        else f"{_short(found)} (Chroma: {_short(chroma.body)}; ours: {_short(ours.body)})"
+    )
+
+
+def unlike_all(
+    chroma: Sequence[Reply], ours: Sequence[Reply], theirs: Mapping[str, str], own: Mapping[str, str]
+) -> str | None:
+    """The first difference in a case's answers. After one that Chroma left out, its state is its own."""
+    for at, (one, other) in enumerate(zip(chroma, ours, strict=False)):
+        if (found := unlike(one, other, theirs, own)) is not None:
+            return f"call {at + 1}: {found}"
+        if one.status in (HUNG_UP, HANGS):
+            break
+    return None
+
+
+def _answer(reply: Reply, names: Mapping[str, str]) -> Answer:
+    others = tuple(reply.headers.get(name.lower()) for name in COMPARED)
+    return Answer(reply.status, reply.content_type, _anonymous(reply.body, names), others)
+
+
+def _anonymous(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for name, own in names.items():
+            value = value.replace(own, f"<{name}>")
+        return value
+    if isinstance(value, list):
+        return [_anonymous(one, names) for one in value]
+    if isinstance(value, dict):
+        return {key: _anonymous(one, names) for key, one in value.items()}
+    return value
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 300 else f"{text[:200]} ... {text[-60:]}"
