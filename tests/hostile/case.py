@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 #: `as chroma`: status, content type and body of `chroma run`; where that gives no answer, any refusal.
-#: `refused`: 4xx or 501. `accepted`: 2xx. `answered`: any status. `closed`: that, or a closed connection.
-Required: TypeAlias = Literal["as chroma", "refused", "accepted", "answered", "closed"]
+#: `refused`: 4xx or 501. `accepted`: 2xx. `answered`: any of both. `unavailable`: 503, or refused.
+#: `closed`: answered, or hung up. Only `as chroma` allows a 500, where Chroma has it too.
+Required: TypeAlias = Literal["as chroma", "refused", "accepted", "answered", "unavailable", "closed"]
 
 #: Where a case's requests go: the balancer, or one node past it.
 Door: TypeAlias = Literal["balancer", "leader", "follower"]

@@ -26,11 +26,9 @@ def unmet(case: Case, ours: Reply) -> str | None:
         return f"{status} in place of a refusal: {_short(ours.body)}"
     if case.required == "accepted" and not 200 <= status < 300:
         return f"{status}: {_short(ours.body)}"
-    if status == 500 and "its log says why" in str(ours.body):
-        return f"an error that nobody foresaw: {_short(ours.body)}"
-    if status in (502, 503, 504):
-        return f"{status}: {_short(ours.body)}"
-    return None
+    if case.required == "unavailable" and status == 503:
+        return None
+    return f"{status}: {_short(ours.body)}" if status >= 500 and status != _UNSUPPORTED else None
 
 
 def unlike(chroma: Reply, ours: Reply, theirs: Mapping[str, str], own: Mapping[str, str]) -> str | None:
