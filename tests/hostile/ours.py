@@ -69,6 +69,15 @@ ACKS: Final[dict[str, str | bytes]] = {
 }
 FORWARDED: Final[dict[str, str | bytes]] = {"1": "1", "0": "0", "long": "x" * 60_000}
 
+#: Values that no header of that name may have, whoever reads it first.
+_INVALID: Final[dict[str, tuple[str, ...]]] = {
+    "key": ("empty", "256", "60000", "space", "tab", "control", "latin", "utf-8", "surrogate"),
+    "ack": ("empty", "unknown", "latin", "control"),
+    "index": (*(name for name in INDICES if name not in ("0", "1", "max")),),
+    "level": ("empty", "unknown", "long", "latin"),
+    "staleness": ("16-digits", "5000-digits", "negative", "nan", "fraction"),
+}
+
 #: Which requests show what a header does.
 _WRITE: Final = lazily(records, 2)
 _HEADERS: Final[dict[str, tuple[str, dict[str, str | bytes], str]]] = {
@@ -101,14 +110,19 @@ EMBEDS: Final[dict[str, Any]] = {
     "many": lazily(lambda: {"collection_id": "x", "texts": ["a"] * 10**6, "query": False}),
     "large": lazily(lambda: b" " * (41 * 2**20)),
 }
-_DOORS: Final[tuple[Door, ...]] = ("balancer", "leader", "follower")
+_BY_DOOR: Final[dict[Door, Required]] = {
+    "balancer": "refused",
+    "leader": "answered",
+    "follower": "unavailable",
+}
 
 
-def _required(name: str, text: str) -> Required:
-    if name == "index" and text == "max":
-        return "unavailable"  # no node will ever have it
-    # A header above an HTTP library's own limits, or with bytes that it does not take.
-    return "closed" if "60000" in text or text in ("long", "unknown", "control") else "answered"
+def _required(door: Door, name: str, text: str) -> Required:
+    if (name, text) in (("index", "max"), ("staleness", "0")):
+        return "unavailable"  # no node ever has that index, nor an answer that is not old at all
+    if (door, name) == ("follower", "forwarded"):
+        return "unavailable"  # it may not send on what another node has sent
+    return "refused" if text in _INVALID.get(name, ()) else "answered"
 
 
 def _headers() -> list[Case]:
@@ -122,7 +136,7 @@ def _headers() -> list[Case]:
                         f"{KIND}/{door}.{name}={text}",
                         KIND,
                         (post(verb, body, (header, value)),),
-                        _required(name, text),
+                        _required(door, name, text),
                         door,
                     )
                 )
@@ -159,8 +173,9 @@ def _headers() -> list[Case]:
 def _cluster_routes() -> list[Case]:
     """At the balancer, which has none but its own, at the leader, which does the work, and at a follower."""
     found: list[Case] = []
-    for door in _DOORS:
-        required: Required = "refused" if door == "balancer" else "answered"
+    for door in _BY_DOOR:
+        # Followers make no vectors and have no index to give: they name the leader.
+        required = _BY_DOOR[door]
         found += [
             Case(
                 f"{KIND}/{door}.embed.{name}",

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("no such case; --list shows them", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="hostile-", ignore_cleanup_errors=True) as directory:
-        results = _run(wanted, Path(directory), options.out)
+        results = _run(wanted, Path(directory), options.out, options.once)
     _summarise(results)
     return 1 if any(result.failures for result in results) else 0
 
@@ -49,16 +49,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help="cases whose id has this in it; several with commas")
     parser.add_argument("--after", help="begin after the case with this id")
     parser.add_argument("--list", action="store_true", help="show the ids and run nothing")
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="leave out what follows in a table after a value that broke the cluster",
+    )
     parser.add_argument("--out", type=Path, help="append a line of JSON for each case")
     return parser
 
 
-def _run(wanted: list[Case], directory: Path, out: Path | None) -> list[Result]:
+def _run(wanted: list[Case], directory: Path, out: Path | None, once: bool) -> list[Result]:
     results: list[Result] = []
+    broken: dict[str, str] = {}
     print(HEAD)
     with Runner(directory) as runner:
         for case in wanted:
+            table = case.id.rpartition("=")[0]
+            if once and table and table in broken:
+                print(f"{case.id:56} left out: {broken[table]} broke the cluster already")
+                continue
             result = runner.run(case)
+            if result.rebuilt:
+                broken[table] = case.id
             results.append(result)
             print(_line(result), flush=True)
             if out is not None:

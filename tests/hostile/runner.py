@@ -178,7 +178,7 @@ class Runner:
                 problem = str(error)
         if problem is not None:
             result.healthy = False
-            result.failures.append(f"not well after {WELL_WITHIN_S:.0f} s: {problem}")
+            result.failures.append(f"not well within {WELL_WITHIN_S:.0f} s: {problem}")
             return {}
         first, *others = states(self.cluster)
         for node, other in zip(self.cluster.nodes[1:], others, strict=True):

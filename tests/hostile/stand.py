@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+LOST: Final = "lost: "
 CANARY: Final = "canary"
 _QUICKLY_S: Final = 15.0
 #: What is sent with reads that must show one node's own state.
@@ -310,7 +311,8 @@ def wait_until_well(cluster: ClusterSide, deadline_s: float) -> str | None:
     end = time.monotonic() + deadline_s
     while True:
         found = _ailing(cluster)
-        if found is None or time.monotonic() > end:
+        # A node that is gone, or has stopped serving, does not come back by itself.
+        if found is None or found.startswith(LOST) or time.monotonic() > end:
             return found
         time.sleep(0.05)
 
@@ -320,11 +322,13 @@ def _ailing(cluster: ClusterSide) -> str | None:
     for node, status in zip(cluster.nodes, statuses, strict=True):
         if not status:
             alive = psutil.pid_exists(node.pid) and psutil.Process(node.pid).status() != psutil.STATUS_ZOMBIE
-            return f"{node.id} {'gives no status' if alive else 'has died'}"
+            return f"{node.id} gives no status" if alive else f"{LOST}{node.id} has died"
         if status["pid"] != node.pid:
-            return f"{node.id} was started again"
+            return f"{LOST}{node.id} was started again"
+        if status["reason"]:
+            return f"{LOST}{node.id} has stopped serving: {status['reason']}"
         if not status["healthy"]:
-            return f"{node.id} is not healthy: {status['reason'] or status['role']}"
+            return f"{node.id} is not healthy: {status['role']}"
     applied = [status["applied_index"] for status in statuses]
     last = max(status["last_index"] for status in statuses)
     if applied != [last] * len(applied):
