@@ -7,10 +7,13 @@ JSON; 3 to 512 characters of a name.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.hostile.case import API, COLLECTIONS, DATABASES, C, Call, Quantity, lazily, post, request
 from tests.hostile.records import keys, metadata, one, padded, raw_vector, records, sparse, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MIB: Final = 2**20
 WRITES: Final = ("add", "upsert", "update")
@@ -43,10 +46,10 @@ def _ids(count: int) -> list[str]:
     return [f"r{at}" for at in range(count)]
 
 
-def _made(fields: dict[str, Any]) -> list[Call]:
+def _made(fields: Callable[[], dict[str, Any]]) -> list[Call]:
     """A collection is created, written to and queried: some settings do harm only then."""
     return [
-        request("POST", COLLECTIONS, lazily(lambda: {"name": "made", **fields})),
+        request("POST", COLLECTIONS, lazily(lambda: {"name": "made", **fields()})),
         request("GET", f"{COLLECTIONS}/made"),
     ]
 
@@ -241,24 +244,26 @@ def _deep_rank(levels: int) -> bytes:
 
 def _catalogue() -> list[Quantity]:
     return [
-        Quantity("create.name", NAMES, lambda n: _made({"name": "x" * n})),
-        Quantity("create.metadata-keys", VARIABLES, lambda n: _made({"metadata": keys(n)})),
-        Quantity("create.metadata-value", LENGTHS, lambda n: _made({"metadata": {"k": "x" * n}})),
-        Quantity("create.metadata-key", LENGTHS, lambda n: _made({"metadata": {"x" * n: 1}})),
-        Quantity("create.metadata-int", I64, lambda n: _made({"metadata": {"k": n}})),
+        Quantity("create.name", NAMES, lambda n: _made(lambda: {"name": "x" * n})),
+        Quantity("create.metadata-keys", VARIABLES, lambda n: _made(lambda: {"metadata": keys(n)})),
+        Quantity("create.metadata-value", LENGTHS, lambda n: _made(lambda: {"metadata": {"k": "x" * n}})),
+        Quantity("create.metadata-key", LENGTHS, lambda n: _made(lambda: {"metadata": {"x" * n: 1}})),
+        Quantity("create.metadata-int", I64, lambda n: _made(lambda: {"metadata": {"k": n}})),
         Quantity(
             "create.metadata-list",
             (0, 1, 6_000),
-            lambda n: _made({"metadata": {"k": list(range(n))}}),
+            lambda n: _made(lambda: {"metadata": {"k": list(range(n))}}),
             required="answered",
             difference="lists in collection metadata",
         ),
-        Quantity("create.unknown-configuration", (1, 10_000), lambda n: _made({"configuration": keys(n)})),
+        Quantity(
+            "create.unknown-configuration", (1, 10_000), lambda n: _made(lambda: {"configuration": keys(n)})
+        ),
         Quantity(
             "create.function-config",
             (0, 1, 10_000, 100_000),
             lambda n: _made(
-                {
+                lambda: {
                     "configuration": {
                         "embedding_function": {"type": "known", "name": "mine", "config": keys(n)}
                     }
@@ -269,7 +274,9 @@ def _catalogue() -> list[Quantity]:
             "create.function-name",
             LENGTHS,
             lambda n: _made(
-                {"configuration": {"embedding_function": {"type": "known", "name": "x" * n, "config": {}}}}
+                lambda: {
+                    "configuration": {"embedding_function": {"type": "known", "name": "x" * n, "config": {}}}
+                }
             ),
         ),
         Quantity("rename.name", NAMES, lambda n: [request("PUT", C, lazily(lambda: {"new_name": "x" * n}))]),
@@ -344,6 +351,18 @@ def _catalogue() -> list[Quantity]:
             ],
         ),
         *_paths(),
+        Quantity(
+            "header.length",
+            (0, 1, 8_000, 8_191, 60_000, 300_000),
+            lambda n: [request("GET", f"{API}/version", None, ("X-A", "b" * n))],
+            setup="none",
+        ),
+        Quantity(
+            "header.count",
+            (0, 90, 98, 99, 1_000),
+            lambda n: [request("GET", f"{API}/version", None, *[(f"X-{at}", "b") for at in range(n)])],
+            setup="none",
+        ),
     ]
 
 
