@@ -19,7 +19,12 @@ DEPTHS: Final = (1, 20, 40, 60, 62, 63, 64, 126, 10_000, 1_000_000)
 
 
 def _read(verb: str, **fields: Any) -> Call:
-    return post(verb, lazily(lambda: _FIXED[verb] | fields))
+    """`fields` may be functions that make them when they are sent."""
+
+    def build() -> dict[str, Any]:
+        return _FIXED[verb] | {name: value() if callable(value) else value for name, value in fields.items()}
+
+    return post(verb, lazily(build))
 
 
 def _deep(verb: str, levels: int, field: str, leaf: str) -> Call:
@@ -39,21 +44,25 @@ def _quantities(verb: str) -> list[Quantity]:
             Quantity(
                 f"{verb}.{name[1:]}",
                 WIDTHS,
-                lambda n, name=name: [_read(verb, where={name: [{"n": at} for at in range(n)]})],
+                lambda n, name=name: [_read(verb, where=lambda: {name: [{"n": at} for at in range(n)]})],
             )
             for name in ("$or", "$and")
         ),
         Quantity(
             f"{verb}.or-of-texts",
             WIDTHS[:-1],
-            lambda n: [_read(verb, where_document={"$or": [{"$contains": f"w{at}"} for at in range(n)]})],
+            lambda n: [
+                _read(verb, where_document=lambda: {"$or": [{"$contains": f"w{at}"} for at in range(n)]})
+            ],
         ),
         Quantity(
             f"{verb}.in",
             (0, 1, 32_766, 32_767, 10**6),
-            lambda n: [_read(verb, where={"n": {"$in": list(range(n))}})],
+            lambda n: [_read(verb, where=lambda: {"n": {"$in": list(range(n))}})],
         ),
-        Quantity(f"{verb}.nin", (0, 40_000), lambda n: [_read(verb, where={"n": {"$nin": list(range(n))}})]),
+        Quantity(
+            f"{verb}.nin", (0, 40_000), lambda n: [_read(verb, where=lambda: {"n": {"$nin": list(range(n))}})]
+        ),
         Quantity(f"{verb}.depth", DEPTHS, lambda n: [_deep(verb, n, "where", '{"n":1}')]),
         Quantity(
             f"{verb}.depth-of-texts",
@@ -63,27 +72,33 @@ def _quantities(verb: str) -> list[Quantity]:
         Quantity(
             f"{verb}.contains-length",
             (0, 1, 2, 3, 70_000, 2**20),
-            lambda n: [_read(verb, where_document={"$contains": "x" * n})],
+            lambda n: [_read(verb, where_document=lambda: {"$contains": "x" * n})],
         ),
     ]
 
 
 def _other_quantities() -> list[Quantity]:
     return [
-        Quantity("get.key-length", (0, 1, 70_000, 2**21), lambda n: [_read("get", where={"x" * n: 1})]),
-        Quantity("get.value-length", (0, 1, 70_000, 2**21), lambda n: [_read("get", where={"k": "x" * n})]),
+        Quantity(
+            "get.key-length", (0, 1, 70_000, 2**21), lambda n: [_read("get", where=lambda: {"x" * n: 1})]
+        ),
+        Quantity(
+            "get.value-length", (0, 1, 70_000, 2**21), lambda n: [_read("get", where=lambda: {"k": "x" * n})]
+        ),
         Quantity(
             "get.number",
             (0, 2**63 - 1, 2**63, -(2**63) - 1, 10**400, 1e308, -0.0),
-            lambda n: [_read("get", where={"n": {"$gt": n}})],
+            lambda n: [_read("get", where=lambda: {"n": {"$gt": n}})],
         ),
         Quantity(
-            "get.keys", (0, 1, 2, 10_000), lambda n: [_read("get", where={f"k{at}": at for at in range(n)})]
+            "get.keys",
+            (0, 1, 2, 10_000),
+            lambda n: [_read("get", where=lambda: {f"k{at}": at for at in range(n)})],
         ),
         Quantity(
             "get.nested-in",
             (100, 1_000),
-            lambda n: [_read("get", where={"$or": [_in(at, n) for at in range(n)]})],
+            lambda n: [_read("get", where=lambda: {"$or": [_in(at, n) for at in range(n)]})],
         ),
     ]
 

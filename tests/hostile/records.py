@@ -10,8 +10,10 @@ from tests.hostile.case import Call, lazily, post
 
 def records(count: int = 1, dimension: int = 3, **more: Any) -> dict[str, Any]:
     """`count` records; `more` are values of further fields, of one record each, repeated."""
-    row = [0.5] * dimension
-    body: dict[str, Any] = {"ids": [f"n{at}" for at in range(count)], "embeddings": [row] * count}
+    # No two are at the same distance of anything asked for: an answer has one right order.
+    rest = [0.5] * (dimension - 1)
+    rows = [[0.5 + at, *rest] if dimension else [] for at in range(count)]
+    body: dict[str, Any] = {"ids": [f"n{at}" for at in range(count)], "embeddings": rows}
     return body | {name: [value] * count for name, value in more.items()}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +26,9 @@ HEAD = f"{'case':56} {'chroma':>12} {'cluster':>12} healthy same {'s':>6} {'MiB'
 def main(arguments: list[str] | None = None) -> int:
     """The exit code: 1 if any case failed."""
     options = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Also where a shell has it ignored: nodes must not be left behind.
+        signal.signal(number, signal.default_int_handler)
     every = cases()
     wanted = [case for case in every if case.id == options.case] if options.case else chosen(options.only)
     if options.after:
