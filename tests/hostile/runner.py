@@ -162,8 +162,8 @@ class Runner:
             made = replies[-1].body
             if call.target == COLLECTIONS and isinstance(made, dict) and isinstance(made.get("id"), str):
                 names["made"] = made["id"]
-            if replies[-1].status in (HANGS, HUNG_UP):
-                break
+            if replies[-1].status in (HANGS, HUNG_UP, 503, 504):
+                break  # the rest would only wait as long again
         return replies
 
     def _look(self, result: Result) -> dict[str, Any]:
