@@ -14,7 +14,7 @@ _FIXED: Final[dict[str, dict[str, Any]]] = {
     "query": {"query_embeddings": [[1, 2, 3]], "n_results": 2},
     "delete": {},
 }
-WIDTHS: Final = (0, 1, 2, 100, 1_000, 10_000, 100_000)
+WIDTHS: Final = (0, 1, 2, 100, 984, 992, 1_000, 6_000, 8_250, 10_000, 100_000)
 DEPTHS: Final = (1, 20, 40, 60, 62, 63, 64, 126, 10_000, 1_000_000)
 
 
@@ -71,7 +71,7 @@ def _quantities(verb: str) -> list[Quantity]:
         ),
         Quantity(
             f"{verb}.contains-length",
-            (0, 1, 2, 3, 70_000, 2**20),
+            (0, 1, 2, 3, 50_000, 60_000, 2**20),
             lambda n: [_read(verb, where_document=lambda: {"$contains": "x" * n})],
         ),
     ]
@@ -96,11 +96,54 @@ def _other_quantities() -> list[Quantity]:
             lambda n: [_read("get", where=lambda: {f"k{at}": at for at in range(n)})],
         ),
         Quantity(
+            "get.tree-of-60-levels", (2, 8, 32, 64, 200), lambda n: [_read("get", where=lambda: _tree(60, n))]
+        ),
+        Quantity(
+            "delete.tree-of-60-levels", (8, 64), lambda n: [_read("delete", where=lambda: _tree(60, n))]
+        ),
+        Quantity(
+            "get.regexes",
+            (1, 16, 500, 1_000, 10_000),
+            lambda n: [
+                _read("get", where_document=lambda: {"$or": [{"$regex": f"a{at}.b"} for at in range(n)]})
+            ],
+        ),
+        Quantity(
+            "get.regex-length",
+            (1, 325_000, 437_500, 10**7),
+            lambda n: [_read("get", where_document=lambda: {"$regex": "x" * n})],
+        ),
+        Quantity(
+            "get.both-widths",
+            (1, 500, 900, 4_500),
+            lambda n: [
+                _read(
+                    "get",
+                    where=lambda: {"$or": [{"n": at} for at in range(n)]},
+                    where_document=lambda: {"$or": [{"$contains": f"w{at}"} for at in range(n)]},
+                )
+            ],
+        ),
+        Quantity(
+            "get.in-of-texts",
+            (1, 32_750, 32_812, 10**6),
+            lambda n: [_read("get", where=lambda: {"w": {"$in": [f"w{at}" for at in range(n)]}})],
+        ),
+        Quantity(
             "get.nested-in",
             (100, 1_000),
             lambda n: [_read("get", where=lambda: {"$or": [_in(at, n) for at in range(n)]})],
         ),
     ]
+
+
+def _tree(levels: int, width: int) -> dict[str, Any]:
+    """Many leaves although no list is wide: what Chroma makes of it is not deep enough to be refused."""
+    leaves: list[dict[str, Any]] = [{"n": at} for at in range(width)]
+    found: dict[str, Any] = {"$or": leaves}
+    for _ in range(levels - 1):
+        found = {"$or": [*leaves[1:], found]}
+    return found
 
 
 def _in(at: int, count: int) -> dict[str, Any]:

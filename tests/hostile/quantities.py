@@ -154,6 +154,24 @@ def _added() -> list[Quantity]:
         Quantity("add.huge-id", (HUGE,), lambda n: [one("add", lambda: {"ids": ["x" * n]})]),
         Quantity("add.huge-document", (HUGE,), lambda n: [one("add", lambda: {"documents": ["x" * n]})]),
         Quantity("update.huge-value", (HUGE,), lambda n: [one("update", lambda: metadata({"k": "x" * n}))]),
+        # Document and uri count as metadata; items of all lists of a record count together.
+        Quantity(
+            "add.metadata-keys-and-document",
+            (5_459, 5_460, 5_461),
+            lambda n: [one("add", lambda: metadata(keys(n)) | {"documents": ["x"], "uris": ["u"]})],
+        ),
+        Quantity(
+            "add.metadata-of-two-lists",
+            (2_461, 2_462),
+            lambda n: [one("add", lambda: metadata({"k": list(range(n)), "l": list(range(3_000))}))],
+        ),
+        Quantity(
+            "add.reserved-key",
+            ("chroma:document", "chroma:uri", "chroma:", "#x", "$x", ""),
+            lambda key: [one("add", lambda: metadata({key: 1}))],
+            required="answered",
+            difference="harmful metadata",
+        ),
         Quantity("add.uneven", (0, 2, 6_000), lambda n: [one("add", lambda: {"documents": ["x"] * n})]),
         Quantity(
             "add.unknown-fields",

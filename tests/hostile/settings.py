@@ -92,7 +92,7 @@ def used(fields: dict[str, Any]) -> tuple[Call, ...]:
     # Without its id, records go to it only by what the runner learns from the first answer: `{made}`.
     made = f"{COLLECTIONS}/{{made}}"
     return (
-        request("POST", COLLECTIONS, {"name": "made", **fields}),
+        request("POST", COLLECTIONS, lazily(lambda: {"name": "made", **fields})),
         request("POST", f"{made}/add", lazily(records, 20)),
         request("POST", f"{made}/upsert", lazily(records, 25)),
         request(
@@ -167,6 +167,7 @@ def _schemas() -> list[Case]:
     schemas: dict[str, Any] = {
         "keys-1000": {"defaults": {}, "keys": {f"k{at}": text for at in range(1_000)}},
         "keys-10000": {"defaults": {}, "keys": {f"k{at}": text for at in range(10_000)}},
+        "keys-100000": {"defaults": {}, "keys": {f"k{at}": text for at in range(100_000)}},
         "key-long": {"defaults": {}, "keys": {"x" * 2**20: text}},
         "key-nul": {"defaults": {}, "keys": {"a\x00b": text}},
         "key-empty": {"defaults": {}, "keys": {"": text}},
