@@ -99,7 +99,7 @@ class Runner:
             self._run(case, result)
         except NotReadyError as error:
             result.healthy = False
-            result.failures.append(f"afterwards: {error}")
+            result.failures.append(f"beforehand or afterwards: {error}")
         if not result.healthy:
             result.rebuilt = True
             self.cluster.start()
