@@ -73,7 +73,10 @@ def _anonymous(value: Any, names: Mapping[str, str]) -> Any:
             value = value.replace(own, f"<{name}>")
         return value
     if isinstance(value, list):
-        return [_anonymous(one, names) for one in value]
+        made = [_anonymous(one, names) for one in value]
+        # Listings are in the order of ids, which each server makes for itself.
+        listing = bool(made) and all(isinstance(one, dict) and {"id", "name"} <= one.keys() for one in made)
+        return sorted(made, key=lambda one: str(one["name"])) if listing else made
     if isinstance(value, dict):
         return {key: _anonymous(one, names) for key, one in value.items()}
     return value

@@ -152,6 +152,7 @@ class Runner:
             self.chroma.start()
             theirs = prepare(self.chroma.url, setup)
         state = untouched(states(self.cluster)[0])
+        own["canary"], theirs["canary"] = self.cluster.canary.id, self.chroma.canary.id
         self._ground = Ground(setup, own, theirs, state)
         return self._ground
 
