@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from tests.hostile.case import Case
     from tests.hostile.runner import Result
 
-#: So many values of one table break the cluster before `--once` leaves out the rest.
-_ENOUGH = 2
-
 HEAD = f"{'case':56} {'chroma':>12} {'cluster':>12} healthy same {'s':>6} {'MiB':>6}"
 
 
@@ -59,21 +56,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="show the ids and run nothing")
     parser.add_argument(
         "--once",
-        action="store_true",
-        help="leave out what follows in a table after a value that broke the cluster",
+        type=int,
+        nargs="?",
+        const=1,
+        help="leave out the rest of a table of which so many values (1) broke the cluster",
     )
     parser.add_argument("--out", type=Path, help="append a line of JSON for each case")
     return parser
 
 
-def _run(wanted: list[Case], directory: Path, out: Path | None, once: bool) -> list[Result]:
+def _run(wanted: list[Case], directory: Path, out: Path | None, once: int | None) -> list[Result]:
     results: list[Result] = []
     broken: Counter[str] = Counter()
     print(HEAD)
     with Runner(directory) as runner:
         for case in wanted:
             table = case.id.rpartition("=")[0]
-            if once and table and broken[table] >= _ENOUGH:
+            if once and table and broken[table] >= once:
                 print(f"{case.id:56} left out: others of its table broke the cluster already")
                 continue
             result = runner.run(case)
