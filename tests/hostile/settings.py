@@ -139,6 +139,8 @@ def _changes() -> list[Case]:
                     {"query_embeddings": [[0.5, 0.5, 0.5]], "n_results": 1, "include": []},
                 ),
             ),
+            # An index that is there already keeps what it was made with.
+            setup="empty",
         )
         for name, values in HNSW.items()
         for value in dict.fromkeys(values[1:3] + values[-3:-1])
