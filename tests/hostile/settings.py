@@ -147,6 +147,7 @@ def _changes() -> list[Case]:
         )
         for name, values in HNSW.items()
         for value in dict.fromkeys(values[1:3] + values[-3:-1])
+        if (name, value) != ("max_neighbors", 1)
     ]
 
 
