@@ -33,6 +33,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 
 @pytest.mark.hostile
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_nodes_stay_well_and_answer_as_chroma(runner: Runner, case: Case) -> None:
     result = runner.run(case)
