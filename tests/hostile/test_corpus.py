@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from cluster.api import app
+from cluster.api import routes
 from cluster.api.cluster_routes import add_cluster_routes
 from tests.hostile.corpus import TABLES, cases
 from tests.hostile.runner import Runner, to_repeat
@@ -59,7 +59,7 @@ def test_the_corpus_is_the_same_every_time() -> None:
 
 def test_every_route_gets_hostile_requests() -> None:
     sent = {_route(call.method, call.target) for case in CASES for call in case.calls if call.raw is None}
-    wanted = {(method, path) for path, methods in app._ROUTES.items() for method in methods}
+    wanted = {(method, path) for path, methods in routes.ROUTES.items() for method in methods}
     assert wanted - sent == set()
 
 
@@ -111,7 +111,7 @@ def test_the_known_killers_are_in_it() -> None:
 
 
 def _route(method: str, target: str) -> tuple[str, str]:
-    found = app.match(target.partition("?")[0])
+    found = routes.match(target.partition("?")[0])
     if found is None or not found.route:
         return method, ""
     named = list(found.raw)
