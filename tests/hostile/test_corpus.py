@@ -115,7 +115,7 @@ def _route(method: str, target: str) -> tuple[str, str]:
     if found is None or not found.route:
         return method, ""
     named = list(found.raw)
-    parts = []
+    parts: list[str] = []
     for part in found.route:
         parts.append(f"{{{part}}}" if named and part == named[0] else part)
         if named and part == named[0]:
