@@ -167,53 +167,55 @@ def _bm25(levels: int) -> dict[str, Any]:
     return {"sparse_vector_index": {"enabled": True, "config": {"source_key": "x" * levels, "bm25": True}}}
 
 
-def _schemas() -> list[Case]:
-    off = {"enabled": False, "config": {}}
-    text = {"string": {"fts_index": off, "string_inverted_index": off}}
-    schemas: dict[str, Any] = {
-        "keys-1000": {"defaults": {}, "keys": {f"k{at}": text for at in range(1_000)}},
-        "keys-10000": {"defaults": {}, "keys": {f"k{at}": text for at in range(10_000)}},
-        "keys-100000": {"defaults": {}, "keys": {f"k{at}": text for at in range(100_000)}},
-        "key-long": {"defaults": {}, "keys": {"x" * 2**20: text}},
-        "key-nul": {"defaults": {}, "keys": {"a\x00b": text}},
-        "key-empty": {"defaults": {}, "keys": {"": text}},
-        "key-reserved": {"defaults": {}, "keys": {"#nothing": text, "$and": text}},
-        "document-off": {"defaults": {}, "keys": {"#document": text}},
-        "embedding-off": {"defaults": {}, "keys": {"#embedding": {"float_list": {"vector_index": off}}}},
-        "all-off": {
-            "defaults": {kind: {f"{kind}_inverted_index": off} for kind in ("int", "float", "bool")},
-            "keys": {},
-        },
-        "fts-on-key": {
-            "defaults": {},
-            "keys": {"a": {"string": {"fts_index": {"enabled": True, "config": {}}}}},
-        },
-        "sparse": {"defaults": {}, "keys": {"s": {"sparse_vector": _bm25(1)}}},
-        "sparse-long": {"defaults": {}, "keys": {"s": {"sparse_vector": _bm25(2**20)}}},
-        "sparse-many": {"defaults": {}, "keys": {f"s{at}": {"sparse_vector": _bm25(1)} for at in range(100)}},
-        "source-key": {
-            "defaults": {},
-            "keys": {
-                "#embedding": {
-                    "float_list": {
-                        "vector_index": {
-                            "enabled": True,
-                            "config": {"source_key": "x" * 2**20, "space": "l2"},
-                        }
+_OFF: Final = {"enabled": False, "config": {}}
+_TEXT: Final = {"string": {"fts_index": _OFF, "string_inverted_index": _OFF}}
+_SCHEMAS: Final[dict[str, Any]] = {
+    "keys-1000": {"defaults": {}, "keys": {f"k{at}": _TEXT for at in range(1_000)}},
+    "keys-10000": {"defaults": {}, "keys": {f"k{at}": _TEXT for at in range(10_000)}},
+    "keys-100000": {"defaults": {}, "keys": {f"k{at}": _TEXT for at in range(100_000)}},
+    "key-long": {"defaults": {}, "keys": {"x" * 2**20: _TEXT}},
+    "key-nul": {"defaults": {}, "keys": {"a\x00b": _TEXT}},
+    "key-empty": {"defaults": {}, "keys": {"": _TEXT}},
+    "key-reserved": {"defaults": {}, "keys": {"#nothing": _TEXT, "$and": _TEXT}},
+    "document-_OFF": {"defaults": {}, "keys": {"#document": _TEXT}},
+    "embedding-_OFF": {"defaults": {}, "keys": {"#embedding": {"float_list": {"vector_index": _OFF}}}},
+    "all-_OFF": {
+        "defaults": {kind: {f"{kind}_inverted_index": _OFF} for kind in ("int", "float", "bool")},
+        "keys": {},
+    },
+    "fts-on-key": {
+        "defaults": {},
+        "keys": {"a": {"string": {"fts_index": {"enabled": True, "config": {}}}}},
+    },
+    "sparse": {"defaults": {}, "keys": {"s": {"sparse_vector": _bm25(1)}}},
+    "sparse-long": {"defaults": {}, "keys": {"s": {"sparse_vector": _bm25(2**20)}}},
+    "sparse-many": {"defaults": {}, "keys": {f"s{at}": {"sparse_vector": _bm25(1)} for at in range(100)}},
+    "source-key": {
+        "defaults": {},
+        "keys": {
+            "#embedding": {
+                "float_list": {
+                    "vector_index": {
+                        "enabled": True,
+                        "config": {"source_key": "x" * 2**20, "space": "l2"},
                     }
                 }
-            },
+            }
         },
-        "vector-on-key": {
-            "defaults": {},
-            "keys": {"a": {"float_list": {"vector_index": {"enabled": True, "config": {}}}}},
-        },
-        "null": None,
-        "deep": json.loads('{"defaults":' + '{"a":' * 100 + "1" + "}" * 100 + ',"keys":{}}'),
-        "wide": {"defaults": keys(10_000), "keys": {}},
-        "attached": {"defaults": {}, "keys": {}, "source_attached_function_id": "x" * 10_000},
-    }
-    return [_made(f"schema.{name}", {"schema": schema}) for name, schema in schemas.items()]
+    },
+    "vector-on-key": {
+        "defaults": {},
+        "keys": {"a": {"float_list": {"vector_index": {"enabled": True, "config": {}}}}},
+    },
+    "null": None,
+    "deep": json.loads('{"defaults":' + '{"a":' * 100 + "1" + "}" * 100 + ',"keys":{}}'),
+    "wide": {"defaults": keys(10_000), "keys": {}},
+    "attached": {"defaults": {}, "keys": {}, "source_attached_function_id": "x" * 10_000},
+}
+
+
+def _schemas() -> list[Case]:
+    return [_made(f"schema.{name}", {"schema": schema}) for name, schema in _SCHEMAS.items()]
 
 
 def _functions() -> list[Case]:
