@@ -170,6 +170,35 @@ def _headers() -> list[Case]:
     return found
 
 
+def _statuses(door: Door) -> list[Case]:
+    """What may always be asked, of anybody."""
+    return [
+        Case(f"{KIND}/{door}.status.post", KIND, (Call("POST", "/cluster/status", b"{}"),), "refused", door),
+        Case(f"{KIND}/{door}.status", KIND, (Call("GET", "/cluster/status"),), "accepted", door),
+        Case(
+            f"{KIND}/{door}.status.body",
+            KIND,
+            (Call("GET", "/cluster/status", b"x" * 10**5),),
+            "accepted",
+            door,
+        ),
+        Case(
+            f"{KIND}/{door}.status.watched-50-times",
+            KIND,
+            tuple(Call("GET", "/cluster/status?watch=1", stream=True) for _ in range(50)),
+            "accepted",
+            door,
+        ),
+        Case(
+            f"{KIND}/{door}.status.parameters",
+            KIND,
+            (Call("GET", f"/cluster/status?{'watch=0&' * 500}watch=%ff"),),
+            "accepted",
+            door,
+        ),
+    ]
+
+
 def _cluster_routes() -> list[Case]:
     """At the balancer, which has none but its own, at the leader, which does the work, and at a follower."""
     found: list[Case] = []
@@ -210,31 +239,7 @@ def _cluster_routes() -> list[Case]:
             Case(
                 f"{KIND}/{door}.read-index.get", KIND, (Call("GET", "/cluster/read-index"),), "refused", door
             ),
-            Case(
-                f"{KIND}/{door}.status.post", KIND, (Call("POST", "/cluster/status", b"{}"),), "refused", door
-            ),
-            Case(f"{KIND}/{door}.status", KIND, (Call("GET", "/cluster/status"),), "accepted", door),
-            Case(
-                f"{KIND}/{door}.status.body",
-                KIND,
-                (Call("GET", "/cluster/status", b"x" * 10**5),),
-                "accepted",
-                door,
-            ),
-            Case(
-                f"{KIND}/{door}.status.watched-50-times",
-                KIND,
-                tuple(Call("GET", "/cluster/status?watch=1", stream=True) for _ in range(50)),
-                "accepted",
-                door,
-            ),
-            Case(
-                f"{KIND}/{door}.status.parameters",
-                KIND,
-                (Call("GET", f"/cluster/status?{'watch=0&' * 500}watch=%ff"),),
-                "accepted",
-                door,
-            ),
+            *_statuses(door),
             Case(f"{KIND}/{door}.nothing", KIND, (Call("GET", "/cluster/nothing"),), "refused", door),
             Case(f"{KIND}/{door}.nothing-deleted", KIND, (Call("DELETE", "/cluster/"),), "refused", door),
         ]
