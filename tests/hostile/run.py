@@ -6,6 +6,7 @@ A table with a line for each case, and at the end what failed and how many were 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
@@ -42,8 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     if not wanted:
         print("no such case; --list shows them", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="hostile-", ignore_cleanup_errors=True) as directory:
-        results = _run(wanted, Path(directory), options.out, options.once)
+    results: list[Result] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="hostile-", ignore_cleanup_errors=True) as directory,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        _run(wanted, Path(directory), options.out, options.once, results)
     _summarise(results)
     return 1 if any(result.failures for result in results) else 0
 
@@ -65,8 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(wanted: list[Case], directory: Path, out: Path | None, once: int | None) -> list[Result]:
-    results: list[Result] = []
+def _run(
+    wanted: list[Case], directory: Path, out: Path | None, once: int | None, results: list[Result]
+) -> None:
+    """Adds to `results`, so that an interrupted run has its summary too."""
     broken: Counter[str] = Counter()
     print(HEAD)
     with Runner(directory) as runner:
@@ -83,7 +90,6 @@ def _run(wanted: list[Case], directory: Path, out: Path | None, once: int | None
             if out is not None:
                 with out.open("a") as file:
                     file.write(json.dumps(as_json(result)) + "\n")
-    return results
 
 
 def _line(result: Result) -> str:
