@@ -67,15 +67,16 @@ LEGACY: Final = {
 SPACES: Final[tuple[Any, ...]] = ("l2", "cosine", "ip", "L2", "", "x" * 100_000, "l2\x00", 5, None, [], {})
 
 
-def _index(of: str, name: str, value: Any) -> dict[str, Any]:
-    return {"vector_index": {"enabled": True, "config": {of: {name: value}}}}
+def _index(of: str, name: str, value: Any, enabled: bool = True) -> dict[str, Any]:
+    return {"vector_index": {"enabled": enabled, "config": {of: {name: value}}}}
 
 
 SPELLINGS: Final[dict[str, Callable[[str, Any], dict[str, Any]]]] = {
     "configuration": lambda name, value: {"configuration": {"hnsw": {name: value}}},
     "metadata": lambda name, value: {"metadata": {LEGACY[name]: value}},
+    # Chroma enables no index by default, and takes its numbers all the same.
     "schema-defaults": lambda name, value: {
-        "schema": {"defaults": {"float_list": _index("hnsw", name, value)}, "keys": {}}
+        "schema": {"defaults": {"float_list": _index("hnsw", name, value, enabled=False)}, "keys": {}}
     },
     "schema-key": lambda name, value: {
         "schema": {"defaults": {}, "keys": {"#embedding": {"float_list": _index("hnsw", name, value)}}}
