@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.hostile.case import Case
 
 _UNSUPPORTED: Final = 501
+_OVER: Final = "Over a limit: "
 #: Rust prints these in the order of a hash map: it differs from run to run.
 _BOUNDS: Final = re.compile(r"\[\{\"[^\]]*\}\]")
 
@@ -32,6 +33,11 @@ def unmet(case: Case, ours: Reply) -> str | None:
     if case.required == "unavailable" and status == 503:
         return None
     return f"{status}: {_short(ours.body)}" if status >= 500 and status != _UNSUPPORTED else None
+
+
+def limited(ours: Reply) -> bool:
+    """Whether a documented limit of this project refused the request, which Chroma may have taken."""
+    return ours.status == 400 and isinstance(ours.body, dict) and _OVER in str(ours.body.get("message"))
 
 
 def unlike(chroma: Reply, ours: Reply, theirs: Mapping[str, str], own: Mapping[str, str]) -> str | None:
@@ -56,8 +62,13 @@ def unlike(chroma: Reply, ours: Reply, theirs: Mapping[str, str], own: Mapping[s
 def unlike_all(
     chroma: Sequence[Reply], ours: Sequence[Reply], theirs: Mapping[str, str], own: Mapping[str, str]
 ) -> str | None:
-    """The first difference in a case's answers. After one that Chroma left out, its state is its own."""
+    """The first difference in a case's answers.
+
+    After an answer that Chroma left out, or a request that we refuse by a limit, each has its own state.
+    """
     for at, (one, other) in enumerate(zip(chroma, ours, strict=False)):
+        if limited(other):
+            break
         if (found := unlike(one, other, theirs, own)) is not None:
             return f"call {at + 1}: {found}"
         if one.status in (HUNG_UP, HANGS):

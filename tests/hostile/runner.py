@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.hostile.case import COLLECTIONS, C, request
 from tests.hostile.exchange import HANGS, HUNG_UP, Reply, exchange
-from tests.hostile.judge import unlike_all, unmet
+from tests.hostile.judge import limited, unlike_all, unmet
 from tests.hostile.stand import (
     ChromaSide,
     ClusterSide,
@@ -210,10 +210,13 @@ class Runner:
             result.notes.append(
                 "Chroma gives no answer" if well else "Chroma died, or takes no writes any more"
             )
+        if over := any(limited(reply) for reply in ours):
+            self._ground = None
+            result.notes.append("refused by a limit of ours")
         difference = unlike_all(replies, ours, theirs, own)
         if difference is not None:
             result.failures.append(f"unlike Chroma: {difference}")
-        elif well and not silent and result.healthy and "id" in own:
+        elif well and not silent and not over and result.healthy and "id" in own:
             left = [
                 exchange(url, _PROBE, names) for url, names in ((chroma.url, theirs), (self.cluster.url, own))
             ]
