@@ -35,7 +35,7 @@ demo: $(VENV)/.installed ## index real texts, kill the leader while writing, com
 
 .PHONY: test
 test: $(VENV)/.installed-dev $(CACHE)/s3/.installed $(CACHE)/bin/server $(CACHE)/bin/porcupine-oracle ## the whole default test suite (choose with ARGS="tests/unit -k name")
-	@$(BIN)/python -m pytest -m "not soak and not chaos" $(ARGS)
+	@$(BIN)/python -m pytest -m "not soak and not chaos and not hostile" $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## format, lint and types
@@ -76,6 +76,10 @@ compactor: $(VENV)/.installed-dev $(CACHE)/s3/.installed ## what a compactor wit
 chaos-tests: $(VENV)/.installed-dev $(CACHE)/bin/server ## our promises under every fault, and every conviction, as tests (over an hour)
 	@$(BIN)/python -m pytest -m chaos tests/chaos $(ARGS)
 
+.PHONY: hostile-tests
+hostile-tests: $(VENV)/.installed-dev ## requests made to kill, to three nodes and to `chroma run`, as tests (half an hour)
+	@$(BIN)/python -m pytest -m hostile tests/hostile $(ARGS)
+
 .PHONY: upstream
 upstream: $(VENV)/.installed-dev ## the tests in chromadb's own wheel, against this cluster and `chroma run`
 	@$(BIN)/python tests/upstream/run.py $(ARGS)
@@ -106,7 +110,7 @@ clean: ## remove everything that the other verbs made, but never a cluster's dat
 .PHONY: help
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Environment: a stamp a stage, each as new as the files that it was made from.
 
