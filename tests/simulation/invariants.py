@@ -69,6 +69,8 @@ class Judge:
         if journal.commit_index < self._durable_commit.get(name, 0):
             raise Violation("commit never goes back", f"{name} starts at {journal.commit_index}")
         marker = process.disk.marker
+        if process.disk.durable_marker != marker:
+            raise Violation("applied is durable", f"{name} starts from {marker}, which is not synced")
         if not journal.base_index <= marker.index <= journal.last_index:
             raise Violation(
                 "applied is in the log",

@@ -52,6 +52,18 @@ _ALL = (
         Parts(node=node_of(outbox=log.SendBeforeFsync)),
     ),
     Mutation("no-fsync", "3", "a flush returns without an fsync", Parts(storage=log.ForgetfulStorage)),
+    Mutation(
+        "unsynced-tail-counts",
+        "3",
+        "what a killed process did not live to sync in the journal counts as durable after the restart",
+        Parts(storage=log.UnsyncedTailCounts),
+    ),
+    Mutation(
+        "unsynced-marker-counts",
+        "3",
+        "the same with the marker of what is applied",
+        Parts(store=log.UnsyncedMarkerCounts),
+    ),
     Mutation("vote-not-stored", "3", "the vote is not written to disk", Parts(journal=log.VoteNotStored)),
     Mutation(
         "term-not-restored", "3", "term and vote are not read at a start", Parts(node=log.TermNotRestored)

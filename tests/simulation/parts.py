@@ -15,7 +15,7 @@ from cluster.raft.outbox import Outbox
 from cluster.raft.read_rounds import ReadRounds
 from cluster.raft.replication import Replication
 from cluster.state.machine import Machine
-from tests.simulation.disk import SimulatedStorage
+from tests.simulation.disk import SimulatedStorage, SimulatedStore
 from tests.simulation.stepped import SteppedApplier, SteppedRaft
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Parts:
     node: type[CorrectedNode] = CorrectedNode
     journal: type[Journal] = Journal
     storage: type[SimulatedStorage] = SimulatedStorage
+    store: type[SimulatedStore] = SimulatedStore
     raft: type[SteppedRaft] = SteppedRaft
     applier: type[SteppedApplier] = SteppedApplier
     proposer: type[Proposer] = Proposer

@@ -45,7 +45,7 @@ IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__", "id",
 #: Who may import what; a name that ends in a dot stands for everything in that package.
 PLACES = {
     "pysyncobj": ("cluster.raft.",),
-    "sqlite3": ("cluster.raft.", "cluster.apply.store"),
+    "sqlite3": ("cluster.raft.", "cluster.apply.store", "cluster.durable"),
     "chromadb_rust_bindings": (
         "cluster.chroma.bindings",
         "cluster.chroma.embedded",
@@ -103,6 +103,8 @@ EVALUATION_HARMLESS = HARMLESS | {"random", "orjson", "bisect", "statistics", "o
 
 #: Does nothing outside of tests, and is reached from every layer.
 FAILPOINT = "cluster.failpoint"
+#: Makes what a file shows durable; every room that opens one needs it.
+DURABLE = "cluster.durable"
 
 #: What a layer may know of the project besides itself, the pure modules and the failpoints.
 LAYERS = {
@@ -242,7 +244,7 @@ def test_a_layer_knows_only_what_is_below_it(layer: str) -> None:
         for name in members
         for found in imports(name)
         if top(found.module) in ("cluster", "lb")
-        and found.module not in (*PURE, FAILPOINT)
+        and found.module not in (*PURE, FAILPOINT, DURABLE)
         and not is_in(found.module, (layer, *LAYERS[layer]))
     ]
     assert strangers == []
