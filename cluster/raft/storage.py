@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 from cluster.durable import settle, sync_sqlite
 from cluster.errors import Fault
 from cluster.failpoint import failpoint
+from cluster.raft.meta import damaged_advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,8 +246,7 @@ class _Mark:
         except FileNotFoundError:
             raise Fault(
                 f"The journal's mark {name} is missing, so it cannot be known whether the journal is whole. "
-                "Nothing was changed. Restore the mark with its journal, or remove the node's data "
-                "directory and let it join again as a new node."
+                f"Nothing was changed. {damaged_advice()}"
             ) from None
         if create:
             # Before the journal itself is made: a journal without a mark has surely lost it.
@@ -284,7 +284,7 @@ def _row(name: str, values: tuple[object, ...]) -> Row:
 def _damaged(name: str, what: str) -> Fault:
     return Fault(
         f"The journal {name} is damaged: {what}. Nothing was served from it and nothing was changed. "
-        "Restore the node from a backup, or remove its data directory and let it join again as a new node."
+        f"{damaged_advice()}"
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.apply.store import Marker
 from cluster.errors import Fault
-from cluster.raft.journal import Meta
+from cluster.raft.meta import Meta, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,6 +47,7 @@ class Disk:
         self.has_failed = False
         """It refused a write since the process started: a fault of the node is then to be expected."""
         self.is_lost = False
+        self.was_wiped = False
         self.slowness_s: Callable[[], float] = lambda: 0.0
         self.stall: Callable[[float], None] = lambda seconds: None
         self.crash_point: tuple[str, int] | None = None
@@ -54,6 +55,24 @@ class Disk:
         self._synced_log: tuple[dict[int, Row], bytes | None, Meta | None] | None = None
         self._synced_state: tuple[dict[str, bytes], Marker] | None = None
         """What a loss of power would leave of the journal, and of the state; None: all that is there."""
+
+    def wipe(self) -> None:
+        """Another disk, with nothing on it, in the place of this one."""
+        self.rows, self.meta_bytes, self._meta = {}, None, None
+        self.pairs, self.marker = {}, Marker(0, 0)
+        self.collections, self.halfway = {}, {}
+        self._synced_log = self._synced_state = None
+        self.was_wiped = True
+
+    @property
+    def has_vote(self) -> bool:
+        """Its node knows all that it ever promised."""
+        return not self.is_lost and self.meta is not None and self.meta.standing is Standing.VOTER
+
+    @property
+    def is_excused(self) -> bool:
+        """What it held counts as held: it was lost, and has not been filled again."""
+        return self.is_lost or (self.was_wiped and not self.has_vote)
 
     def pass_point(self, name: str) -> bool:
         """Whether the armed crash is here."""
@@ -106,7 +125,7 @@ class Disk:
 
     def put_log(self, rows: dict[int, Row], meta: bytes) -> None:
         """The journal as a write left it."""
-        self.rows, self.meta_bytes, self._meta = rows, meta, Meta.decode(meta)
+        self.rows, self.meta_bytes, self._meta = rows, meta, Meta.decode(meta)[0]
 
     def log_unsynced(self) -> None:
         """What is written to the journal from here on is lost with the power, until `log_synced`."""

@@ -364,6 +364,9 @@ class FaultPlanner:
     def _lost_disk(self) -> None:
         self._simulation.lose_disk(self._pick())
 
+    def _wiped_disk(self) -> None:
+        self._simulation.wipe_disk(self._pick())
+
     # ------------------------------------------------------------------ one follower in trouble
 
     def _trouble_one(self) -> None:

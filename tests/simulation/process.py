@@ -63,7 +63,12 @@ class Process:
         self.disk.stall = self._stall
         self.clock.stall_s = 0.0
         journal = parts.journal(
-            parts.storage(self.disk), CLUSTER_ID, node_id, cache_bytes=simulation.plan.cache_bytes
+            parts.storage(self.disk),
+            CLUSTER_ID,
+            node_id,
+            members=simulation.ids,
+            incarnation=f"{node_id} {rng.random()}",
+            cache_bytes=simulation.plan.cache_bytes,
         )
         self.journal = journal
         self.wire: Wire | None = Wire(simulation.network, self)
