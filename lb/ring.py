@@ -199,6 +199,4 @@ class Ring:
 
 
 def _follows(status: Status, leader: Member) -> bool:
-    return (
-        leader.status is not None and status.leader == leader.node_id and status.term == leader.status.term
-    )
+    return leader.status is not None and status.leader == leader.node_id and status.term == leader.status.term

@@ -71,6 +71,7 @@ class Journal:
         self._delete_to: int | None = None
         self._dirty = False
         self.bytes_held = 0
+        self.known_is_saved = True
         self._new = Meta(
             cluster_id,
             node_id,
@@ -149,8 +150,8 @@ class Journal:
         if (meta.cluster_id, meta.node_id) != (new.cluster_id, new.node_id):
             raise Fault(
                 f"The journal {self._storage.name} belongs to node {meta.node_id} of cluster "
-                f"{meta.cluster_id}, but this is node {new.node_id} of {new.cluster_id}. Nothing was changed. "
-                "Start the node with its own data directory."
+                f"{meta.cluster_id}, but this is node {new.node_id} of {new.cluster_id}. Nothing was "
+                "changed. Start the node with its own data directory."
             )
         meta.check_members(new.members, self._storage.name)
 
@@ -283,10 +284,14 @@ class Journal:
         self._meta = replace(self._meta, standing=standing)
         self._dirty = True
 
-    def set_known(self, known: Mapping[str, Known], *, urgent: bool) -> None:
-        """Note what peers promised; it goes to disk with the next flush, which `urgent` makes sure of."""
+    def set_known(self, known: Mapping[str, Known]) -> None:
+        """Note what peers promised; it goes to disk with the next flush that has something to promise."""
         self._meta = replace(self._meta, known=dict(known))
-        self._dirty = self._dirty or urgent
+        self.known_is_saved = False
+
+    def save_known(self) -> None:
+        """Let the next flush write what peers promised, if none has done so meanwhile."""
+        self._dirty = self._dirty or not self.known_is_saved
 
     def set_commit(self, index: int) -> None:
         """Note the commit index; it goes to disk with the next flush that has something to promise."""
@@ -388,6 +393,7 @@ class Journal:
         failpoint("journal.after_write")
         self._delete_from = self._delete_to = self._pending_first = None
         self._dirty = False
+        self.known_is_saved = True
         self.durable_index = self.last_index
         self._evict()
 

@@ -1,4 +1,4 @@
-"""Everything of a journal but its entries, as one checked record: whose it is, what it promised, its standing."""
+"""Everything of a journal but its entries, as one checked record: whose it is, its promises, its standing."""
 
 from __future__ import annotations
 

@@ -179,9 +179,9 @@ class RaftNode:
         """
         if journal.last_index < self._applied:
             raise Fault(
-                f"Node {self.node_id} has applied the log up to {self._applied}, but its journal {journal.name} "
-                f"ends at {journal.last_index}: it is an older one than the rest of the directory. Nothing was "
-                f"changed. {damaged_advice()}"
+                f"Node {self.node_id} has applied the log up to {self._applied}, but its journal "
+                f"{journal.name} ends at {journal.last_index}: it is an older one than the rest of the "
+                f"directory. Nothing was changed. {damaged_advice()}"
             )
         journal.set_commit(self._applied)
 

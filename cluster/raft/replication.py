@@ -53,7 +53,9 @@ class Replication:
 
     def has_quorum(self, now: float) -> bool:
         """Whether a majority, this node included, has answered within the time that a link may be silent."""
-        contacts = (it.contact_s if self.core.counts(peer) else _NEVER_S for peer, it in self.progress.items())
+        contacts = (
+            it.contact_s if self.core.counts(peer) else _NEVER_S for peer, it in self.progress.items()
+        )
         return now - reached([now, *contacts], self.core.quorum) <= self.core.settings.dead_after_s
 
     def forgive(self, gap_s: float) -> None:

@@ -44,7 +44,7 @@ class Standings:
         self._gates: dict[str, int] = {}
         """While leading: the entry that a node without a vote must hold before it is admitted."""
         self._admitted: set[str] = set()
-        self._recorded_s = self._started_s = core.clock()
+        self._saved_s = self._started_s = core.clock()
 
     # ------------------------------------------------------------------ looking
 
@@ -120,7 +120,7 @@ class Standings:
                 message = replace(message, standing=int(Standing.FORGETFUL))
             elif known is None or known.incarnation != message.incarnation:
                 index = 0 if known is None else known.index
-                self._record({peer: Known(message.incarnation, message.term, index)}, urgent=True)
+                self._record({peer: Known(message.incarnation, message.term, index)})
         self._heard[peer] = message
         if journal.standing is Standing.NEW:
             self.found()
@@ -134,8 +134,10 @@ class Standings:
             is_founder = hello.standing == Standing.VOTER and hello.knows == journal.incarnation
             if hello.standing != Standing.NEW and not is_founder:
                 return
-        logger.info("raft %s: the cluster is founded with %s", core.node_id, ", ".join(core.peers) or "itself")
-        self._record({peer: Known(it.incarnation, it.term, 0) for peer, it in self._heard.items()}, urgent=True)
+        logger.info(
+            "raft %s: the cluster is founded with %s", core.node_id, ", ".join(core.peers) or "itself"
+        )
+        self._record({peer: Known(it.incarnation, it.term, 0) for peer, it in self._heard.items()})
         self._rise()
 
     def on_forgotten(self, peer: str, message: Forgotten) -> None:
@@ -198,12 +200,17 @@ class Standings:
             if known is not None and self.counts(peer) and index > known.index:
                 news[peer] = Known(known.incarnation, max(known.term, core.term), index)
         if news:
-            self._record(news, urgent=now - self._recorded_s >= _RECORD_S)
+            journal.set_known({**journal.known, **news})
+        if journal.known_is_saved:
+            self._saved_s = now
+        elif now - self._saved_s >= _RECORD_S:
+            journal.save_known()
 
-    def _record(self, news: dict[str, Known], *, urgent: bool) -> None:
-        if urgent:
-            self._recorded_s = self.core.clock()
-        self.core.journal.set_known({**self.core.journal.known, **news}, urgent=urgent)
+    def _record(self, news: dict[str, Known]) -> None:
+        """Durable before anything leaves that rests on it."""
+        journal = self.core.journal
+        journal.set_known({**journal.known, **news})
+        journal.save_known()
 
 
 def _has_forgotten(hello: Hello, known: Known) -> bool:

@@ -112,6 +112,7 @@ def test_other_members_than_it_was_founded_with_are_refused(tmp_path: Path) -> N
     ports = free_ports(6)
     data = tmp_path / "node-1"
     base = [sys.executable, "-m", "cluster", "node", "--id", "node-1", "--cluster-id", "c"]
+    base += ["--secret", "of a test"]
     base += ["--data-dir", str(data), "--http", f"127.0.0.1:{ports[0]}", "--raft", f"127.0.0.1:{ports[1]}"]
     peers = [
         flag

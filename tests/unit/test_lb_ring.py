@@ -47,9 +47,7 @@ def test_reads_rotate_over_caught_up_nodes_only() -> None:
 
 
 def test_if_nobody_shows_the_index_the_leader_is_asked() -> None:
-    ring = ring_of(
-        status("a", leader="b"), status("b", role="leader", leader="b"), status("c", leader="b")
-    )
+    ring = ring_of(status("a", leader="b"), status("b", role="leader", leader="b"), status("c", leader="b"))
     assert readers(ring, wanted=99) == ["b"] * 6
     assert readers(ring, wanted=99, avoid=frozenset("b")) == ["a", "c"] * 3
 
