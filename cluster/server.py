@@ -33,6 +33,7 @@ from cluster.peers import Peers
 from cluster.propose.grouping import GroupLimits
 from cluster.propose.log_clock import LogClock
 from cluster.propose.proposer import Proposer
+from cluster.raft.meta import damaged_advice
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
@@ -155,8 +156,7 @@ def _require_journal(store: Store, journal: Path) -> None:
     if store.marker().index > 0 and not journal.exists():
         raise Fault(
             f"{journal.parent} has applied the log up to {store.marker().index}, but its journal "
-            f"{journal.name} is gone. Nothing was changed. Restore the journal, or remove the whole "
-            "directory and add the node as a new one."
+            f"{journal.name} is gone. Nothing was changed. {damaged_advice()}"
         )
 
 

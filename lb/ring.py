@@ -167,15 +167,18 @@ class Ring:
     # Choices
 
     def leader(self) -> Member | None:
-        """The healthy node that claims to lead with the highest term, or None.
+        """The healthy node that claims to lead and that a majority of those heard follows, or None.
 
-        An old leader that was cut off may still claim its own, lower term.
+        A claim alone proves nothing: an old leader that was cut off claims its own, lower term, and a node
+        that was started without its peers a higher one. "Follow" is to name it in its term; it follows
+        itself. Of members that are not heard nothing is known, so they are not counted: a balancer that
+        hears only the leader takes its word.
         """
-        best: Member | None = None
+        heard = [member.status for member in self.members if member.status is not None]
         for member in self.members:
-            if member.leads and (best is None or _term(member) > _term(best)):
-                best = member
-        return best
+            if member.leads and 2 * sum(_follows(status, member) for status in heard) > len(heard):
+                return member
+        return None
 
     def healthy(self) -> tuple[Member, ...]:
         """The nodes that may serve any read."""
@@ -203,11 +206,9 @@ class Ring:
         fresh = [m for m in able if m.status is not None and m.status.applied_index >= wanted_index]
         if fresh:
             return fresh[turn % len(fresh)]
-        for member in able:
-            if member.leads:
-                return member
-        return able[turn % len(able)]
+        leader = self.leader()
+        return leader if leader in able else able[turn % len(able)]
 
 
-def _term(member: Member) -> int:
-    return member.status.term if member.status is not None else -1
+def _follows(status: Status, leader: Member) -> bool:
+    return leader.status is not None and status.leader == leader.node_id and status.term == leader.status.term

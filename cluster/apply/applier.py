@@ -85,6 +85,7 @@ class Applier:
                 f"{machine.applied_index}: it is damaged. Nothing was changed; restore this node from "
                 "another one."
             )
+        raft.set_applied(marker.index)  # before it starts: what is applied is committed, and stays
         self._raft = raft
         self._machine = machine
         self._engine = engine

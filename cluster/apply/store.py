@@ -14,6 +14,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cluster.durable import settle, sync_sqlite
 from cluster.errors import Fault
 from cluster.failpoint import failpoint
 
@@ -48,6 +49,8 @@ class Store:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # What an earlier process wrote and did not live to sync must not count before it is durable.
+            sync_sqlite(path)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._prepare()
         except (sqlite3.Error, OSError) as error:
@@ -61,6 +64,7 @@ class Store:
         [(verdict,), *_] = db.execute("PRAGMA quick_check(1)").fetchall()
         if verdict != "ok":
             raise sqlite3.DatabaseError(f"quick_check says: {verdict}")
+        settle(db)
         [(layout,)] = db.execute("PRAGMA user_version").fetchall()
         if layout not in (0, _LAYOUT):
             raise sqlite3.DatabaseError(

@@ -25,6 +25,7 @@ from cluster.chroma.errors import fault_of, is_missing, is_present, refusal_of
 from cluster.chroma.interface import EVERY_RECORD, Get, Neighbours, Query, Records
 from cluster.chroma.local_ids import LocalIds, Place
 from cluster.chroma.reading import Reader
+from cluster.durable import sync_tree
 from cluster.errors import Fault, Refusal, Unavailable
 from cluster.state.commands import (
     CreateCollection,
@@ -66,6 +67,8 @@ class EmbeddedEngine:
         threading.Thread(target=import_exceptions, name="import-chromadb", daemon=True).start()
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            # A repeated call may find its records there and write nothing: then nothing else syncs them.
+            sync_tree(directory)
             self._bindings: rust.Bindings | None = open_bindings(directory)
         except BaseException as error:
             if isinstance(error, (KeyboardInterrupt, SystemExit)):

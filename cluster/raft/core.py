@@ -53,6 +53,14 @@ class Core(StockNode):
         self.quorum = majority(self.members)
         self.outbox = self.outbox_type(transport, journal, self.peers)
 
+    def may_vote(self) -> bool:
+        """Whether this node's journal surely has all that it ever promised (see `standing.py`)."""
+        raise NotImplementedError
+
+    def counts(self, peer: str) -> bool:
+        """Whether the word of `peer` is one of a quorum's."""
+        raise NotImplementedError
+
     @property
     def role(self) -> Role:
         if self.halted:

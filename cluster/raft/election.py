@@ -86,6 +86,10 @@ class Election:
             self.wait_whole_timeout()
             core.set_leader(None)
             return
+        if not core.may_vote():
+            self.wait(*core.settings.early_election_ms)
+            core.set_leader(None)
+            return
         self.retry()
         core.set_leader(None)
         core.set_state(CANDIDATE)
@@ -133,6 +137,7 @@ class Election:
         core = self.core
         granted = (
             message.proposed > core.term
+            and core.may_vote()
             and self.is_up_to_date(message.last_index, message.last_term)
             and not self.is_leader_alive()
         )
@@ -158,6 +163,7 @@ class Election:
             core.become_follower(message.term, None)
         granted = (
             message.term == core.term
+            and core.may_vote()
             and core.vote in (None, peer)
             and self.is_up_to_date(message.last_index, message.last_term)
         )
@@ -175,10 +181,11 @@ class Election:
 
     def on_timeout_now(self, peer: str, message: TimeoutNow) -> None:
         core = self.core
-        if message.term == core.term and peer == core.leader_id and not core.barred:
+        can_lead = core.may_vote() and not core.barred
+        if message.term == core.term and peer == core.leader_id and can_lead:
             logger.info("raft %s: asked by %s to take over", core.node_id, peer)
             self.elect(transfer=True)
 
     def _note(self, peer: str, granted: bool) -> None:
         """A refusal that comes late, of an earlier try, takes back nothing that was granted."""
-        self.votes[peer] = granted or self.votes.get(peer, False)
+        self.votes[peer] = (granted and self.core.counts(peer)) or self.votes.get(peer, False)

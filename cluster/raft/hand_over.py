@@ -37,9 +37,9 @@ class HandOver:
         self.deadline_s = None
 
     def best(self) -> str | None:
-        """The connected follower that holds most."""
-        progress = self.replication.progress
-        connected = [peer for peer in progress if self.core.is_connected(peer)]
+        """The connected follower that holds most and may lead."""
+        core, progress = self.core, self.replication.progress
+        connected = [peer for peer in progress if core.is_connected(peer) and core.counts(peer)]
         return max(connected, key=lambda peer: (progress[peer].match, peer), default=None)
 
     def go_on(self, now: float) -> None:

@@ -51,6 +51,8 @@ class RaftStatus:
     quorum_contact_ms: float
     match_index: dict[str, int] = field(default_factory=dict[str, int])
     connected: tuple[str, ...] = ()
+    hint: str | None = None
+    """Why this node has no vote yet, in words; None when it has."""
 
 
 class Raft(Protocol):

@@ -11,22 +11,23 @@ from __future__ import annotations
 import bisect
 import threading
 import zlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import msgpack
 
 from cluster.errors import Fault
 from cluster.failpoint import failpoint
 from cluster.raft.interface import Entry
+from cluster.raft.meta import Known, Meta, Standing, damaged_advice
 from cluster.raft.storage import Batch, Row, SqliteStorage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from cluster.raft.storage import Storage
 
-FORMAT = 1
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
 COMPACTION_STEP_BYTES = 8 * 1024 * 1024
 COMPACTION_STEP_ENTRIES = 2000
@@ -39,51 +40,6 @@ def checksum(index: int, term: int, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(b"%d:%d:" % (index, term)))
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """Everything of a journal but its entries. `base` is the last compacted entry (0, 0 at first)."""
-
-    cluster_id: str
-    node_id: str
-    term: int = 0
-    vote: str | None = None
-    commit_index: int = 0
-    base_index: int = 0
-    base_term: int = 0
-    last_index: int = 0
-    last_term: int = 0
-    sequence: int = 0
-
-    def encode(self) -> bytes:
-        body: bytes = msgpack.packb(
-            [
-                FORMAT,
-                self.cluster_id,
-                self.node_id,
-                self.term,
-                self.vote,
-                self.commit_index,
-                self.base_index,
-                self.base_term,
-                self.last_index,
-                self.last_term,
-                self.sequence,
-            ]
-        )
-        return zlib.crc32(body).to_bytes(4, "big") + body
-
-    @staticmethod
-    def decode(data: bytes) -> Meta:
-        """Raises ValueError when the bytes are not exactly what `encode` wrote."""
-        body = data[4:]
-        if len(data) < 5 or zlib.crc32(body) != int.from_bytes(data[:4], "big"):
-            raise ValueError("the checksum of the meta record does not match")
-        fields: list[Any] = msgpack.unpackb(body)
-        if fields[0] != FORMAT:
-            raise ValueError(f"it has format {fields[0]}, this version reads format {FORMAT}")
-        return Meta(*fields[1:])
-
-
 class Journal:
     """See the module. Indices start at 1; `base_index` is the last index that has been compacted away."""
 
@@ -93,8 +49,14 @@ class Journal:
         cluster_id: str,
         node_id: str,
         *,
+        members: Iterable[str] = (),
+        incarnation: str = "",
+        standing: Standing = Standing.NEW,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
+        """`members` are the ids of the cluster as configured (none: not compared); `incarnation` names the
+        life of a journal that is created here, `standing` is its first.
+        """
         self._storage = storage
         self._cache_bytes = cache_bytes
         self._lock = threading.Lock()
@@ -109,38 +71,61 @@ class Journal:
         self._delete_to: int | None = None
         self._dirty = False
         self.bytes_held = 0
-        self._load(cluster_id, node_id)
+        self.known_is_saved = True
+        self._new = Meta(
+            cluster_id,
+            node_id,
+            members=tuple(sorted(members)),
+            incarnation=incarnation,
+            standing=standing,
+        )
+        self._load()
 
     @classmethod
     def open(
-        cls, path: Path, cluster_id: str, node_id: str, *, cache_bytes: int = DEFAULT_CACHE_BYTES
+        cls,
+        path: Path,
+        cluster_id: str,
+        node_id: str,
+        *,
+        members: Iterable[str] = (),
+        incarnation: str = "",
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> Journal:
         """Open or create the journal file, verifying every entry.
 
         Raises:
-            Fault: the file is damaged or belongs to another node or cluster.
+            Fault: the file is damaged, or belongs to another node, cluster or set of members.
         """
         storage = SqliteStorage(path)
         try:
-            return cls(storage, cluster_id, node_id, cache_bytes=cache_bytes)
+            return cls(
+                storage,
+                cluster_id,
+                node_id,
+                members=members,
+                incarnation=incarnation,
+                cache_bytes=cache_bytes,
+            )
         except BaseException:
             storage.close()
             raise
 
     # ------------------------------------------------------------------ opening
 
-    def _load(self, cluster_id: str, node_id: str) -> None:
+    def _load(self) -> None:
         data = self._storage.load_meta()
         if data is None:
             if next(iter(self._storage.load_rows()), None) is not None:
                 raise self._damaged("it has entries but no meta record")
-            self._meta = Meta(cluster_id, node_id)
+            self._meta = self._new
+            self._dirty = True  # its incarnation must be durable before anybody hears of it
         else:
             try:
-                self._meta = Meta.decode(data)
+                self._meta, self._dirty = Meta.decode(data, self._new)
             except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
                 raise self._damaged(str(error)) from error
-            self._check_owner(cluster_id, node_id)
+            self._check_owner()
         meta = self._meta
         self._runs = [(meta.base_index, meta.base_term)]
         self._cache_first = meta.base_index + 1
@@ -160,20 +145,20 @@ class Journal:
         self.durable_index = meta.last_index
         self._evict()
 
-    def _check_owner(self, cluster_id: str, node_id: str) -> None:
-        meta = self._meta
-        if (meta.cluster_id, meta.node_id) != (cluster_id, node_id):
+    def _check_owner(self) -> None:
+        meta, new = self._meta, self._new
+        if (meta.cluster_id, meta.node_id) != (new.cluster_id, new.node_id):
             raise Fault(
                 f"The journal {self._storage.name} belongs to node {meta.node_id} of cluster "
-                f"{meta.cluster_id}, but this is node {node_id} of {cluster_id}. Nothing was changed. "
-                "Start the node with its own data directory."
+                f"{meta.cluster_id}, but this is node {new.node_id} of {new.cluster_id}. Nothing was "
+                "changed. Start the node with its own data directory."
             )
+        meta.check_members(new.members, self._storage.name)
 
     def _damaged(self, what: str) -> Fault:
         return Fault(
             f"The journal {self._storage.name} is damaged: {what}. Nothing was served from it, nothing was "
-            "changed. Restore the node from a backup, or remove its data directory and let it join again as "
-            "a new node."
+            f"changed. {damaged_advice()}"
         )
 
     # ------------------------------------------------------------------ looking
@@ -282,6 +267,32 @@ class Journal:
             self._meta = replace(self._meta, term=term, vote=vote)
             self._dirty = True
 
+    @property
+    def standing(self) -> Standing:
+        return self._meta.standing
+
+    @property
+    def incarnation(self) -> str:
+        return self._meta.incarnation
+
+    @property
+    def known(self) -> Mapping[str, Known]:
+        """What this node has seen the others promise, by peer."""
+        return self._meta.known
+
+    def set_standing(self, standing: Standing) -> None:
+        self._meta = replace(self._meta, standing=standing)
+        self._dirty = True
+
+    def set_known(self, known: Mapping[str, Known]) -> None:
+        """Note what peers promised; it goes to disk with the next flush that has something to promise."""
+        self._meta = replace(self._meta, known=dict(known))
+        self.known_is_saved = False
+
+    def save_known(self) -> None:
+        """Let the next flush write what peers promised, if none has done so meanwhile."""
+        self._dirty = self._dirty or not self.known_is_saved
+
     def set_commit(self, index: int) -> None:
         """Note the commit index; it goes to disk with the next flush that has something to promise."""
         if index > self._meta.commit_index:
@@ -382,6 +393,7 @@ class Journal:
         failpoint("journal.after_write")
         self._delete_from = self._delete_to = self._pending_first = None
         self._dirty = False
+        self.known_is_saved = True
         self.durable_index = self.last_index
         self._evict()
 

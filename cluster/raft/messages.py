@@ -7,13 +7,17 @@ exists has fields of the right types and entries whose checksums match.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgpack
 
 from cluster.raft.journal import checksum
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 MAX_INTEGER = 2**62
+MAX_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,43 @@ class TimeoutNow:
     term: int
 
 
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first message on a connection, and again when it changes: who the sender is, as a memory.
+
+    `incarnation` names the life of the sender's journal, `standing` what its word counts (see
+    `standing.py`), `last_index` how far its log goes, `knows` the receiver's incarnation as the sender has it
+    on record, "" for none.
+    """
+
+    term: int
+    incarnation: str
+    standing: int
+    last_index: int
+    knows: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The receiver's journal, in this incarnation, lacks what the sender has seen it promise."""
+
+    term: int
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The leader: this incarnation of the receiver holds all that it can ever have promised. It may vote."""
+
+    term: int
+    incarnation: str
+
+
 Message: TypeAlias = (
-    PreVote
+    Hello
+    | Forgotten
+    | Admitted
+    | PreVote
     | PreVoteReply
     | Vote
     | VoteReply
@@ -151,6 +190,12 @@ def encode(message: Message) -> bytes:
             fields = [9, term, granted]
         case TimeoutNow(term):
             fields = [10, term]
+        case Hello(term, incarnation, standing, last_index, knows):
+            fields = [11, term, incarnation, standing, last_index, knows]
+        case Forgotten(term, incarnation):
+            fields = [12, term, incarnation]
+        case Admitted(term, incarnation):
+            fields = [13, term, incarnation]
     return msgpack.packb(fields)
 
 
@@ -164,6 +209,9 @@ _KINDS: dict[int, tuple[type[Any], str]] = {
     8: (Vote, "iiib"),
     9: (VoteReply, "ib"),
     10: (TimeoutNow, "i"),
+    11: (Hello, "isiis"),
+    12: (Forgotten, "is"),
+    13: (Admitted, "is"),
 }
 
 
@@ -189,7 +237,7 @@ def decode(data: bytes) -> Message:
     if len(fields) != len(types):
         raise ValueError(f"{make.__name__} with {len(fields)} fields")
     for value, wanted in zip(fields, types, strict=True):
-        if not (type(value) is bool if wanted == "b" else _is_count(value)):
+        if not _FITS[wanted](value):
             raise ValueError(f"{make.__name__} with a field that is out of range")
     return make(*fields)
 
@@ -217,3 +265,14 @@ def _decode_append(fields: list[Any]) -> Append:
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < MAX_INTEGER
+
+
+def _is_bool(value: Any) -> bool:
+    return type(value) is bool
+
+
+def _is_name(value: Any) -> bool:
+    return type(value) is str and len(value) <= MAX_NAME
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {"i": _is_count, "b": _is_bool, "s": _is_name}

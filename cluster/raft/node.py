@@ -24,9 +24,12 @@ from cluster.raft.following import Following
 from cluster.raft.hand_over import HandOver
 from cluster.raft.messages import (
     Accepted,
+    Admitted,
     Append,
+    Forgotten,
     Heartbeat,
     HeartbeatReply,
+    Hello,
     Message,
     PreVote,
     PreVoteReply,
@@ -37,6 +40,7 @@ from cluster.raft.messages import (
 )
 from cluster.raft.read_rounds import ReadRounds
 from cluster.raft.replication import Replication
+from cluster.raft.standing import Standings
 from cluster.raft.stock import CANDIDATE, FOLLOWER, LEADER
 
 if TYPE_CHECKING:
@@ -64,6 +68,7 @@ class CorrectedNode(Core):
     replication_type: type[Replication] = Replication
     reads_type: type[ReadRounds] = ReadRounds
     hand_over_type: type[HandOver] = HandOver
+    standings_type: type[Standings] = Standings
 
     def __init__(
         self,
@@ -87,10 +92,12 @@ class CorrectedNode(Core):
         self.replication = self.replication_type(self)
         self.reads = self.reads_type(self, self.replication)
         self.hand_over = self.hand_over_type(self, self.replication)
+        self.standings = self.standings_type(self, self.replication)
         transport.setOnMessageReceivedCallback(self._on_message)
         transport.setOnNodeConnectedCallback(self._on_connected)
         transport.setOnNodeDisconnectedCallback(self._on_disconnected)
         self.election.wait(*settings.early_election_ms)
+        self.standings.found()
 
     # ------------------------------------------------------------------ looking
 
@@ -114,6 +121,12 @@ class CorrectedNode(Core):
         if self.hand_over.deadline_s is not None:
             deadline = min(deadline, self.hand_over.deadline_s)
         return deadline
+
+    def may_vote(self) -> bool:
+        return self.standings.may_vote()
+
+    def counts(self, peer: str) -> bool:
+        return self.standings.counts(peer)
 
     # ------------------------------------------------------------------ asking
 
@@ -201,6 +214,7 @@ class CorrectedNode(Core):
         elif now >= self.election_deadline:
             self.election.stand(now)
         if self.state == LEADER:
+            self.standings.lead(now)
             self.replication.advance_commit()
             self.reads.begin_for_reads(now)
             self.replication.replicate(now)
@@ -266,6 +280,7 @@ class CorrectedNode(Core):
     def _leave_leadership(self) -> None:
         self.following.told_s = self.quorum_contact_s()
         self.replication.end()
+        self.standings.end()
         self.hand_over.end()
         self.reads.end()
         self.set_leader(None)
@@ -299,6 +314,12 @@ class CorrectedNode(Core):
                 self.election.on_vote_reply(peer, message)
             case TimeoutNow():
                 self.election.on_timeout_now(peer, message)
+            case Hello():
+                self.standings.on_hello(peer, message)
+            case Forgotten():
+                self.standings.on_forgotten(peer, message)
+            case Admitted():
+                self.standings.on_admitted(peer, message)
 
     def _on_follower_reply(self, peer: str, message: Accepted | Rejected | HeartbeatReply) -> None:
         if message.term > self.term:
@@ -320,12 +341,15 @@ class CorrectedNode(Core):
 
     def _on_connected(self, node: Node) -> None:
         self.note_connected(node)
+        if not self.halted:
+            self.standings.connected(node.id)
         if self.is_leader and node.id in self.replication.progress:
             self.replication.restart(node.id)
             self.outbox.send(node.id, self.replication.heartbeat(self.reads.number))
 
     def _on_disconnected(self, node: Node) -> None:
         self.note_disconnected(node)
+        self.standings.disconnected(node.id)
         if self.halted:
             return
         if self.is_leader and node.id in self.replication.progress:

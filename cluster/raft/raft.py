@@ -7,6 +7,7 @@ proposal does not wait for a tick. Everything that is ready at one turn shares o
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 import time
@@ -15,11 +16,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.errors import NotLeader, OutcomeUnknown, Overloaded
+from cluster.errors import Fault, NotLeader, OutcomeUnknown, Overloaded
 from cluster.failpoint import failpoint
 from cluster.raft.handshake import Identity
 from cluster.raft.interface import Entry, Position, RaftStatus
 from cluster.raft.journal import Journal
+from cluster.raft.meta import damaged_advice
 from cluster.raft.node import CorrectedNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.transport import TcpTransport
@@ -126,8 +128,15 @@ class RaftNode:
             self._journal_path,
             identity.cluster_id,
             identity.node_id,
+            members=self.members,
+            incarnation=os.urandom(8).hex(),
             cache_bytes=self.settings.cache_bytes,
         )
+        try:
+            self._note_applied(journal)
+        except Fault:
+            journal.close()
+            raise
         transport = TcpTransport(
             identity,
             self.members,
@@ -161,6 +170,20 @@ class RaftNode:
         self._accepting = True
         self._thread = threading.Thread(target=self._run, name=f"raft-{self.node_id}", daemon=True)
         self._thread.start()
+
+    def _note_applied(self, journal: Journal) -> None:
+        """What is applied here was committed: nothing may ever cut it off again.
+
+        Raises:
+            Fault: the journal ends before what the state file says is applied.
+        """
+        if journal.last_index < self._applied:
+            raise Fault(
+                f"Node {self.node_id} has applied the log up to {self._applied}, but its journal "
+                f"{journal.name} ends at {journal.last_index}: it is an older one than the rest of the "
+                f"directory. Nothing was changed. {damaged_advice()}"
+            )
+        journal.set_commit(self._applied)
 
     def stop(self) -> None:
         thread = self._thread
@@ -261,6 +284,7 @@ class RaftNode:
             contact_ms,
             status.match_index,
             status.connected,
+            status.hint,
         )
 
     # ------------------------------------------------------------------ the raft thread
@@ -380,14 +404,16 @@ class RaftNode:
             0.0,
             node.match_indices(),
             transport.connected,
+            node.standings.hint(),
         )
         before = self._picture.status
         self._picture = _Picture(status, node.quorum_contact_s())
-        changed = (status.role, status.term, status.leader, status.commit_index) != (
+        changed = (status.role, status.term, status.leader, status.commit_index, status.hint) != (
             before.role,
             before.term,
             before.leader,
             before.commit_index,
+            before.hint,
         )
         if changed and self._on_change is not None:
             self._on_change()

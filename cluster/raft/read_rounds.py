@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cluster.raft.replication import Replication
 
 _ROUNDS_REMEMBERED = 1000
+_NEVER_S = float("-inf")
 
 
 @dataclass(slots=True)
@@ -90,12 +91,14 @@ class ReadRounds:
 
     def proven_s(self) -> float:
         """The time at which this leader was last surely in touch with a majority; -inf for never."""
-        return reached([self.core.clock(), *self._proven_s.values()], self.core.quorum)
+        proven = (at if self.core.counts(peer) else _NEVER_S for peer, at in self._proven_s.items())
+        return reached([self.core.clock(), *proven], self.core.quorum)
 
     def _answer(self) -> None:
         if not self._rounds:
             return
-        proven = reached([self.number, *self._acked.values()], self.core.quorum)
+        acked = (number if self.core.counts(peer) else 0 for peer, number in self._acked.items())
+        proven = reached([self.number, *acked], self.core.quorum)
         while self._rounds and self._rounds[0].number <= proven:
             done = self._rounds.pop(0)
             for answer in done.waiting:

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 PROBE_BYTES = 64 * 1024
 """A probe takes entries along only when they are small: it may well be refused."""
+_NEVER_S = float("-inf")
 STALL_TIMEOUTS = 5
 """A stream whose acks stop for this many election timeouts is probed afresh, though its connection lives."""
 
@@ -52,7 +53,9 @@ class Replication:
 
     def has_quorum(self, now: float) -> bool:
         """Whether a majority, this node included, has answered within the time that a link may be silent."""
-        contacts = (progress.contact_s for progress in self.progress.values())
+        contacts = (
+            it.contact_s if self.core.counts(peer) else _NEVER_S for peer, it in self.progress.items()
+        )
         return now - reached([now, *contacts], self.core.quorum) <= self.core.settings.dead_after_s
 
     def forgive(self, gap_s: float) -> None:
@@ -90,7 +93,8 @@ class Replication:
     def advance_commit(self) -> None:
         """A majority durably holds it (this node counts by what it has flushed), and it is of this term."""
         core, journal = self.core, self.core.journal
-        matches = [journal.durable_index, *(progress.match for progress in self.progress.values())]
+        held = (it.match if core.counts(peer) else 0 for peer, it in self.progress.items())
+        matches = [journal.durable_index, *held]
         index = min(reached(matches, core.quorum), journal.durable_index)
         if index > core.commit_index and journal.term_at(index) == core.term:
             core.commit(index)

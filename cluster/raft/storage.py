@@ -5,6 +5,9 @@ synchronous=FULL, so that a committed transaction has been fsynced. SQLite drops
 WAL without a word, because it cannot tell damage from the torn write of a power loss. Beside the database
 therefore lies a mark, `<file>-mark`: the number of the last transaction whose fsync has returned. A
 database that has fewer transactions than the mark says has lost some, and is refused.
+
+What an earlier process wrote and did not live to sync is readable all the same. It is made durable at open
+(see `cluster.durable`), before anybody can promise anything that rests on it.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from cluster.durable import settle, sync_sqlite
 from cluster.errors import Fault
 from cluster.failpoint import failpoint
+from cluster.raft.meta import damaged_advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +107,11 @@ class SqliteStorage:
                 self.name,
                 f"it is missing, but transaction {self._mark.sequence} had been written durably to it",
             )
+        try:
+            sync_sqlite(path)
+        except OSError as error:
+            self._mark.close()
+            raise _unsettled(self.name, error) from error
         self._writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             self._writer.execute(f"PRAGMA page_size={_PAGE_BYTES}")
@@ -116,6 +126,7 @@ class SqliteStorage:
             if damage != ["ok"]:
                 raise _damaged(self.name, "; ".join(damage))
             self._check_mark()
+            self._settle(path)
             self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._reader.execute("PRAGMA query_only=ON")
         except sqlite3.DatabaseError as error:
@@ -140,6 +151,14 @@ class SqliteStorage:
                 f"it ends at transaction {held}, but transaction {self._mark.sequence} had been written "
                 "durably: its last writes are missing",
             )
+
+    def _settle(self, path: Path) -> None:
+        """From here on all that is readable is durable, also what no fsync had returned for."""
+        try:
+            settle(self._writer)
+            _fsync_directory(str(path.parent))
+        except OSError as error:
+            raise _unsettled(self.name, error) from error
 
     def load_meta(self) -> bytes | None:
         try:
@@ -227,8 +246,7 @@ class _Mark:
         except FileNotFoundError:
             raise Fault(
                 f"The journal's mark {name} is missing, so it cannot be known whether the journal is whole. "
-                "Nothing was changed. Restore the mark with its journal, or remove the node's data "
-                "directory and let it join again as a new node."
+                f"Nothing was changed. {damaged_advice()}"
             ) from None
         if create:
             # Before the journal itself is made: a journal without a mark has surely lost it.
@@ -266,7 +284,15 @@ def _row(name: str, values: tuple[object, ...]) -> Row:
 def _damaged(name: str, what: str) -> Fault:
     return Fault(
         f"The journal {name} is damaged: {what}. Nothing was served from it and nothing was changed. "
-        "Restore the node from a backup, or remove its data directory and let it join again as a new node."
+        f"{damaged_advice()}"
+    )
+
+
+def _unsettled(name: str, error: OSError) -> Fault:
+    return Fault(
+        f"What the journal {name} holds could not be made durable ({error}), so nothing may be promised from "
+        "it. Nothing was changed. Look after the disk, or end the other process that has the file open, and "
+        "start the node again."
     )
 
 

@@ -61,7 +61,7 @@ class StatusReport:
         """What `GET /cluster/status` answers, but for the count of documents."""
         raft = self._raft.status()
         applied = self._applier.applied_index
-        reason = self._health.reason
+        reason = self._health.reason or raft.hint
         in_touch = (
             raft.leader is not None and raft.quorum_contact_ms <= self._settings.election_timeout_max_ms
         )
@@ -84,7 +84,7 @@ class StatusReport:
             "match_index": raft.match_index,
             "connected": list(raft.connected),
             "engine": self._engine(),
-            "healthy": reason is None and in_touch,
+            "healthy": self._health.reason is None and in_touch,
             "reason": reason,
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),

@@ -35,6 +35,7 @@ def answer(node: RaftNode, command: dict[str, Any]) -> dict[str, Any]:
                 "last": status.last_index,
                 "connected": list(status.connected),
                 "fault": node.fault,
+                "hint": status.hint,
             }
         case "propose":
             futures = [

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from cluster.raft.journal import Meta
+from cluster.raft.meta import Meta
 from cluster.state.commands import decode_group
 from cluster.state.requests import unscoped
 from evaluation.checking.log import LogEntry
@@ -26,7 +26,7 @@ def committed_entries(path: Path, commit_index: int | None) -> list[LogEntry]:
     `commit_index`: as the running node says; None: what its journal knows, which may be a little less.
     """
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
-        meta = Meta.decode(connection.execute("SELECT body FROM meta").fetchone()[0])
+        meta, _ = Meta.decode(connection.execute("SELECT body FROM meta").fetchone()[0])
         last = max(meta.commit_index, commit_index or 0)
         rows = connection.execute(
             "SELECT idx, term, payload FROM entries WHERE idx <= ? ORDER BY idx", (last,)

@@ -58,6 +58,8 @@ class Node:
     read_index: int | None = 0
     port: int = 0
     received: list[Received] = field(default_factory=list[Received])
+    cluster_of: list[Node] = field(default_factory=list["Node"])
+    """All nodes: who of them claims to lead with the highest term is followed by those that do not."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _server: web.Server | None = None
     _listener: asyncio.Server | None = None
@@ -106,17 +108,26 @@ class Node:
         )
         return await self.behaviour(self, request)
 
+    def _follows(self) -> tuple[str | None, int]:
+        """Whom this node names as the leader, and of which term."""
+        if self.role == "leader":
+            return self.node_id, self.term
+        leaders = [node for node in self.cluster_of if node.role == "leader"]
+        leader = max(leaders, key=lambda node: node.term, default=None)
+        return (None, self.term) if leader is None else (leader.node_id, leader.term)
+
     async def _stream(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         with contextlib.suppress(ConnectionError):
             while True:
+                leader, term = self._follows()
                 line = {
                     "id": self.node_id,
                     "cluster": self.cluster,
                     "role": self.role,
-                    "term": self.term,
-                    "leader": None,
+                    "term": term,
+                    "leader": leader,
                     "applied_index": self.applied_index,
                     "healthy": self.healthy,
                     "reason": None if self.healthy else "the test says so",
@@ -235,6 +246,8 @@ async def bench(
     """A bench of `count` nodes beside `others` (id -> URL); `settings` go to the balancer."""
     nodes = [Node(f"node-{number}", answers) for number in range(1, count + 1)]
     nodes[0].role = "leader"
+    for node in nodes:
+        node.cluster_of = nodes
     for node in nodes:
         await node.start()
     balancer = Balancer(

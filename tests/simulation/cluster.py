@@ -280,13 +280,26 @@ class Simulation:
             process.enqueue(process.raft.transfer_leadership)
 
     def lose_disk(self, name: str) -> None:
-        """For good; never more than leaves a majority."""
-        lost = sum(disk.is_lost for disk in self.disks.values())
-        if lost + 1 > (len(self.ids) - 1) // 2 or self.disks[name].is_lost:
+        """For good; never more than leaves a majority, and not before the cluster is founded."""
+        if self._may_lose(name):
+            if self.is_up(name):
+                self.crash(name, power=True, why="its disk is lost")
+            self.disks[name].is_lost = True
+
+    def wipe_disk(self, name: str) -> None:
+        """The node comes back with an empty disk, as long as the log still begins at its beginning."""
+        if not self._may_lose(name) or self.plan.settings.journal_budget_bytes < 1 << 28:
             return
         if self.is_up(name):
-            self.crash(name, power=True, why="its disk is lost")
-        self.disks[name].is_lost = True
+            self.crash(name, power=True, why="its disk is wiped")
+        self.disks[name].wipe()
+        self.judge.on_wiped(name)
+
+    def _may_lose(self, name: str) -> bool:
+        disks = self.disks.values()
+        if self.disks[name].is_excused or not all(disk.has_vote or disk.is_excused for disk in disks):
+            return False
+        return sum(disk.is_excused for disk in disks) < (len(self.ids) - 1) // 2
 
     # ------------------------------------------------------------------ requests
 

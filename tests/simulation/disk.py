@@ -2,8 +2,8 @@
 
 What a returned write holds survives everything but the loss of the disk. A crash can be armed for the
 next write of a kind: before it, in the middle (torn: the journal's transaction does not count, as SQLite
-drops it; the engine's call is done in part), or after it, before the process learns. A disk can be slow,
-full, or lost.
+drops it; the engine's call is done in part), unsynced (written and readable, but a loss of power takes it
+away until something syncs it), or after it, before the process learns. A disk can be slow, full, or lost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.apply.store import Marker
 from cluster.errors import Fault
-from cluster.raft.journal import Meta
+from cluster.raft.meta import Meta, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +33,7 @@ class Disk:
         self.name = name
         self.rows: dict[int, Row] = {}
         self.meta_bytes: bytes | None = None
-        self.meta: Meta | None = None
+        self._meta: Meta | None = None
         self.pairs: dict[str, bytes] = {}
         self.marker = Marker(0, 0)
         self.collections: dict[str, dict[str, Any]] = {}
@@ -47,11 +47,32 @@ class Disk:
         self.has_failed = False
         """It refused a write since the process started: a fault of the node is then to be expected."""
         self.is_lost = False
+        self.was_wiped = False
         self.slowness_s: Callable[[], float] = lambda: 0.0
         self.stall: Callable[[float], None] = lambda seconds: None
         self.crash_point: tuple[str, int] | None = None
         """(name of the point, how many times to pass it first)."""
-        self._unsynced: tuple[dict[int, Row], bytes | None, Meta | None] | None = None
+        self._synced_log: tuple[dict[int, Row], bytes | None, Meta | None] | None = None
+        self._synced_state: tuple[dict[str, bytes], Marker] | None = None
+        """What a loss of power would leave of the journal, and of the state; None: all that is there."""
+
+    def wipe(self) -> None:
+        """Another disk, with nothing on it, in the place of this one."""
+        self.rows, self.meta_bytes, self._meta = {}, None, None
+        self.pairs, self.marker = {}, Marker(0, 0)
+        self.collections, self.halfway = {}, {}
+        self._synced_log = self._synced_state = None
+        self.was_wiped = True
+
+    @property
+    def has_vote(self) -> bool:
+        """Its node knows all that it ever promised."""
+        return not self.is_lost and self.meta is not None and self.meta.standing is Standing.VOTER
+
+    @property
+    def is_excused(self) -> bool:
+        """What it held counts as held: it was lost, and has not been filled again."""
+        return self.is_lost or (self.was_wiped and not self.has_vote)
 
     def pass_point(self, name: str) -> bool:
         """Whether the armed crash is here."""
@@ -75,7 +96,15 @@ class Disk:
     def end_write(self, kind: str) -> None:
         self.crash_at(f"{kind}-after")
 
-    # ------------------------------------------------------------------ what a judge looks at
+    # ------------------------------------------------------------------ what a judge looks at: what is synced
+
+    @property
+    def meta(self) -> Meta | None:
+        return self._meta if self._synced_log is None else self._synced_log[2]
+
+    @property
+    def durable_marker(self) -> Marker:
+        return self.marker if self._synced_state is None else self._synced_state[1]
 
     @property
     def last_index(self) -> int:
@@ -89,23 +118,37 @@ class Disk:
         """Whether the entry is here durably."""
         if self.meta is not None and index <= self.meta.base_index:
             return True
-        row = self.rows.get(index)
+        row = (self.rows if self._synced_log is None else self._synced_log[0]).get(index)
         return row is not None and row.term == term
 
-    # ------------------------------------------------------------------ for disks that forget the fsync
+    # ------------------------------------------------------------------ what is written and not synced
 
-    def remember_synced(self) -> None:
-        if self._unsynced is None:
-            self._unsynced = (dict(self.rows), self.meta_bytes, self.meta)
+    def put_log(self, rows: dict[int, Row], meta: bytes) -> None:
+        """The journal as a write left it."""
+        self.rows, self.meta_bytes, self._meta = rows, meta, Meta.decode(meta)[0]
 
-    def synced(self) -> None:
-        self._unsynced = None
+    def log_unsynced(self) -> None:
+        """What is written to the journal from here on is lost with the power, until `log_synced`."""
+        if self._synced_log is None:
+            self._synced_log = (dict(self.rows), self.meta_bytes, self._meta)
+
+    def log_synced(self) -> None:
+        self._synced_log = None
+
+    def state_unsynced(self) -> None:
+        if self._synced_state is None:
+            self._synced_state = (dict(self.pairs), self.marker)
+
+    def state_synced(self) -> None:
+        self._synced_state = None
 
     def lose_power(self) -> None:
-        """What was not fsynced is gone."""
-        if self._unsynced is not None:
-            self.rows, self.meta_bytes, self.meta = self._unsynced
-            self._unsynced = None
+        """What was not synced is gone."""
+        if self._synced_log is not None:
+            self.rows, self.meta_bytes, self._meta = self._synced_log
+        if self._synced_state is not None:
+            self.pairs, self.marker = self._synced_state
+        self._synced_log = self._synced_state = None
 
 
 class SimulatedStorage:
@@ -114,6 +157,11 @@ class SimulatedStorage:
     def __init__(self, disk: Disk) -> None:
         self.disk = disk
         self.name = f"{disk.name}/raft.sqlite"
+        self.settle()
+
+    def settle(self) -> None:
+        """As at the open of the real one: what is readable is durable from here on."""
+        self.disk.log_synced()
 
     def load_meta(self) -> bytes | None:
         return self.disk.meta_bytes
@@ -122,9 +170,19 @@ class SimulatedStorage:
         yield from (self.disk.rows[index] for index in sorted(self.disk.rows))
 
     def write(self, batch: Batch) -> None:
-        self.disk.begin_write("journal")
+        disk = self.disk
+        disk.begin_write("journal")
+        dies = disk.pass_point("journal-unsynced")
+        if dies:
+            disk.log_unsynced()
         self.put(batch)
-        self.disk.end_write("journal")
+        if dies:
+            raise Crash("journal-unsynced")
+        self.sync()
+        disk.end_write("journal")
+
+    def sync(self) -> None:
+        self.disk.log_synced()
 
     def put(self, batch: Batch) -> None:
         disk = self.disk
@@ -139,8 +197,7 @@ class SimulatedStorage:
             if row.index in rows:
                 raise sqlite3.IntegrityError(f"UNIQUE constraint failed: entries.idx ({row.index})")
             rows[row.index] = row
-        disk.meta_bytes = batch.meta
-        disk.meta = Meta.decode(batch.meta)
+        disk.put_log(rows, batch.meta)
 
     def read(self, start: int, last: int, max_bytes: int) -> list[Row]:
         found: list[Row] = []
@@ -168,6 +225,11 @@ class SimulatedStore:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+        self.settle()
+
+    def settle(self) -> None:
+        """As at the open of the real one."""
+        self._disk.state_synced()
 
     def marker(self) -> Marker:
         return self._disk.marker
@@ -183,12 +245,18 @@ class SimulatedStore:
             raise Fault(
                 f"This node cannot write its state file {disk.name}/state.sqlite: {error}."
             ) from error
+        dies = disk.pass_point("store-unsynced")
+        if dies:
+            disk.state_unsynced()
         for change in changes:
             if change.value is None:
                 disk.pairs.pop(change.key, None)
             else:
                 disk.pairs[change.key] = change.value
         disk.marker = Marker(index, position)
+        if dies:
+            raise Crash("store-unsynced")
+        disk.state_synced()
         if position:
             disk.crash_at("amid-an-entry")
         disk.end_write("store")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 CRASH_POINTS = (
     "journal-before",
     "journal-torn",
+    "journal-unsynced",
+    "journal-unsynced",
     "journal-after",
     "journal-before",
     "journal-after",
@@ -26,6 +28,7 @@ CRASH_POINTS = (
     "engine-after",
     "store-before",
     "store-torn",
+    "store-unsynced",
     "store-after",
     "amid-an-entry",
     "amid-an-entry",
@@ -360,6 +363,9 @@ class FaultPlanner:
 
     def _lost_disk(self) -> None:
         self._simulation.lose_disk(self._pick())
+
+    def _wiped_disk(self) -> None:
+        self._simulation.wipe_disk(self._pick())
 
     # ------------------------------------------------------------------ one follower in trouble
 

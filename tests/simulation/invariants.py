@@ -69,6 +69,8 @@ class Judge:
         if journal.commit_index < self._durable_commit.get(name, 0):
             raise Violation("commit never goes back", f"{name} starts at {journal.commit_index}")
         marker = process.disk.marker
+        if process.disk.durable_marker != marker:
+            raise Violation("applied is durable", f"{name} starts from {marker}, which is not synced")
         if not journal.base_index <= marker.index <= journal.last_index:
             raise Violation(
                 "applied is in the log",
@@ -84,6 +86,11 @@ class Judge:
             return row
 
         journal.append = judged  # type: ignore[method-assign]
+
+    def on_wiped(self, name: str) -> None:
+        """Its disk is empty: what it promised before is the matter of the others."""
+        self._durable_commit.pop(name, None)
+        self._votes = {key: vote for key, vote in self._votes.items() if key[0] != name}
 
     def _on_append(self, name: str, row: Row, previous_term: int) -> None:
         known = self._entries.setdefault((row.index, row.term), (row.crc, previous_term))
@@ -133,7 +140,7 @@ class Judge:
         journal = process.journal
         for peer, progress in process.node.replication.progress.items():
             index, disk = progress.match, self._simulation.disks[peer]
-            if not index or index <= journal.base_index or disk.is_lost or disk.meta is None:
+            if not index or index <= journal.base_index or disk.is_excused or disk.meta is None:
                 continue
             if disk.meta.term <= term and not disk.holds(index, journal.term_at(index)):
                 raise Violation(
@@ -178,17 +185,17 @@ class Judge:
             raise Violation("committed in order", f"{process.node_id} commits {index} first")
         [row] = process.journal.read(index, index, 1)
         disks = [self._simulation.disks[name] for name in self._simulation.ids]
-        holders = [disk for disk in disks if disk.is_lost or disk.holds(index, row.term)]
+        holders = [disk for disk in disks if disk.is_excused or disk.holds(index, row.term)]
         if len(holders) < self._quorum:
             raise Violation(
                 "durable on a majority",
                 f"{process.node_id} commits entry {index} of term {row.term}, on {len(holders)} disks only",
             )
         for disk in disks:
-            if disk.is_lost or disk.holds(index, row.term):
+            if not disk.has_vote or disk.holds(index, row.term):
                 continue
             place = (disk.last_term, disk.last_index)
-            votes = sum(place >= (other.last_term, other.last_index) for other in disks if not other.is_lost)
+            votes = sum(place >= (other.last_term, other.last_index) for other in disks if other.has_vote)
             if votes >= self._quorum:
                 raise Violation(
                     "committed survives elections",

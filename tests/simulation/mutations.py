@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.simulation.bugs import applying, classics, log, reads
+from tests.simulation.bugs import applying, classics, log, reads, standing
 from tests.simulation.parts import Parts, node_of
 
 
@@ -52,6 +52,42 @@ _ALL = (
         Parts(node=node_of(outbox=log.SendBeforeFsync)),
     ),
     Mutation("no-fsync", "3", "a flush returns without an fsync", Parts(storage=log.ForgetfulStorage)),
+    Mutation(
+        "unsynced-tail-counts",
+        "3",
+        "what a killed process did not live to sync in the journal counts as durable after the restart",
+        Parts(storage=log.UnsyncedTailCounts),
+    ),
+    Mutation(
+        "unsynced-marker-counts",
+        "3",
+        "the same with the marker of what is applied",
+        Parts(store=log.UnsyncedMarkerCounts),
+    ),
+    Mutation(
+        "wiped-node-votes",
+        "",
+        "a node whose disk was lost votes and acknowledges as before",
+        Parts(node=node_of(standings=standing.WipedNodeVotes)),
+    ),
+    Mutation(
+        "wiped-node-counts",
+        "",
+        "the acks of a node whose disk was lost make a quorum",
+        Parts(node=node_of(standings=standing.WipedNodeCounts)),
+    ),
+    Mutation(
+        "admitted-at-once",
+        "",
+        "a node whose disk was lost has a vote again before it has caught up",
+        Parts(node=node_of(standings=standing.AdmittedAtOnce)),
+    ),
+    Mutation(
+        "founded-by-some",
+        "",
+        "an empty node takes itself for a founder, whatever the others say",
+        Parts(node=node_of(standings=standing.FoundedBySome)),
+    ),
     Mutation("vote-not-stored", "3", "the vote is not written to disk", Parts(journal=log.VoteNotStored)),
     Mutation(
         "term-not-restored", "3", "term and vote are not read at a start", Parts(node=log.TermNotRestored)

@@ -9,13 +9,15 @@ from cluster import reads
 from cluster.propose.proposer import Proposer
 from cluster.raft.election import Election
 from cluster.raft.following import Following
+from cluster.raft.hand_over import HandOver
 from cluster.raft.journal import Journal
 from cluster.raft.node import CorrectedNode
 from cluster.raft.outbox import Outbox
 from cluster.raft.read_rounds import ReadRounds
 from cluster.raft.replication import Replication
+from cluster.raft.standing import Standings
 from cluster.state.machine import Machine
-from tests.simulation.disk import SimulatedStorage
+from tests.simulation.disk import SimulatedStorage, SimulatedStore
 from tests.simulation.stepped import SteppedApplier, SteppedRaft
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Parts:
     node: type[CorrectedNode] = CorrectedNode
     journal: type[Journal] = Journal
     storage: type[SimulatedStorage] = SimulatedStorage
+    store: type[SimulatedStore] = SimulatedStore
     raft: type[SteppedRaft] = SteppedRaft
     applier: type[SteppedApplier] = SteppedApplier
     proposer: type[Proposer] = Proposer
@@ -45,6 +48,8 @@ def node_of(
     following: type[Following] = Following,
     replication: type[Replication] = Replication,
     reads: type[ReadRounds] = ReadRounds,
+    hand_over: type[HandOver] = HandOver,
+    standings: type[Standings] = Standings,
 ) -> type[CorrectedNode]:
     """A node with these in the place of its real parts."""
 
@@ -54,5 +59,7 @@ def node_of(
         following_type = following
         replication_type = replication
         reads_type = reads
+        hand_over_type = hand_over
+        standings_type = standings
 
     return Node

@@ -35,6 +35,7 @@ FAULTS = (
     "slow-disk",
     "full-disk",
     "lost-disk",
+    "wiped-disk",
     "transfer",
 )
 PROFILES: dict[str, tuple[str, ...]] = {
@@ -76,7 +77,7 @@ PROFILES: dict[str, tuple[str, ...]] = {
         "old-term",
         "old-term",
     ),
-    "disks": ("slow-disk", "full-disk", "lost-disk", "crash-point", "power", "crash-all"),
+    "disks": ("slow-disk", "full-disk", "lost-disk", "wiped-disk", "crash-point", "power", "crash-all"),
     # One follower's links only: the leader must stay (see Judge.on_term).
     "minority": (),
 }

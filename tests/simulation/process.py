@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overloaded, Unavailable
 from cluster.reads import Guarantee, behind, check_freshness, needs_read_index
 from cluster.state.commands import Proposal, encode_proposal
-from tests.simulation.disk import Crash, SimulatedStore
+from tests.simulation.disk import Crash
 from tests.simulation.engine import FakeEngine
 from tests.simulation.network import Wire
 from tests.simulation.stepped import CLUSTER_ID, SteppedLoop, touched
@@ -63,11 +63,16 @@ class Process:
         self.disk.stall = self._stall
         self.clock.stall_s = 0.0
         journal = parts.journal(
-            parts.storage(self.disk), CLUSTER_ID, node_id, cache_bytes=simulation.plan.cache_bytes
+            parts.storage(self.disk),
+            CLUSTER_ID,
+            node_id,
+            members=simulation.ids,
+            incarnation=f"{node_id} {rng.random()}",
+            cache_bytes=simulation.plan.cache_bytes,
         )
         self.journal = journal
         self.wire: Wire | None = Wire(simulation.network, self)
-        store = SimulatedStore(self.disk)
+        store = parts.store(self.disk)
         self.machine = parts.load_machine(store.items(), simulation.plan.limits)
         self.engine = FakeEngine(self.disk)
         self.raft = parts.raft(

@@ -50,6 +50,7 @@ class SteppedRaft(RaftNode):
 
     def begin(self, node_type: type[CorrectedNode], journal: Journal, wire: Wire) -> CorrectedNode:
         """What `start` does, with a journal and a transport from outside and without a thread."""
+        self._note_applied(journal)
         node = node_type(
             self.node_id,
             self.members,

@@ -13,6 +13,7 @@ from pysyncobj.transport import Transport
 
 from cluster.raft import messages
 from cluster.raft.journal import Journal
+from cluster.raft.meta import Standing
 from cluster.raft.node import CorrectedNode
 from cluster.raft.settings import RaftSettings
 
@@ -109,7 +110,9 @@ class Net:
         settings: RaftSettings | None = None,
         delay_s: Callable[[random.Random], float] | None = None,
         node_type: type[CorrectedNode] = CorrectedNode,
+        standing: Standing = Standing.VOTER,
     ) -> None:
+        self.standing = standing
         self.rng = random.Random(seed)
         self.settings = settings or RaftSettings()
         self.now = 0.0
@@ -136,7 +139,15 @@ class Net:
 
     def start(self, node_id: str) -> CorrectedNode:
         wire = Wire(self, node_id)
-        journal = Journal(self.disks[node_id], "cluster", node_id, cache_bytes=64 * 1024)
+        journal = Journal(
+            self.disks[node_id],
+            "cluster",
+            node_id,
+            members=self.ids,
+            incarnation=f"{node_id} {self.rng.random()}",
+            standing=self.standing,
+            cache_bytes=64 * 1024,
+        )
         node = self.node_type(
             node_id,
             self.ids,

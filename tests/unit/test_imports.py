@@ -59,7 +59,13 @@ IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "__import__", "id",
 #: ends in a dot stands for everything in that room.
 PLACES = {
     "pysyncobj": ("cluster.raft.", "evaluation.raft.stock"),
-    "sqlite3": ("cluster.raft.", "cluster.apply.store", "evaluation.systems.journals", "evaluation.run."),
+    "sqlite3": (
+        "cluster.raft.",
+        "cluster.apply.store",
+        "cluster.durable",
+        "evaluation.systems.journals",
+        "evaluation.run.",
+    ),
     "chromadb_rust_bindings": ("cluster.chroma.",),
     # A client of a cluster is a chromadb client; the demo is one, and embedding runs its functions.
     "chromadb": (
@@ -156,6 +162,7 @@ GROUND = (
     "cluster.errors",
     "cluster.failpoint",
     "cluster.lock",
+    "cluster.durable",
     "cluster.acks",
     "cluster.reads",
     "cluster.leader_watch",
@@ -226,7 +233,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "evaluation.systems.": (
         "evaluation.checking.log",
         "cluster.state.",
-        "cluster.raft.journal",
+        "cluster.raft.meta",
         "cluster.chroma.bindings",
         "cluster.chroma.errors",
         "cluster.chroma.interface",

@@ -47,7 +47,7 @@ def test_reads_rotate_over_caught_up_nodes_only() -> None:
 
 
 def test_if_nobody_shows_the_index_the_leader_is_asked() -> None:
-    ring = ring_of(status("a"), status("b", role="leader"), status("c"))
+    ring = ring_of(status("a", leader="b"), status("b", role="leader", leader="b"), status("c", leader="b"))
     assert readers(ring, wanted=99) == ["b"] * 6
     assert readers(ring, wanted=99, avoid=frozenset("b")) == ["a", "c"] * 3
 
@@ -79,7 +79,7 @@ def test_silence_while_the_balancer_stood_still_is_forgiven() -> None:
 
 
 def test_a_broken_stream_ejects_at_once() -> None:
-    ring = ring_of(status("a", role="leader"), status("b")).lost("a", "reset")
+    ring = ring_of(status("a", role="leader", leader="a"), status("b", leader="a")).lost("a", "reset")
     assert readers(ring) == ["b"] * 6
     assert ring.leader() is None
     assert ring.member("a").reason == "reset"
@@ -95,24 +95,31 @@ def test_a_node_that_says_it_is_not_healthy_is_used_for_lenient_reads_only_if_no
 
 
 @pytest.mark.parametrize(
-    ("claims", "expected"),
+    ("words", "expected"),
     [
-        ({}, None),
-        ({"a": 3}, "a"),
-        ({"a": 3, "b": 5, "c": 4}, "b"),  # cut-off leaders still claim their own terms
+        ({"a": ("a", 3), "b": ("a", 3), "c": ("a", 3)}, "a"),
+        ({"a": ("a", 3), "b": ("a", 3)}, "a"),  # c is down
+        ({"a": ("a", 3)}, "a"),  # of the others nothing is known
+        ({"a": ("a", 3), "b": (None, 3), "c": (None, 3)}, None),
+        ({"a": ("a", 3), "b": ("b", 5), "c": ("b", 5)}, "b"),  # cut-off leaders still claim their own terms
+        ({"a": ("a", 9), "b": ("b", 5), "c": ("b", 5)}, "b"),  # started without its peers: it leads alone
+        ({"a": ("a", 9), "b": ("b", 5)}, None),
+        ({"a": ("a", 4), "b": ("a", 3), "c": ("a", 3)}, None),  # they follow it in a term that is over
     ],
 )
-def test_the_highest_claim_leads(claims: dict[str, int], expected: str | None) -> None:
+def test_who_leads_is_whom_a_majority_of_those_heard_follows(
+    words: dict[str, tuple[str | None, int]], expected: str | None
+) -> None:
     statuses = [
-        status(name, role="leader" if name in claims else "follower", term=claims.get(name, 9))
-        for name in NODES
+        status(name, role="leader" if leader == name else "follower", leader=leader, term=term)
+        for name, (leader, term) in words.items()
     ]
     leader = ring_of(*statuses).leader()
     assert (leader.node_id if leader else None) == expected
 
 
 def test_a_leader_that_is_not_healthy_gets_no_writes() -> None:
-    assert ring_of(status("a", role="leader", healthy=False)).leader() is None
+    assert ring_of(status("a", role="leader", leader="a", healthy=False)).leader() is None
 
 
 def test_shunned_nodes_serve_only_if_no_other_can() -> None:

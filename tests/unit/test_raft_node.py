@@ -16,6 +16,7 @@ from cluster.raft.messages import (
     Append,
     Heartbeat,
     HeartbeatReply,
+    Hello,
     PreVote,
     PreVoteReply,
     Rejected,
@@ -24,6 +25,7 @@ from cluster.raft.messages import (
     VoteReply,
     WireEntry,
 )
+from cluster.raft.meta import Standing
 from cluster.raft.node import CorrectedNode
 from cluster.raft.outbox import Outbox
 from cluster.raft.settings import RaftSettings
@@ -54,12 +56,18 @@ class Bench:
         self.disk = self.net.disks["n1"]
         self.node = self.net.nodes["n1"]
         self.out: list[tuple[str, Any]] = []
-        for peer in ("n2", "n3"):
-            self.net.wires["n1"].connected(self.node.peers[peer])
         self.net.intercept = self._take
+        for peer in ("n2", "n3"):
+            self.connect(peer)
+
+    def connect(self, peer: str) -> None:
+        """A new connection, on which the peer says that it is a voter."""
+        self.net.wires["n1"].connected(self.node.peers[peer])
+        self.net.wires["n1"].receive(self.node.peers[peer], Hello(0, peer, Standing.VOTER, 10**6, "n1"))
 
     def _take(self, _source: str, target: str, message: Any) -> bool:
-        self.out.append((target, message))
+        if not isinstance(message, Hello):
+            self.out.append((target, message))
         return False
 
     def say(self, peer: str, *messages: Any, tick: bool = True) -> list[tuple[str, Any]]:
@@ -325,6 +333,7 @@ def test_a_vote_twice_is_one_vote() -> None:
     net.intercept = lambda *_: False
     for peer in node.peers.values():
         net.wires["n1"].connected(peer)
+    net.tick("n1")
     net.now += 3
     net.tick("n1")
     for _ in range(5):
@@ -429,6 +438,7 @@ def test_a_heard_leader_makes_voters_deaf_to_others() -> None:
 
 def test_a_pre_vote_changes_nothing() -> None:
     bench = Bench()
+    bench.wait(0)
     writes = bench.disk.writes
     assert bench.say("n3", PreVote(3, 40, 9, 9)) == [("n3", PreVoteReply(0, 40, True))]
     assert bench.node.term == 0

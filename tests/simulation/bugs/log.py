@@ -11,7 +11,7 @@ from cluster.raft.journal import Journal
 from cluster.raft.node import CorrectedNode
 from cluster.raft.outbox import Outbox
 from cluster.raft.replication import Replication
-from tests.simulation.disk import SimulatedStorage
+from tests.simulation.disk import SimulatedStorage, SimulatedStore
 
 if TYPE_CHECKING:
     from cluster.raft.messages import Accepted, HeartbeatReply, Message, Rejected, WireEntry
@@ -74,12 +74,26 @@ class ForgetfulStorage(SimulatedStorage):
 
     writes = 0
 
-    def write(self, batch: Batch) -> None:
-        self.disk.remember_synced()
-        super().write(batch)
+    def put(self, batch: Batch) -> None:
+        self.disk.log_unsynced()
+        super().put(batch)
+
+    def sync(self) -> None:
         self.writes += 1
         if self.writes % 20 == 0:
-            self.disk.synced()
+            super().sync()
+
+
+class UnsyncedTailCounts(SimulatedStorage):
+    """What an earlier process did not live to sync is taken for durable."""
+
+    def settle(self) -> None:
+        return None
+
+
+class UnsyncedMarkerCounts(SimulatedStore):
+    def settle(self) -> None:
+        return None
 
 
 class VoteNotStored(Journal):

@@ -1,0 +1,219 @@
+"""Whose word counts: a node votes and acknowledges only while its journal has all that it ever promised.
+
+A journal that was created anew, or an old copy that was put back, has forgotten votes and acknowledged
+entries: with its help a leader could be elected that lacks what a majority acknowledged. So each journal has
+an incarnation (a random name) and a standing:
+
+- *new*: it votes once it has heard, at one time, every other member, each of them new too or founded together
+  with this very incarnation: nothing can have been promised yet. Else a leader must admit it.
+- *voter*: as in any Raft.
+- *forgetful*: a peer has it on record with more than it has now. Votes and acks do not count.
+
+A leader admits a node without a vote thus: it appends an entry after the node has said hello, commits it with
+a quorum that leaves such nodes out, and tells the node once it holds that entry. Why that is enough is in
+docs/raft.md ("Lost disks"); no clock is in the argument.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cluster.raft.messages import Admitted, Forgotten, Hello
+from cluster.raft.meta import Known, Standing
+from cluster.raft.stock import FOLLOWER
+
+if TYPE_CHECKING:
+    from cluster.raft.core import Core
+    from cluster.raft.replication import Replication
+
+logger = logging.getLogger(__name__)
+
+_RECORD_S = 1.0
+"""What followers acknowledged goes to disk with the next flush, or by itself after this long."""
+
+
+class Standings:
+    """The standing of this node and of its peers, each as it said on its present connection."""
+
+    def __init__(self, core: Core, replication: Replication) -> None:
+        self.core = core
+        self.replication = replication
+        self._heard: dict[str, Hello] = {}
+        self._gates: dict[str, int] = {}
+        """While leading: the entry that a node without a vote must hold before it is admitted."""
+        self._admitted: set[str] = set()
+        self._saved_s = self._started_s = core.clock()
+
+    # ------------------------------------------------------------------ looking
+
+    def may_vote(self) -> bool:
+        """Just after its start a node waits for what the others say: it may be an old copy of itself."""
+        core = self.core
+        if core.journal.standing is not Standing.VOTER:
+            return False
+        if len(self._heard) == len(core.peers):
+            return True
+        return core.clock() - self._started_s >= core.settings.election_low_s
+
+    def counts(self, peer: str) -> bool:
+        """Whether what `peer` has said is the word of a voter.
+
+        Nothing else comes before its hello on a connection, so until then only what it said earlier counts.
+        """
+        hello = self._heard.get(peer)
+        return hello is None or hello.standing == Standing.VOTER
+
+    def hint(self) -> str | None:
+        """Why this node has no vote, in words; None when it has."""
+        match self.core.journal.standing:
+            case Standing.VOTER:
+                return None
+            case Standing.NEW:
+                silent = [peer for peer in self.core.peers if peer not in self._heard]
+                if silent and not any(self.counts(peer) for peer in self._heard):
+                    return f"founding waits for {', '.join(silent)}"
+                return "new here: it votes once it has taken everything from the others"
+            case Standing.FORGETFUL:
+                return "its journal lacks what it once acknowledged: it votes once it has that again"
+
+    # ------------------------------------------------------------------ saying and hearing
+
+    def connected(self, peer: str) -> None:
+        self.disconnected(peer)
+        self._say(peer)
+
+    def disconnected(self, peer: str) -> None:
+        self._heard.pop(peer, None)
+        self._gates.pop(peer, None)
+        self._admitted.discard(peer)
+
+    def _say(self, peer: str) -> None:
+        core, journal = self.core, self.core.journal
+        known = journal.known.get(peer)
+        life = "" if known is None else known.incarnation
+        hello = Hello(core.term, journal.incarnation, int(journal.standing), journal.last_index, life)
+        core.outbox.reply(peer, hello)
+
+    def _say_to_all(self) -> None:
+        for peer in self.core.peers:
+            self._say(peer)
+
+    def on_hello(self, peer: str, message: Hello) -> None:
+        core, journal = self.core, self.core.journal
+        self.disconnected(peer)
+        known = journal.known.get(peer)
+        if message.standing == Standing.VOTER:
+            if known is not None and _has_forgotten(message, known):
+                logger.error(
+                    "raft %s: %s has forgotten what it acknowledged: its log ends at %d in term %d, but it "
+                    "held %d in term %d. It has no vote until it has all of that again",
+                    core.node_id,
+                    peer,
+                    message.last_index,
+                    message.term,
+                    known.index,
+                    known.term,
+                )
+                core.outbox.reply(peer, Forgotten(core.term, message.incarnation))
+                message = replace(message, standing=int(Standing.FORGETFUL))
+            elif known is None or known.incarnation != message.incarnation:
+                index = 0 if known is None else known.index
+                self._record({peer: Known(message.incarnation, message.term, index)})
+        self._heard[peer] = message
+        if journal.standing is Standing.NEW:
+            self.found()
+
+    def found(self) -> None:
+        """If this node is new and all others are, or were founded with it: it has a vote from now on."""
+        core, journal = self.core, self.core.journal
+        if journal.standing is not Standing.NEW or len(self._heard) < len(core.peers):
+            return
+        for hello in self._heard.values():
+            is_founder = hello.standing == Standing.VOTER and hello.knows == journal.incarnation
+            if hello.standing != Standing.NEW and not is_founder:
+                return
+        logger.info(
+            "raft %s: the cluster is founded with %s", core.node_id, ", ".join(core.peers) or "itself"
+        )
+        self._record({peer: Known(it.incarnation, it.term, 0) for peer, it in self._heard.items()})
+        self._rise()
+
+    def on_forgotten(self, peer: str, message: Forgotten) -> None:
+        core, journal = self.core, self.core.journal
+        if message.incarnation != journal.incarnation or journal.standing is not Standing.VOTER:
+            return
+        logger.error(
+            "raft %s: %s remembers more of this node's journal than it holds: an old copy of its directory "
+            "was put back. It has no vote until it has taken everything from the others",
+            core.node_id,
+            peer,
+        )
+        journal.set_standing(Standing.FORGETFUL)
+        if core.state != FOLLOWER:
+            core.become_follower(core.term, None)
+        self._say_to_all()
+
+    def on_admitted(self, peer: str, message: Admitted) -> None:
+        core, journal = self.core, self.core.journal
+        if journal.standing is Standing.VOTER or message.incarnation != journal.incarnation:
+            return
+        if message.term == core.term and peer == core.leader_id:
+            logger.info("raft %s: has a vote again, admitted by %s", core.node_id, peer)
+            # In this term it may have voted before it forgot: it must not do so again.
+            core.set_term(core.term, peer)
+            self._rise()
+
+    def _rise(self) -> None:
+        self.core.journal.set_standing(Standing.VOTER)
+        self._say_to_all()
+
+    # ------------------------------------------------------------------ leading
+
+    def end(self) -> None:
+        """This node leads no more."""
+        self._gates.clear()
+        self._admitted.clear()
+
+    def lead(self, now: float) -> None:
+        """Let those without a vote in by and by, and note what the others acknowledged."""
+        core, journal = self.core, self.core.journal
+        for peer, hello in self._heard.items():
+            if hello.standing == Standing.VOTER or peer in self._admitted:
+                continue
+            if peer not in self._gates:
+                self._gates[peer] = journal.append(core.term, b"").index
+            gate = self._gates[peer]
+            if core.commit_index >= gate and self.replication.progress[peer].match >= gate:
+                logger.info("raft %s: %s holds all up to %d and has a vote again", core.node_id, peer, gate)
+                self._admitted.add(peer)
+                core.outbox.send(peer, Admitted(core.term, hello.incarnation))
+        self._note(now)
+
+    def _note(self, now: float) -> None:
+        core, journal = self.core, self.core.journal
+        news: dict[str, Known] = {}
+        for peer, progress in self.replication.progress.items():
+            known = journal.known.get(peer)
+            index = min(progress.match, core.commit_index)
+            if known is not None and self.counts(peer) and index > known.index:
+                news[peer] = Known(known.incarnation, max(known.term, core.term), index)
+        if news:
+            journal.set_known({**journal.known, **news})
+        if journal.known_is_saved:
+            self._saved_s = now
+        elif now - self._saved_s >= _RECORD_S:
+            journal.save_known()
+
+    def _record(self, news: dict[str, Known]) -> None:
+        """Durable before anything leaves that rests on it."""
+        journal = self.core.journal
+        journal.set_known({**journal.known, **news})
+        journal.save_known()
+
+
+def _has_forgotten(hello: Hello, known: Known) -> bool:
+    """What a node held when it was committed, and the term it spoke of, never go back while it remembers."""
+    is_same_life = hello.incarnation == known.incarnation
+    return hello.last_index < known.index or (is_same_life and hello.term < known.term)
