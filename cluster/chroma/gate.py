@@ -31,7 +31,7 @@ class Gate:
         self._changed = threading.Condition()
         self._reading: Counter[str] = Counter()
         self._writing: str | None = None
-        self._writer: int | None = None
+        self._writer: threading.Thread | None = None
         self._hidden: str | None = None
 
     @contextlib.contextmanager
@@ -41,7 +41,7 @@ class Gate:
         Raises:
             Unavailable: a write takes longer than `timeout_s`; nothing was read.
         """
-        own = self._writer == threading.get_ident()
+        own = self._writer == threading.current_thread()
         with self._changed:
             if not own:
                 self._wait_to_read(collection_id, timeout_s)
@@ -73,7 +73,7 @@ class Gate:
             yield
             return
         with self._changed:
-            self._writer = threading.get_ident()
+            self._writer = threading.current_thread()
             self._writing = collection_id
             self._changed.wait_for(lambda: not self._reading[collection_id])
         try:

@@ -129,6 +129,17 @@ def test_no_write_waits_for_more_than_one_large_one_or_one_group(sizes: list[int
         assert sent == [item for item, size in enumerate(sizes) if line.is_large(size) is large]
 
 
+def test_small_writes_that_came_meanwhile_go_before_the_next_large_one() -> None:
+    line: WaitingLine[str] = WaitingLine(replace(TURNS, in_flight=1))
+    for name in ("L1", "L2", "s1"):
+        line.join(name, 500 if name.startswith("L") else 10)
+    order: list[str] = []
+    while group := line.take():
+        order += group
+        line.landed(large=group[0].startswith("L"))
+    assert order == ["L1", "s1", "L2"]
+
+
 def test_a_large_write_that_is_withdrawn_makes_room() -> None:
     line: WaitingLine[str] = WaitingLine(TURNS)
     line.join("L1", 5_000)
