@@ -148,20 +148,23 @@ HEADERS = (
     "X-Chroma-Token",
     "Authorization",
 )
+#: Nobody reads the others.
+READ = HEADERS[:6]
+FEW = ("", "1.5", b"\xff\xfe", b"\xed\xa0\x80", "a\x7fb", "x" * 30_000)
 OF_WRITES = ("Idempotency-Key", "X-Chroma-Ack", "X-Chroma-Forwarded", "Content-Type")
 
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("header", HEADERS)
 def test_odd_values_of_headers(doors: Doors, header: str, door: str) -> None:
-    for value in VALUES:
+    for value in VALUES if header in READ else FEW:
         # What no node has yet is waited for, and then refused as such.
         waits = header == "X-Chroma-Min-Index" and value == "9" * 19
-        for verb, body in (("upsert", doors.record), ("get", {})):
-            if waits or (header == "X-Max-Staleness-Ms" and value == "0"):
-                continue
-            status, answer = doors.send(door, "POST", f"{doors.collection}/{verb}", body, (header, value))
-            assert 200 <= status < 500, (header, value, verb, status, answer)
+        if waits or (header == "X-Max-Staleness-Ms" and value == "0"):
+            continue
+        verb, body = ("upsert", doors.record) if header in OF_WRITES else ("get", {})
+        status, answer = doors.send(door, "POST", f"{doors.collection}/{verb}", body, (header, value))
+        assert 200 <= status < 500, (header, value, verb, status, answer)
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -193,12 +196,8 @@ def test_bodies_are_never_unpacked(doors: Doors, coding: str, door: str) -> None
     plain = json.dumps(doors.record).encode()
     header = ("Content-Encoding", coding)
     assert doors.send(door, "POST", target, plain, header)[0] == 200
-    for packed in (
-        gzip.compress(plain),
-        zlib.compress(plain),
-        zlib.compress(plain)[2:-4],
-        b"\x28\xb5\x2f\xfd",
-    ):
+    raw = zlib.compress(plain)[2:-4]
+    for packed in (gzip.compress(plain), zlib.compress(plain), raw, b"\x28\xb5\x2f\xfd"):
         status, answer = doors.send(door, "POST", target, packed, header)
         assert status == 400, (coding, status, answer)
 
@@ -307,11 +306,7 @@ def test_what_is_over_a_limit_leaves_the_cluster_as_it_was(doors: Doors, door: s
         ("POST", f"{target}/delete", {"where": wide}),
         ("POST", f"{target}/delete", {"where_document": {"$contains": "\x00"}}),
         ("POST", f"{target}/upsert", {**doors.record, "metadatas": [{"a": list(range(6_000))}]}),
-        (
-            "POST",
-            f"{target}/upsert",
-            {"ids": ["z"], "embeddings": [[1, 2, 3]], "metadatas": [{"chroma:document": 1}]},
-        ),
+        ("POST", f"{target}/upsert", {**no_document, "metadatas": [{"chroma:document": 1}]}),
         ("POST", COLLECTIONS, {"name": "bomb", "configuration": bomb}),
         ("POST", COLLECTIONS, {"name": "bomb", "metadata": {"hnsw:M": 0}}),
         ("PUT", target, {"new_configuration": bomb}),
