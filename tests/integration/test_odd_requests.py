@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import socket
+import time
 import zlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -207,7 +208,11 @@ def test_bodies_are_never_unpacked(doors: Doors, coding: str, door: str) -> None
 def test_bodies_have_chromas_limit_to_the_byte(doors: Doors, verb: str, door: str) -> None:
     plain = json.dumps({} if verb == "get" else doors.record).encode()
     target = f"{doors.collection}/{verb}"
-    assert doors.send(door, "POST", target, plain.ljust(40 * MIB))[0] == 200
+    # A busy machine may be late with so much, which is no refusal.
+    end = time.monotonic() + 60
+    while (status := doors.send(door, "POST", target, plain.ljust(40 * MIB))[0]) in (503, 504):
+        assert time.monotonic() < end
+    assert status == 200
     assert doors.send(door, "POST", target, plain.ljust(40 * MIB + 1))[0] == 413
 
 
