@@ -47,7 +47,7 @@ def create_app(service: Service) -> web.Application:
     """The application of one node; more routes may be added to it before it is started."""
     api = _Api(service)
     app = web.Application(middlewares=[api.errors], client_max_size=service.max_request_bytes)
-    app.router.add_route("*", "/{path:.*}", api.dispatch)
+    app.router.add_route("*", "/{path:.*}", api.dispatch, expect_handler=expect)
     app.on_response_prepare.append(_strip)
     app.cleanup_ctx.append(api.close)
     return app
@@ -173,6 +173,17 @@ class _Api:
         del app
         yield
         await self._forwarder.close()
+
+
+async def expect(request: web.Request) -> None:
+    """As `chroma run`: tells a client that waits for it to go on, and passes over other expectations.
+
+    aiohttp's own answers those with 417, or fails where they are no text.
+    """
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # What was just written is no part of the answer.
+        request.writer.output_size = 0
 
 
 async def _strip(request: web.Request, response: web.StreamResponse) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 from aiohttp import web
 
+from cluster.api.app import expect
 from cluster.api.names import invalid
 from cluster.errors import Refusal
 from cluster.proof import HEADER
@@ -99,11 +100,11 @@ def add_cluster_routes(app: web.Application, service: PeerService, feed: StatusF
             raise Refusal(403, "ForbiddenError", message)
         return orjson.loads(body)
 
-    app.router.add_get("/cluster/status", status)
-    app.router.add_post("/cluster/suspect", suspect)
-    app.router.add_post("/cluster/check", check)
-    app.router.add_post("/cluster/read-index", read_index)
-    app.router.add_post("/cluster/embed", embed)
+    app.router.add_get("/cluster/status", status, expect_handler=expect)
+    app.router.add_post("/cluster/suspect", suspect, expect_handler=expect)
+    app.router.add_post("/cluster/check", check, expect_handler=expect)
+    app.router.add_post("/cluster/read-index", read_index, expect_handler=expect)
+    app.router.add_post("/cluster/embed", embed, expect_handler=expect)
 
 
 def _read_embed(body: bytes) -> tuple[str, list[str], bool]:

@@ -52,8 +52,8 @@ def check_filters(where: Any, where_document: Any, texts: tuple[str | None, str 
         if "\x00" in phrase:
             raise invalid(
                 "A text in $contains or $not_contains has a NUL in it, and Chroma looks for what stands "
-                "before it: if that is nothing, every document has it. Nothing was changed. "
-                "Use $regex with \\x00."
+                "before it: if that is nothing, every document has it. Nothing was changed. Use $regex "
+                "with \\x00."
             )
     for regex in size.regexes:
         limits.check_text(limits.REGEX_BYTES, regex)

@@ -152,7 +152,7 @@ SCHEMA_KEYS: Final = Limit(
     "keys of a schema", 1_000, "100,000: every add takes 5 s", "Set `defaults` for what keys have in common."
 )
 TENANT_BYTES: Final = Limit(
-    "bytes of a tenant's name", 512, "takes a million; no tenant is ever deleted", "Use a shorter name."
+    "bytes of a tenant's name", 1_024, "takes a million; no tenant is ever deleted", "Use a shorter name."
 )
 RESOURCE_BYTES: Final = Limit(
     "bytes of a tenant's resource name", 4_096, "takes a million, and forgets it", "Use a shorter name."

@@ -1,4 +1,4 @@
-"""Requests that are no HTTP: answered with 400 by aiohttp, and worth a line in the log, not a traceback."""
+"""Requests that are no HTTP, or half of one: worth a line in the log, and no traceback."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ class Malformed(logging.Filter):
         """Shorten such records; all pass."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, http_exceptions.HttpProcessingError):
-            record.levelno, record.levelname = logging.INFO, "INFO"
-            record.msg = "a request that is no HTTP was refused: %s"
-            record.args = (" ".join(str(error).split())[:200],)
-            record.exc_info = record.exc_text = None
+            _shorten(record, "a request that is no HTTP was refused: %s", error)
+        elif isinstance(error, ConnectionError):
+            _shorten(record, "a client hung up in the middle of its request: %s", error)
         return True
+
+
+def _shorten(record: logging.LogRecord, words: str, error: BaseException) -> None:
+    record.levelno, record.levelname = logging.INFO, "INFO"
+    record.msg, record.args = words, (" ".join(str(error).split())[:200],)
+    record.exc_info = record.exc_text = None
 
 
 def shorten_complaints() -> None:

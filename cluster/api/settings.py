@@ -58,7 +58,7 @@ SETTINGS: Final = (
         "takes 0 to 2**63; every write reads again what is not synced: at 6,000 records, 2,000 cost 10 s",
         "hnsw:sync_threshold",
     ),
-    Setting("resize_factor", 1, 10, "takes any number, and ignores it", "hnsw:resize_factor"),
+    Setting("resize_factor", 0, 1_000, "takes any number, and ignores it", "hnsw:resize_factor"),
     Setting("search_nprobe", 0, 10_000, "ignores it"),
     Setting("write_nprobe", 0, 10_000, "ignores it"),
     Setting("split_threshold", 0, 10_000, "ignores it"),

@@ -47,6 +47,8 @@ NAMED_DIFFERENCES = {
     "heartbeat": "the time",
     "ids": "each server makes its own for collections and databases",
     "log index": "answers here carry X-Chroma-Log-Index, X-Chroma-Node and X-Chroma-Leader",
+    "over a limit": "Chroma takes more than is good for it, here 400",
+    "NUL in a text to look for": "Chroma finds what has the text before it, here 400",
     "too large": "the balancer answers 413 as JSON on every route, Chroma on some as plain text",
 }
 
@@ -1115,6 +1117,21 @@ def test_harmful_metadata_is_refused_here(pair: Pair) -> None:
         assert (
             pair.difference(_post(f"{C}/upsert", {"ids": ["r1"], "embeddings": [[1, 2, 3]], **body})) is None
         )
+
+
+def test_what_is_over_a_limit_is_refused_here(pair: Pair) -> None:
+    # Not sent to Chroma where it might not live on.
+    wide = {"where": {"$or": [{"n": at} for at in range(600)]}}
+    chroma, ours = _both(pair, "POST", f"{C}/get", wide)
+    assert (chroma[0], ours[0]) == (200, 400)
+    answer = pair.ours.send(_post(COLLECTIONS, {"name": "m", "metadata": {"hnsw:M": 257}}))
+    assert answer.status == 400
+    assert "Over a limit" in answer.body["message"]
+
+
+def test_a_nul_in_a_text_to_look_for_is_refused_here(pair: Pair) -> None:
+    chroma, ours = _both(pair, "POST", f"{C}/get", {"where_document": {"$contains": "\x00"}})
+    assert (chroma[0], ours[0]) == (200, 400)
 
 
 def test_negative_zero_in_metadata(pair: Pair) -> None:

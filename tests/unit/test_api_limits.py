@@ -297,9 +297,9 @@ def test_a_collection() -> None:
 
 
 def test_names_that_chroma_does_not_bound() -> None:
-    decode.decode_name(body({"name": "x" * 512}), limit=limits.TENANT_BYTES)
-    refused(decode.decode_name, body({"name": "x" * 513}), "name", limits.TENANT_BYTES)
-    refused(decode.decode_name, body({"name": "é" * 257}), "name", limits.TENANT_BYTES)
+    decode.decode_name(body({"name": "x" * 1_024}), limit=limits.TENANT_BYTES)
+    refused(decode.decode_name, body({"name": "x" * 1_025}), "name", limits.TENANT_BYTES)
+    refused(decode.decode_name, body({"name": "é" * 513}), "name", limits.TENANT_BYTES)
 
 
 @pytest.mark.parametrize("text", ["9" * 5_000, "1" + "0" * 4_999, "4294967296"])
