@@ -208,7 +208,12 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             loop = asyncio.get_running_loop()
             beside = [
                 loop.create_task(work)
-                for work in (node.service.keep_warm(), node.service.lead_only_when_well())
+                for work in (
+                    node.service.keep_warm(),
+                    node.service.lead_only_when_well(),
+                    node.service.keep_watch(),
+                    node.service.keep_line(),
+                )
             ]
             await stop.wait()
             for task in beside:

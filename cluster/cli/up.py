@@ -71,7 +71,7 @@ def bring_up(
         console = Console(highlight=False)
         # Without a terminal there is no view to keep: to join a running cluster is then done.
         if detach or (joined and not console.is_terminal):
-            return 0 if outcome.answers and not outcome.deaths else 1
+            return 0 if outcome.answers and not outcome.deaths and not outcome.unready else 1
         with contextlib.suppress(OSError):  # the terminal is gone: that ends the view
             _stay(console, supervisor, interrupts)
         return _end(supervisor, joined, interrupts)
@@ -131,8 +131,8 @@ def _report(outcome: StartOutcome) -> None:
         _say(f"The cluster does not answer writes: {outcome.reason}", style="red", error=True)
     elif outcome.deaths:
         _say("The cluster answers writes without it.", style="yellow", error=True)
-    elif outcome.reason:
-        _say(f"The cluster answers writes, but {outcome.reason}", style="yellow", error=True)
+    for told in outcome.unready:
+        _say(f"Not ready: {told}", style="yellow", error=True)
 
 
 def _welcome(supervisor: Supervisor, *, detach: bool) -> None:
