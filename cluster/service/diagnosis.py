@@ -150,11 +150,18 @@ def _behind(facts: Facts, lag: int | None) -> tuple[str, str]:
     )
 
 
+def line_reason(leader: str | None, url: str | None, line: str) -> str:
+    """Why writes to a follower fail that hears its leader over the log only."""
+    return (
+        f"It follows {leader} over the log, but cannot reach it over HTTP at {url} ({line}): writes and "
+        "linearizable reads sent to this node fail."
+    )
+
+
 def _unheard_leader(facts: Facts) -> tuple[str, str]:
     leader, url = facts.raft.leader, facts.leader_url
     return (
-        f"It follows {leader} over the log, but cannot reach it over HTTP at {url} ({facts.line}): writes "
-        "and linearizable reads sent to this node fail.",
+        line_reason(leader, url, facts.line or ""),
         f"Let this node reach {url}, or correct that address in its `peers`. Meanwhile send writes to "
         f"{leader} or through the balancer.",
     )

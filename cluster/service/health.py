@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cluster.disk import DiskFull
 from cluster.errors import Fault, Unavailable
 from cluster.service.diagnosis import Trouble, lack_reason
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from cluster.chroma.interface import Tending
     from cluster.raft.interface import Raft
 
+_FREE: Final = "Free space there; the node then goes on by itself within seconds."
 _MEND: Final = "Mend what the reason names, then restart the node (`chroma-cluster up` does that)."
 
 
@@ -62,7 +64,7 @@ class Health:
         if reason is None:
             return None
         if self._fault is not None:
-            return Trouble("failed", reason, _MEND)
+            return Trouble("failed", reason, _FREE if isinstance(self._fault, DiskFull) else _MEND)
         if self._stopping:
             return Trouble("stopping", reason, "Nothing, or start it again when it has ended.")
         return Trouble("not serving", reason, "Wait: the node tries again by itself.")

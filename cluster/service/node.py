@@ -90,6 +90,7 @@ class NodeService:
         self.lead_only_when_well = stewardship.watch
         self.keep_watch = vitals.watch
         self.keep_line = vitals.watch_line
+        self.leader_trouble = vitals.leader_trouble
         self.fail = health.fail
         self.stop_serving = health.stop_serving
 
@@ -105,6 +106,11 @@ class NodeService:
     def reason(self) -> str | None:
         """Why this node does not serve, or None."""
         return self._health.reason or self._health.lack
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was a fault."""
+        return self._health.broken
 
     def close(self) -> None:
         """Wait for reads under way and stop the worker threads."""

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from cluster.service.diagnosis import CatchingUp, Diagnosis, Facts, diagnose
+from cluster.service.diagnosis import CatchingUp, Diagnosis, Facts, diagnose, line_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +77,12 @@ class Vitals:
     def line(self) -> str | None:
         """Why the leader, which is another node, cannot be reached over HTTP; None: it can."""
         return self._line if self._failures >= _FAILURES else None
+
+    def leader_trouble(self) -> str | None:
+        """As `cluster.api.interface.Service.leader_trouble`."""
+        if self.line is None or self._leader.is_here():
+            return None
+        return line_reason(self._leader.id(), self._leader.url(), self.line)
 
     async def watch(self) -> None:
         """Look again and again, and write every change of state to the log; until cancelled."""

@@ -166,6 +166,7 @@ GROUND = (
     "cluster.failpoint",
     "cluster.lock",
     "cluster.durable",
+    "cluster.disk",
     "cluster.acks",
     "cluster.reads",
     "cluster.leader_watch",
