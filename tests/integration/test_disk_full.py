@@ -54,6 +54,7 @@ def test_a_full_disk_is_named_and_waited_out(small_disk: Path) -> None:
         pid = cluster.node("node-1")["pid"]
         filler = fill(small_disk)
         failed = cluster.wait("the fault", lambda: _grow_until_failed(cluster, str(collection.id), url))
+        assert failed is not None
         assert f"The disk is full: {_free(failed)} bytes are free at {small_disk}" in failed["reason"]
         assert "goes on by itself" in failed["remedy"]
         filler.unlink()
