@@ -83,6 +83,9 @@ class NodeSettings(BaseSettings):
     read_timeout_ms: int = Field(
         5_000, ge=50, description="how long a read waits for the index it must see before 503"
     )
+    ready_lag_ms: int = Field(
+        10_000, ge=100, description="a node that applies later what the leader has committed is not `ready`"
+    )
     read_threads: int = Field(8, ge=1, le=256)
     engine_hang_ms: int = Field(
         4_000,

@@ -69,6 +69,21 @@ class Peers:
             return None
         return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None
 
+    async def why_unreachable(self, url: str) -> str | None:
+        """None if a node answers at all, whatever it says; else why it could not be asked, in a few words."""
+        if self._session is None:
+            return None
+        try:
+            async with self._session.get(f"{url}/api/v2/heartbeat", timeout=_SHORT) as response:
+                await response.read()
+        except TimeoutError:
+            return "no answer in time"
+        except aiohttp.ClientConnectorError as error:
+            return error.strerror or str(error)
+        except aiohttp.ClientError as error:
+            return str(error) or type(error).__name__
+        return None
+
     async def tell_suspect(self, url: str, digest: bytes, cause: str, for_s: float) -> None:
         """Tell a node to refuse a request for a while; whether it hears is not known."""
         if self._session is None:

@@ -25,6 +25,7 @@ from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.watchdog import Limits
 from cluster.config import split_address
+from cluster.disk import DiskFull, explained, space_at
 from cluster.embedding.embedder import Embedder
 from cluster.errors import ClusterError, Fault
 from cluster.failpoint import arm
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: How often a node whose disk was full looks for room.
+_ROOM_S: Final = 2.0
 #: Requests under way may finish within this time when the node stops.
 _DRAIN_S: Final = 5.0
 
@@ -60,20 +63,23 @@ def run_node(settings: NodeSettings) -> int:
     shorten_complaints()
     try:
         arm(os.environ)
-        with ExitStack() as stack:
-            asyncio.run(_run(settings, stack))
-            return 0
+        goes_on = True
+        while goes_on:
+            with ExitStack() as stack:
+                goes_on = asyncio.run(_run(settings, stack))
+        return 0
     except (ClusterError, ValueError, OSError) as error:
         print(f"chroma-cluster node {settings.node_id} cannot run: {error}", file=sys.stderr)
         return 1
 
 
-async def _run(settings: NodeSettings, stack: ExitStack) -> None:
+async def _run(settings: NodeSettings, stack: ExitStack) -> bool:
+    """Whether the node is to be made anew: all its parts, from what is on the disk."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
-    await _serve(_compose(settings, stack, loop), stop)
+    return await _serve(_compose(settings, stack, loop), stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +92,31 @@ class _Node:
     peers: Peers
     service: NodeService
     feed: StatusFeed
+    faults: _FaultLine
 
 
 class _FaultLine:
     """Where a part that fails says so; parts are made before the service that is to be told."""
 
-    def __init__(self, feed: StatusFeed) -> None:
+    def __init__(self, feed: StatusFeed, data_dir: Path) -> None:
         self._feed = feed
+        self._data_dir = data_dir
+        self._waits_for_room = False
         self.service: NodeService | None = None
+
+    async def room_again(self) -> None:
+        """Return when the disk was full, that was the fault, and there is room again."""
+        while True:
+            await asyncio.sleep(_ROOM_S)
+            space = space_at(self._data_dir) if self._waits_for_room else None
+            if space is not None and space.is_enough:
+                return
 
     def report(self, fault: Fault) -> None:
         """May be called from any thread."""
+        fault = explained(fault, space_at(self._data_dir))
+        first = self.service is not None and not self.service.failed
+        self._waits_for_room = isinstance(fault, DiskFull) if first else self._waits_for_room
         if self.service is not None:
             self.service.fail(fault)
         self._feed.changed()
@@ -113,7 +133,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     _require_journal(store, journal)
     machine = Machine.load(store.items(but=LOCAL_PREFIX))
     feed = StatusFeed(loop)
-    faults = _FaultLine(feed)
+    faults = _FaultLine(feed, settings.data_dir)
     engine = IsolatedEngine(
         settings.data_dir / "chroma",
         store.items(LOCAL_PREFIX),
@@ -143,7 +163,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     )
     faults.service = service
     stack.callback(service.close)
-    return _Node(settings, raft, applier, peers, service, feed)
+    return _Node(settings, raft, applier, peers, service, feed, faults)
 
 
 def _require_journal(store: Store, journal: Path) -> None:
@@ -188,8 +208,10 @@ def _raft(
     )
 
 
-async def _serve(node: _Node, stop: asyncio.Event) -> None:
-    """Until `stop` is set, and then for as long as it takes to hand over."""
+async def _serve(node: _Node, stop: asyncio.Event) -> bool:
+    """Until `stop` is set, and then for as long as it takes to hand over; or until a disk that was full has
+    room again: then True, and the node is to be made anew.
+    """
     settings, raft, applier = node.settings, node.raft, node.applier
     app = create_app(node.service)
     add_cluster_routes(app, node.service, node.feed)
@@ -208,12 +230,19 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             loop = asyncio.get_running_loop()
             beside = [
                 loop.create_task(work)
-                for work in (node.service.keep_warm(), node.service.lead_only_when_well())
+                for work in (
+                    node.service.keep_warm(),
+                    node.service.lead_only_when_well(),
+                    node.service.keep_watch(),
+                    node.service.keep_line(),
+                )
             ]
-            await stop.wait()
-            for task in beside:
+            stopped, room = loop.create_task(stop.wait()), loop.create_task(node.faults.room_again())
+            await asyncio.wait((stopped, room), return_when=asyncio.FIRST_COMPLETED)
+            for task in (*beside, stopped, room):
                 task.cancel()
-            log.info("node %s is stopping", settings.node_id)
+            why = "begins anew: the disk has room again" if not stop.is_set() else "is stopping"
+            log.info("node %s %s", settings.node_id, why)
             # First hand leadership over, so that the others take writes while this one drains.
             await asyncio.to_thread(raft.transfer_leadership)
             node.service.stop_serving()
@@ -225,3 +254,4 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
     finally:
         await runner.cleanup()
         await node.peers.close()
+    return not stop.is_set()

@@ -5,7 +5,9 @@ Every change returns a new `Ring`; time is an argument (seconds of one monotonic
 A member is in one of these states:
 
     silent     no stream, or no line on it yet          takes nothing
+    lacking    lines arrive and say what it `lacks`     takes nothing: it cannot catch up
     unwell     lines arrive and say `healthy: false`    takes eventual reads if no node is healthy
+    behind     healthy, and says `ready: false`         takes reads only if no ready node can
     healthy    lines arrive and say `healthy: true`     takes everything
     shunned    healthy, but a request to it just failed  takes reads only if no other can
 """
@@ -31,6 +33,8 @@ class Status:
     healthy: bool
     reason: str
     engine: str = "serving"
+    ready: bool = True
+    lacking: bool = False
 
     @classmethod
     def of(cls, line: Any) -> Status:
@@ -42,7 +46,7 @@ class Status:
         if not isinstance(line, Mapping):
             raise ValueError("the status line is not a JSON object")
         fields: Mapping[str, Any] = line  # pyright: ignore[reportUnknownVariableType]
-        leader = fields.get("leader")
+        leader, ready = fields.get("leader"), fields.get("ready")
         return cls(
             node_id=_field(fields, "id", str),
             cluster=str(fields.get("cluster") or ""),
@@ -53,6 +57,8 @@ class Status:
             healthy=_field(fields, "healthy", bool),
             reason=str(fields.get("reason") or ""),
             engine=_engine_state(fields.get("engine")),
+            ready=ready if isinstance(ready, bool) else True,
+            lacking=fields.get("lacks") is not None,
         )
 
 
@@ -82,6 +88,21 @@ class Member:
     @property
     def healthy(self) -> bool:
         return self.status is not None and self.status.healthy
+
+    @property
+    def ready(self) -> bool:
+        """Healthy and caught up: read from before others."""
+        return self.status is not None and self.status.healthy and self.status.ready
+
+    def why_not_used(self, now: float) -> str | None:
+        """Why requests go to other nodes, if they do; None: this one takes its share."""
+        if self.status is None:
+            return self.reason
+        if not self.status.healthy:
+            return self.reason or "it says that it is not healthy, and no reason"
+        if self.shunned_until > now:
+            return "a request to it failed on the way a moment ago"
+        return None if self.status.ready else self.reason or "it says that it is not ready, and no reason"
 
     @property
     def tends_engine(self) -> bool:
@@ -120,14 +141,16 @@ class Ring:
 
     def heard(self, node_id: str, status: Status, now: float) -> Ring:
         """A status line arrived from `node_id`."""
-        reason = status.reason if not status.healthy else ""
+        reason = status.reason if not (status.healthy and status.ready) else ""
+        foreign = ""
         if status.node_id != node_id:
-            reason = f"answers as {status.node_id}, but is configured as {node_id}"
+            foreign = f"answers as {status.node_id}, but is configured as {node_id}"
         elif self.cluster and status.cluster != self.cluster:
-            reason = f"belongs to cluster {status.cluster}, not to {self.cluster}"
-        if reason and status.healthy:
-            status = dataclasses.replace(status, healthy=False)
-        changes: dict[str, Any] = {"status": status, "heard_at": now, "reason": reason}
+            foreign = f"belongs to cluster {status.cluster}, not to {self.cluster}"
+        if foreign:
+            # Not even a last resort: it holds another node's data, or another cluster's.
+            status = dataclasses.replace(status, healthy=False, lacking=True)
+        changes: dict[str, Any] = {"status": status, "heard_at": now, "reason": foreign or reason}
         if self.member(node_id).status is None:
             # Back on a new stream: what failed on the old connections is no longer held against it.
             changes["shunned_until"] = 0.0
@@ -189,25 +212,32 @@ class Ring:
     ) -> Member | None:
         """The node for read number `turn`, or None if all that could serve it are in `avoid`.
 
-        Rotates over the nodes whose status shows that they have applied `wanted_index`. If none
-        shows it, the leader is the best guess: a write is answered after the leader applied it, so
-        it seldom needs to wait. `lenient` reads (those that promise nothing about freshness) fall
-        back to nodes that answer but do not call themselves healthy, e.g. without a quorum.
+        Rotates over the nodes whose status shows that they have applied `wanted_index`, those that are
+        ready before those that are behind. If none shows it, the leader is the best guess: a write is
+        answered after the leader applied it, so it seldom needs to wait. `lenient` reads (those that
+        promise nothing about freshness) fall back to nodes that answer but do not call themselves healthy,
+        e.g. without a quorum; never to one that lacks entries.
         """
         able = [m for m in self.members if m.healthy and m.node_id not in avoid]
         if not able:
             if not lenient:
                 return None
-            able = [m for m in self.members if m.status is not None and m.node_id not in avoid]
+            able = [
+                m
+                for m in self.members
+                if m.status is not None and not m.status.lacking and m.node_id not in avoid
+            ]
             if not able:
                 return None
         if len(able) > 1:
             able = [m for m in able if m.shunned_until <= now] or able
-        fresh = [m for m in able if m.status is not None and m.status.applied_index >= wanted_index]
-        if fresh:
-            return fresh[turn % len(fresh)]
+        prompt = [m for m in able if m.ready] or able
+        for these in (prompt, able):
+            fresh = [m for m in these if m.status is not None and m.status.applied_index >= wanted_index]
+            if fresh:
+                return fresh[turn % len(fresh)]
         leader = self.leader()
-        return leader if leader in able else able[turn % len(able)]
+        return leader if leader in able else prompt[turn % len(prompt)]
 
 
 def _follows(status: Status, leader: Member) -> bool:

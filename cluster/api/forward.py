@@ -30,7 +30,7 @@ from cluster.api.retry import (
     Woken,
     forwarding,
 )
-from cluster.errors import ClusterError, NotLeader, OutcomeUnknown
+from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Unavailable
 from cluster.failpoint import failpoint
 from cluster.leader_watch import LeaderChanged, unless_leader_changes
 from cluster.patience import body_bound_s
@@ -126,6 +126,12 @@ class Forwarder:
             case Relay(), ClusterError():
                 raise came
             case NotReached(leader), _:
+                trouble = exchange.service.leader_trouble()
+                if trouble is not None:
+                    raise Unavailable(
+                        f"Node {exchange.service.node_id} cannot take writes. {trouble} Nothing was changed; "
+                        f"send it to {leader}, or through the balancer."
+                    )
                 raise NotLeader(leader)
             case _:
                 cause = came if isinstance(came, Exception) else None

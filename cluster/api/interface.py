@@ -103,6 +103,10 @@ class Service(Protocol):
         """Base URL of the leader's HTTP API (`http://host:port`), or None if unknown."""
         ...
 
+    def leader_trouble(self) -> str | None:
+        """Why the leader cannot be reached over HTTP from here, if it has been so for some seconds."""
+        ...
+
     def observe(self, index: int) -> None:
         """An answer with this log index was passed on to a client here."""
         ...

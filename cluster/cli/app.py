@@ -1,7 +1,8 @@
 """The `chroma-cluster` command: a cluster on this machine (`up`, `down`, `status`, `demo`), or one process of
 one; other packages plug in further commands (`cluster.cli.plugins`).
 
-Exit codes: 0 done, 1 it did not work (the reason is on stderr), 2 wrong usage or settings.
+Exit codes: 0 done, 1 it did not work (the reason is on stderr), 2 wrong usage or settings; `status` also
+has 3, it serves but a node is not ready.
 Heavy modules are imported by the commands that need them, so that `--help` is quick.
 """
 
@@ -127,7 +128,11 @@ def status(
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
 ) -> None:
-    """Show each node and the balancer. Exit code 0: it has a leader and a healthy balancer; 1: it has not."""
+    """Show each node and the balancer.
+
+    Exit code 0: it has a leader and a healthy balancer, and every node is ready; 3: it serves, but not every
+    node is ready; 1: it has no leader or no healthy balancer.
+    """
     from cluster.cli.overview import look
 
     directory = directory_at(data)
@@ -143,7 +148,7 @@ def status(
 
         # Into a pipe or a file: wide enough for every number, whatever the terminal.
         Console(width=None if sys.stdout.isatty() else 120).print(render(overview))
-    raise typer.Exit(0 if overview.serving else 1)
+    raise typer.Exit(1 if not overview.serving else 0 if overview.complete else 3)
 
 
 def watch_status(directory: DataDirectory, plan: ClusterPlan, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import http.client
 import json
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.error import URLError
 
@@ -52,6 +52,15 @@ class NodeView:
     healthy: bool
     reason: str | None
     chroma_path: str
+    ready: bool = False
+    state: str | None = None
+    remedy: str | None = None
+    lacks: Mapping[str, int] | None = None
+
+    @property
+    def is_beyond_waiting(self) -> bool:
+        """Whether it says that only an operator can make it ready."""
+        return self.state in ("failed", "lacks entries")
 
     def as_json(self) -> dict[str, Any]:
         """This node in `status --json`."""
@@ -68,10 +77,13 @@ class BalancerView:
     reason: str | None
     leader: str | None
     nodes: Mapping[str, bool]
+    not_used: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Why requests go to other nodes, by the id of the node that is left out or asked last."""
 
     def as_json(self) -> dict[str, Any]:
         """The balancer in `status --json`."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"nodes": dict(self.nodes)}
+        own = {name: getattr(self, name) for name in self.__slots__}
+        return own | {"nodes": dict(self.nodes), "not_used": dict(self.not_used)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,11 @@ class Overview:
     def serving(self) -> bool:
         """Is there a leader, and a balancer to reach it through?"""
         return self.leader is not None and self.balancer.healthy
+
+    @property
+    def complete(self) -> bool:
+        """Is every member ready besides?"""
+        return self.serving and all(node.ready for node in self.nodes)
 
     def as_json(self) -> dict[str, Any]:
         """What `status --json` prints."""
@@ -105,6 +122,11 @@ def look(directory: DataDirectory, plan: ClusterPlan) -> Overview:
         asked = [pool.submit(_look_at_node, directory, plan, node) for node in plan.nodes]
         nodes = [question.result() for question in asked]
         return Overview(plan.cluster, leader_of(nodes), balancer.result(), tuple(nodes))
+
+
+def look_at_node(directory: DataDirectory, plan: ClusterPlan, node_id: str) -> NodeView:
+    """Ask one node."""
+    return _look_at_node(directory, plan, plan.node(node_id))
 
 
 def leader_of(nodes: list[NodeView]) -> str | None:
@@ -147,6 +169,10 @@ def node_view(
                 healthy=bool(said.get("healthy", False)),
                 reason=said.get("reason"),
                 chroma_path=chroma_path,
+                ready=bool(said.get("ready", said.get("healthy", False))),
+                state=said.get("state"),
+                remedy=said.get("remedy"),
+                lacks=said.get("lacks"),
             )
         reason = f"another server answers at {node.url}"
     return NodeView(
@@ -197,6 +223,7 @@ def balancer_view(plan: ClusterPlan, pid: int | None, answer: Any, reason: str |
         reason=None if healthy else str(said.get("reason") or "it knows no leader"),
         leader=said.get("leader"),
         nodes=nodes,
+        not_used={str(node["id"]): str(node["not_used"]) for node in listed if node.get("not_used")},
     )
 
 

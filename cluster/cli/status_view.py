@@ -35,7 +35,9 @@ def render(overview: Overview) -> RenderableType:
     for node in overview.nodes:
         table.add_row(*_row(node))
     reasons = [
-        Text(f"{node.id}: {node.reason}", style="red") for node in overview.nodes if node.reason is not None
+        Text(" ".join(filter(None, (f"{node.id}: {node.reason}", node.remedy))), style=_reason_style(node))
+        for node in overview.nodes
+        if node.reason is not None
     ]
     return Group(_headline(overview), Text(), table, *reasons, Text(), _balancer(overview.balancer))
 
@@ -54,9 +56,19 @@ def _row(node: NodeView) -> list[Text]:
         Text(node.role, style=_ROLE_STYLES.get(node.role, "")),
         Text(node.leader or "-", style="" if node.leader else "dim"),
         *(Text("-", style="dim") if number is None else Text(f"{number:,}") for number in numbers),
-        Text("healthy", style="green") if node.healthy else Text("no", style="bold red"),
+        _health(node),
         Text("-" if node.pid is None else str(node.pid), style="dim"),
     ]
+
+
+def _health(node: NodeView) -> Text:
+    if node.healthy and node.ready:
+        return Text("healthy", style="green")
+    return Text("not ready", style="yellow") if node.healthy else Text("no", style="bold red")
+
+
+def _reason_style(node: NodeView) -> str:
+    return "yellow" if node.healthy else "red"
 
 
 def _balancer(balancer: BalancerView) -> Text:
@@ -74,6 +86,8 @@ def _balancer(balancer: BalancerView) -> Text:
         line.append(f", reads from {', '.join(used) or 'no one'}")
         if left_out:
             line.append(f", not to {', '.join(left_out)}", style="yellow")
+    for name, why in balancer.not_used.items():
+        line.append(f"\n  {name} is passed over: {why}", style="yellow")
     return line
 
 

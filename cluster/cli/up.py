@@ -3,13 +3,14 @@
 Who stops what: an `up` in the foreground that found nothing running owns the cluster, and Ctrl-C,
 SIGTERM or a closed terminal stop all of it. One that joined a running cluster leaves it running:
 nobody takes a service down by closing a view. A process that dies is shown, never restarted by
-itself: `up` again (in another terminal, say) starts it.
+itself: `up` again (in another terminal, say) starts it. It also restarts a node that lives but has a fault.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
@@ -22,13 +23,13 @@ from cluster.cli.messages import plain_console
 from cluster.cli.overview import look
 from cluster.cli.plan import BALANCER, DEFAULT_NODES, DEFAULT_PORT, new_plan, settle_plan, title
 from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
-from cluster.cli.serving import wait_until_serving
+from cluster.cli.serving import wait_until_serving, why_unready
 from cluster.cli.status_view import changes, render
 from cluster.cli.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from cluster.cli.layout import DataDirectory
-    from cluster.cli.overview import Overview
+    from cluster.cli.overview import NodeView, Overview
     from cluster.cli.plan import ClusterPlan
     from cluster.cli.serving import StartOutcome
 
@@ -57,6 +58,7 @@ def bring_up(
         if interrupts.asked():
             _end(supervisor, joined, interrupts)
             return 130
+        outcome = _with_hopeless_others(supervisor, outcome)
         _report(outcome)
         if outcome.hopeless:
             supervisor.stop(list(supervisor.children))
@@ -71,7 +73,7 @@ def bring_up(
         console = Console(highlight=False)
         # Without a terminal there is no view to keep: to join a running cluster is then done.
         if detach or (joined and not console.is_terminal):
-            return 0 if outcome.answers and not outcome.deaths else 1
+            return 0 if outcome.answers and not outcome.deaths and not outcome.unready else 1
         with contextlib.suppress(OSError):  # the terminal is gone: that ends the view
             _stay(console, supervisor, interrupts)
         return _end(supervisor, joined, interrupts)
@@ -80,7 +82,9 @@ def bring_up(
 def _start_missing(
     directory: DataDirectory, *, nodes: int | None, port: int | None
 ) -> tuple[Supervisor, bool]:
-    """Start what does not run; the supervisor, and whether something was running before."""
+    """Start what does not run, or does not serve any more; the supervisor, and whether something was
+    running before.
+    """
     _settled(directory, nodes, port)  # refuses before anything is written
     directory.prepare()
     with exclusive(directory):
@@ -88,6 +92,9 @@ def _start_missing(
         supervisor = Supervisor(directory, plan)
         there = supervisor.running()
         missing = supervisor.missing()
+        broken = (
+            {view.id: view for view in look(directory, plan).nodes if is_to_restart(view)} if there else {}
+        )
         if known is not None and known.port != plan.port and BALANCER in there:
             raise StartError(
                 f"The balancer runs on port {known.port}, so it cannot be started on {plan.port}. Nothing "
@@ -103,10 +110,23 @@ def _start_missing(
         elif missing:
             names = ", ".join(title(name) for name in missing)
             _say(f"The cluster is running; missing and started now: {names}")
-        else:
+        elif not broken:
             _say("The cluster is running, nothing is missing.")
-        supervisor.start(missing)
+        for name, view in broken.items():
+            _say(f"{name} runs, but has stopped serving; restarted now. Its reason was: {view.reason}")
+        supervisor.stop(list(broken))
+        supervisor.check(list(broken))
+        supervisor.start([*missing, *broken])
         return supervisor, bool(there)
+
+
+def is_to_restart(view: NodeView) -> bool:
+    """Whether a node runs, known to this cluster directory, and has a fault that a restart may mend.
+
+    What it does not mend (a damaged journal, say) keeps the new process from starting, or comes back: that is
+    then told of it like of any other node that was started.
+    """
+    return view.pid is not None and view.state == "failed"
 
 
 def _settled(
@@ -123,6 +143,14 @@ def _settled(
     return new_plan(count, public, choose_ports(2 * count, candidates, port_is_free)), None
 
 
+def _with_hopeless_others(supervisor: Supervisor, outcome: StartOutcome) -> StartOutcome:
+    """Besides those that were started, tell of nodes that ran before and that waiting does not make ready."""
+    seen = look(supervisor.directory, supervisor.plan).nodes
+    others = [view for view in seen if view.is_beyond_waiting and view.id not in supervisor.children]
+    told = tuple(f"{view.id}: {why_unready(view)}" for view in others)
+    return replace(outcome, unready=(*outcome.unready, *told))
+
+
 def _report(outcome: StartOutcome) -> None:
     """Say on stderr what went wrong, if something did."""
     for death in outcome.deaths:
@@ -131,8 +159,8 @@ def _report(outcome: StartOutcome) -> None:
         _say(f"The cluster does not answer writes: {outcome.reason}", style="red", error=True)
     elif outcome.deaths:
         _say("The cluster answers writes without it.", style="yellow", error=True)
-    elif outcome.reason:
-        _say(f"The cluster answers writes, but {outcome.reason}", style="yellow", error=True)
+    for told in outcome.unready:
+        _say(f"Not ready: {told}", style="yellow", error=True)
 
 
 def _welcome(supervisor: Supervisor, *, detach: bool) -> None:

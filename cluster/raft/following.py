@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from cluster.errors import Fault
 from cluster.failpoint import failpoint
+from cluster.raft.interface import Lack
 from cluster.raft.messages import Accepted, Append, Heartbeat, HeartbeatReply, Rejected
 from cluster.raft.stock import FOLLOWER, LEADER
 
 if TYPE_CHECKING:
     from cluster.raft.core import Core
     from cluster.raft.election import Election
-    from cluster.raft.messages import WireEntry
+    from cluster.raft.messages import Unservable, WireEntry
 
 
 class Following:
@@ -24,6 +25,8 @@ class Following:
         self.told_s = float("-inf")
         """When a leader last sent a whole message: what staleness is counted from."""
         self.leader_commit = 0
+        self.lacks: Lack | None = None
+        """What a leader said that it cannot send any more; until one sends what fits."""
         self.verified = core.journal.commit_index
         """This far the log equals the present leader's."""
         self.verified_term = 0
@@ -65,6 +68,7 @@ class Following:
         failpoint("raft.append_received")
         core, journal = self.core, self.core.journal
         core.floor = max(core.floor, message.floor)
+        self.leader_commit = max(self.leader_commit, message.commit)
         prev_index, prev_term, entries = message.prev_index, message.prev_term, message.entries
         if prev_index > journal.last_index:
             self.reject(peer, prev_index, journal.last_index + 1, 0)
@@ -87,9 +91,14 @@ class Following:
             self.reject(peer, prev_index, conflict_index, held_term)
             return
         self.store(prev_index, entries)
+        self.lacks = None
         self.verified = max(self.verified, prev_index + len(entries))
-        self.leader_commit = max(self.leader_commit, message.commit)
         core.outbox.hold(peer, Accepted(core.term, self.verified))
+
+    def on_unservable(self, peer: str, message: Unservable) -> None:
+        """The leader cannot bring this log up to date; entries may have overtaken this word."""
+        if self.accept_leader(peer, message.term) and message.needs > self.verified:
+            self.lacks = Lack(message.needs, message.compacted)
 
     def reject(self, peer: str, prev_index: int, conflict_index: int, conflict_term: int) -> None:
         """See `messages.Rejected`."""

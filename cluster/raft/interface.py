@@ -32,6 +32,14 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Lack:
+    """A node needs the entries from `needs` on, and its leader has compacted away those up to `compacted`."""
+
+    needs: int
+    compacted: int
+
+
+@dataclass(frozen=True, slots=True)
 class RaftStatus:
     """A consistent picture of one node's log, taken at one tick.
 
@@ -39,6 +47,8 @@ class RaftStatus:
     `leader` is the id of the leader of `term` as this node knows it, or None.
     `quorum_contact_ms` is the time since this node last knew itself in touch with a majority
     (leader: acks of a majority; follower: the leader's last message), for staleness bounds.
+    `leader_commit` is the commit index of the term's leader as this node heard it, None before it heard any.
+    `lacks` is what this node was told that nobody has any more; `unservable` (on the leader) who lacks what.
     """
 
     node_id: str
@@ -53,6 +63,9 @@ class RaftStatus:
     connected: tuple[str, ...] = ()
     hint: str | None = None
     """Why this node has no vote yet, in words; None when it has."""
+    leader_commit: int | None = None
+    lacks: Lack | None = None
+    unservable: dict[str, Lack] = field(default_factory=dict[str, Lack])
 
 
 class Raft(Protocol):

@@ -149,10 +149,20 @@ class Admitted:
     incarnation: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unservable:
+    """The receiver needs entries from `needs` on; the leader has compacted them away up to `compacted`."""
+
+    term: int
+    needs: int
+    compacted: int
+
+
 Message: TypeAlias = (
     Hello
     | Forgotten
     | Admitted
+    | Unservable
     | PreVote
     | PreVoteReply
     | Vote
@@ -196,6 +206,8 @@ def encode(message: Message) -> bytes:
             fields = [12, term, incarnation]
         case Admitted(term, incarnation):
             fields = [13, term, incarnation]
+        case Unservable(term, needs, compacted):
+            fields = [14, term, needs, compacted]
     return msgpack.packb(fields)
 
 
@@ -212,6 +224,7 @@ _KINDS: dict[int, tuple[type[Any], str]] = {
     11: (Hello, "isiis"),
     12: (Forgotten, "is"),
     13: (Admitted, "is"),
+    14: (Unservable, "iii"),
 }
 
 

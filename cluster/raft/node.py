@@ -35,6 +35,7 @@ from cluster.raft.messages import (
     PreVoteReply,
     Rejected,
     TimeoutNow,
+    Unservable,
     Vote,
     VoteReply,
 )
@@ -106,6 +107,13 @@ class CorrectedNode(Core):
         if not self.is_leader:
             return {}
         return {peer: progress.match for peer, progress in self.replication.progress.items()}
+
+    def leader_commit(self) -> int | None:
+        """The commit index of the present leader; None before it was heard."""
+        if self.is_leader:
+            return self.commit_index
+        heard = self.following
+        return heard.leader_commit if heard.verified_term == self.term else None
 
     def quorum_contact_s(self) -> float:
         """The time at which this node was last surely in touch with a majority; -inf for never."""
@@ -304,6 +312,8 @@ class CorrectedNode(Core):
                 self._on_follower_reply(peer, message)
             case Heartbeat():
                 self.following.on_heartbeat(peer, message)
+            case Unservable():
+                self.following.on_unservable(peer, message)
             case PreVote():
                 self.election.on_pre_vote(peer, message)
             case PreVoteReply():

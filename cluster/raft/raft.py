@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cluster.errors import Fault, NotLeader, OutcomeUnknown, Overloaded
@@ -273,19 +273,7 @@ class RaftNode:
         picture = self._picture
         contact_ms = max(0.0, (self._clock() - picture.contact_s) * 1000)
         status = picture.status
-        return RaftStatus(
-            status.node_id,
-            status.role,
-            status.term,
-            status.leader,
-            status.first_index,
-            status.last_index,
-            status.commit_index,
-            contact_ms,
-            status.match_index,
-            status.connected,
-            status.hint,
-        )
+        return replace(status, quorum_contact_ms=contact_ms)
 
     # ------------------------------------------------------------------ the raft thread
 
@@ -405,15 +393,26 @@ class RaftNode:
             node.match_indices(),
             transport.connected,
             node.standings.hint(),
+            leader_commit=node.leader_commit(),
+            lacks=None if node.is_leader else node.following.lacks,
+            unservable=dict(node.replication.unservable),
         )
         before = self._picture.status
         self._picture = _Picture(status, node.quorum_contact_s())
-        changed = (status.role, status.term, status.leader, status.commit_index, status.hint) != (
+        changed = (
+            status.role,
+            status.term,
+            status.leader,
+            status.commit_index,
+            status.hint,
+            status.lacks,
+        ) != (
             before.role,
             before.term,
             before.leader,
             before.commit_index,
             before.hint,
+            before.lacks,
         )
         if changed and self._on_change is not None:
             self._on_change()

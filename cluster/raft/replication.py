@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from cluster.failpoint import failpoint
-from cluster.raft.messages import Accepted, Append, Heartbeat, Rejected, WireEntry
+from cluster.raft.interface import Lack
+from cluster.raft.messages import Accepted, Append, Heartbeat, Rejected, Unservable, WireEntry
 from cluster.raft.progress import Progress
 from cluster.raft.quorum import reached
 
@@ -28,19 +29,20 @@ class Replication:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.progress: dict[str, Progress] = {}
-        self._unservable: set[str] = set()
-        """Whose missing entries are compacted away here: said once in the log."""
+        self.unservable: dict[str, Lack] = {}
+        """Whose missing entries are compacted away here: told to them, and said once in the log."""
         self._shared: tuple[tuple[int, ...], Append, int] | None = None  # within one tick
 
     def begin(self, now: float) -> None:
         """This node leads: nothing is known of any follower."""
         next_index = self.core.journal.last_index + 1
         self.progress = {peer: Progress(next_index, contact_s=now, moved_s=now) for peer in self.core.peers}
-        self._unservable.clear()
+        self.unservable.clear()
 
     def end(self) -> None:
         """This node leads no more."""
         self.progress = {}
+        self.unservable.clear()
 
     # ------------------------------------------------------------------ followers
 
@@ -74,7 +76,7 @@ class Replication:
     def on_accepted(self, peer: str, message: Accepted, now: float) -> None:
         if message.match <= self.core.journal.last_index:
             self.progress[peer].accepted(message.match, now)
-            self._unservable.discard(peer)
+            self.unservable.pop(peer, None)
 
     def on_rejected(self, peer: str, message: Rejected) -> None:
         """Step back to where the logs may meet, over a whole run of the follower's conflicting term."""
@@ -150,9 +152,12 @@ class Replication:
         core.outbox.send(peer, message)
 
     def _tell_unservable(self, peer: str, progress: Progress) -> None:
-        if peer in self._unservable:
+        lack = Lack(progress.next_index, self.core.journal.base_index)
+        self.core.outbox.send(peer, Unservable(self.core.term, lack.needs, lack.compacted))
+        is_known = peer in self.unservable
+        self.unservable[peer] = lack
+        if is_known:
             return
-        self._unservable.add(peer)
         logger.error(
             "raft %s: %s needs entries from index %d on, but they are compacted away up to %d: it "
             "cannot catch up from the log alone",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from cluster.disk import DiskFull
 from cluster.errors import Fault, Unavailable
+from cluster.service.diagnosis import Trouble, lack_reason
 
 if TYPE_CHECKING:
     from cluster.chroma.interface import Tending
     from cluster.raft.interface import Raft
+
+_FREE: Final = "Free space there; the node then goes on by itself within seconds."
+_MEND: Final = "Mend what the reason names, then restart the node (`chroma-cluster up` does that)."
 
 
 class Health:
@@ -52,6 +57,24 @@ class Health:
             case "restarting":
                 return f"This node's Chroma is being started again: process {engine.last_death}."
 
+    @property
+    def trouble(self) -> Trouble | None:
+        """The same, with its kind and what is to be done."""
+        reason = self.reason
+        if reason is None:
+            return None
+        if self._fault is not None:
+            return Trouble("failed", reason, _FREE if isinstance(self._fault, DiskFull) else _MEND)
+        if self._stopping:
+            return Trouble("stopping", reason, "Nothing, or start it again when it has ended.")
+        return Trouble("not serving", reason, "Wait: the node tries again by itself.")
+
+    @property
+    def lack(self) -> str | None:
+        """Why this node cannot catch up with the others, or None."""
+        lacks = self._raft.status().lacks
+        return None if lacks is None else lack_reason(lacks)
+
     def require_no_fault(self) -> None:
         """Raises:
         Fault: this node is broken.
@@ -65,9 +88,14 @@ class Health:
     def require_serving(self) -> None:
         """Raises:
         Fault: this node is broken.
-        Unavailable: it is stopping.
+        Unavailable: it is stopping, or lacks entries that no other node has any more.
         """
         self.require_no_fault()
+        lack = None if self._stopping else self.lack
+        if lack is not None:
+            raise Unavailable(
+                f"Node {self._node_id} does not serve: {lack} Nothing was read or changed; ask another node."
+            )
         if self._stopping:
             raise Unavailable(
                 f"Node {self._node_id} is stopping. Nothing was read or changed; ask another node."

@@ -14,6 +14,7 @@ from cluster.service.sickness import Sickness
 from cluster.service.status import StatusReport
 from cluster.service.stewardship import Stewardship
 from cluster.service.vectors import VectorMaking
+from cluster.service.vitals import Vitals
 from cluster.service.waiting import Waiting
 from cluster.service.writes import Writes
 
@@ -63,7 +64,8 @@ class NodeService:
         reads = Reads(engine, applier, waiting, health, settings.read_threads)
         vectors = VectorMaking(embedder, applier, peers, leader, health, waiting, reads)
         sickness = Sickness(tending, reads)
-        report = StatusReport(settings, raft, applier, leader, health, reads, tending, sickness)
+        vitals = Vitals(settings, raft, applier, leader, health, peers)
+        report = StatusReport(settings, raft, applier, leader, health, reads, tending, sickness, vitals)
         urls = [peer.http for peer in settings.peers.values()]
         stewardship = Stewardship(raft, tending, peers, urls)
         secret = settings.secret_bytes
@@ -86,6 +88,9 @@ class NodeService:
         self.check_collection = sickness.check
         self.is_from_member = partial(is_proof, secret)
         self.lead_only_when_well = stewardship.watch
+        self.keep_watch = vitals.watch
+        self.keep_line = vitals.watch_line
+        self.leader_trouble = vitals.leader_trouble
         self.fail = health.fail
         self.stop_serving = health.stop_serving
 
@@ -100,7 +105,12 @@ class NodeService:
     @property
     def reason(self) -> str | None:
         """Why this node does not serve, or None."""
-        return self._health.reason
+        return self._health.reason or self._health.lack
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was a fault."""
+        return self._health.broken
 
     def close(self) -> None:
         """Wait for reads under way and stop the worker threads."""

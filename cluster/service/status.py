@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster.errors import ClusterError, EngineDied
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cluster.service.leader import Leader
     from cluster.service.reads import Reads
     from cluster.service.sickness import Sickness
+    from cluster.service.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,9 @@ class StatusReport:
         reads: Reads,
         tending: Tending,
         sickness: Sickness,
+        vitals: Vitals,
     ) -> None:
+        self._vitals = vitals
         self._tending = tending
         self._sickness = sickness
         self._counting: asyncio.Task[None] | None = None
@@ -61,10 +65,7 @@ class StatusReport:
         """What `GET /cluster/status` answers, but for the count of documents."""
         raft = self._raft.status()
         applied = self._applier.applied_index
-        reason = self._health.reason or raft.hint
-        in_touch = (
-            raft.leader is not None and raft.quorum_contact_ms <= self._settings.election_timeout_max_ms
-        )
+        found = self._vitals.diagnosis()
         return {
             "id": self._settings.node_id,
             "cluster": self._settings.cluster_id,
@@ -79,13 +80,19 @@ class StatusReport:
             "last_index": raft.last_index,
             "commit_index": raft.commit_index,
             "applied_index": applied,
-            "lag": max(0, raft.commit_index - applied),
+            "leader_commit": raft.leader_commit,
+            "lag": found.lag,
             "quorum_contact_ms": round(raft.quorum_contact_ms, 1),
             "match_index": raft.match_index,
             "connected": list(raft.connected),
             "engine": self._engine(),
-            "healthy": self._health.reason is None and in_touch,
-            "reason": reason,
+            "state": found.state,
+            "healthy": found.healthy,
+            "ready": found.ready,
+            "reason": " ".join(filter(None, (found.reason, raft.hint))) or None,
+            "remedy": found.remedy,
+            "lacks": None if raft.lacks is None else asdict(raft.lacks),
+            "unservable": {peer: asdict(lack) for peer, lack in raft.unservable.items()},
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),
         }

@@ -65,6 +65,9 @@ class SingleService:
     def leader_id(self) -> str | None:
         return "node-1" if self.leader else self.leader_name
 
+    def leader_trouble(self) -> str | None:
+        return None
+
     def leader_url(self) -> str | None:
         return self.leader_at
 

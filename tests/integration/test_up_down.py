@@ -234,7 +234,7 @@ def test_up_starts_just_what_is_missing(cluster: RunningCluster, name: str) -> N
         row = cluster.node(name)
         assert (row["role"], row["healthy"], row["pid"]) == ("down", False, None)
         assert row["term"] is row["last_index"] is row["commit_index"] is row["applied_index"] is None
-        assert command(cluster, "status").returncode == 0
+        assert command(cluster, "status").returncode == 3
     else:
         assert command(cluster, "status", "--json").returncode == 1
     title = "the balancer" if name == "lb" else name

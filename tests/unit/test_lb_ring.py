@@ -180,3 +180,36 @@ def test_a_status_line_is_read() -> None:
 def test_what_is_no_status_line_is_refused(line: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Status.of(line)
+
+
+def test_nodes_that_are_behind_are_read_from_only_if_no_ready_one_can() -> None:
+    ring = ring_of(
+        status("a", ready=False, reason="500 entries behind"), status("b"), status("c", applied_index=2)
+    )
+    assert readers(ring) == ["b", "c"] * 3
+    assert readers(ring, wanted=10) == ["b"] * 6
+    assert readers(ring, wanted=10, avoid=frozenset("b")) == ["a"] * 6, "it has what is asked for"
+    assert readers(ring, avoid=frozenset("bc")) == ["a"] * 6
+    assert ring.member("a").why_not_used(0.0) == "500 entries behind"
+    assert ring.member("b").why_not_used(0.0) is None
+
+
+def test_a_node_that_lacks_entries_is_not_even_the_last_resort() -> None:
+    ring = ring_of(
+        status("a", healthy=False, lacking=True, reason="lacks entries"), status("b", healthy=False)
+    )
+    assert readers(ring, lenient=True) == ["b"] * 6
+    assert readers(ring, lenient=True, avoid=frozenset("b")) == [None] * 6
+    assert ring.member("a").why_not_used(0.0) == "lacks entries"
+    assert ring.member("b").why_not_used(0.0) == "it says that it is not healthy, and no reason"
+    assert ring.member("c").why_not_used(0.0) == "not heard from yet"
+    shunned = ring_of(status("a")).shunned("a", 5.0).member("a")
+    assert "failed on the way" in (shunned.why_not_used(4.0) or "")
+    assert shunned.why_not_used(5.0) is None
+
+
+def test_readiness_and_lacks_are_read_from_the_status_line() -> None:
+    assert Status.of(LINE).ready
+    assert not Status.of({**LINE, "ready": False}).ready
+    assert Status.of({**LINE, "lacks": {"needs": 1, "compacted": 4}}).lacking
+    assert not Status.of({**LINE, "lacks": None}).lacking

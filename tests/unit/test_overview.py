@@ -21,6 +21,8 @@ from cluster.cli.overview import (
     node_view,
 )
 from cluster.cli.plan import new_plan
+from cluster.cli.serving import why_unready
+from cluster.cli.up import is_to_restart
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,3 +160,31 @@ def test_looking_at_a_cluster_that_does_not_run(tmp_path: Path) -> None:
 )
 def test_failures_are_told_in_words(error: Exception, words: str) -> None:
     assert explain(error) == words
+
+
+def test_a_cluster_is_complete_when_every_node_is_ready() -> None:
+    assert overview(view()).complete, "a node of an earlier version says healthy only"
+    behind = node_view(NODE, PLAN.cluster, 77, {**ANSWER, "ready": False}, None, chroma_path="/d")
+    assert overview(view()).serving
+    assert not overview(behind).complete
+    assert not overview(view(), view(id="node-2", role="down", ready=False)).complete
+
+
+@pytest.mark.parametrize(
+    ("state", "hopeless"), [("failed", True), ("lacks entries", True), ("catching up", False), (None, False)]
+)
+def test_who_says_that_waiting_does_not_help_is_not_waited_for(state: str | None, hopeless: bool) -> None:
+    said = {**ANSWER, "healthy": False, "ready": False, "state": state, "reason": "R.", "remedy": "Do."}
+    seen = node_view(NODE, PLAN.cluster, 77, said, None, chroma_path="/d")
+    assert seen.is_beyond_waiting is hopeless
+    assert is_to_restart(seen) is (state == "failed")
+    assert not is_to_restart(replace(seen, pid=None)), "what does not run is started, not restarted"
+    assert why_unready(seen) == "R. Do."
+
+
+def test_the_balancer_tells_why_it_passes_a_node_over() -> None:
+    nodes = [{"id": node.id, "healthy": True, "not_used": None} for node in PLAN.nodes]
+    nodes[1]["not_used"] = "500 entries behind"
+    seen = balancer_view(PLAN, 9, {"healthy": True, "leader": "node-1", "nodes": nodes}, None)
+    assert seen.not_used == {"node-2": "500 entries behind"}
+    assert seen.as_json()["not_used"] == {"node-2": "500 entries behind"}

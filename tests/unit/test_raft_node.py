@@ -10,6 +10,7 @@ import pytest
 
 from cluster.errors import NotLeader
 from cluster.raft.following import Following
+from cluster.raft.interface import Lack
 from cluster.raft.journal import Journal, checksum
 from cluster.raft.messages import (
     Accepted,
@@ -21,6 +22,7 @@ from cluster.raft.messages import (
     PreVoteReply,
     Rejected,
     TimeoutNow,
+    Unservable,
     Vote,
     VoteReply,
     WireEntry,
@@ -590,6 +592,43 @@ def test_compaction_waits_for_the_applier_and_for_every_member() -> None:
         node.set_applied(node.commit_index)
     net.run(3)
     assert all(node.journal.bytes_held <= 10_000 for node in net.nodes.values())
+
+
+def test_both_ends_know_what_a_follower_lacks_that_nobody_has_any_more() -> None:
+    net = Net(3, settings=RaftSettings(journal_budget_bytes=10_000))
+    leader = net.leader()
+    for _ in range(30):
+        net.commit(bytes(1000))
+    for node in net.nodes.values():
+        node.set_applied(20)
+    net.run(1)
+    assert net.leader().journal.base_index == 20
+    lost = next(node_id for node_id in net.ids if node_id != leader.node_id)
+    net.crash(lost)
+    net.disks[lost] = Disk(lost)
+    empty = net.start(lost)
+    assert net.run(5, lambda: empty.following.lacks == Lack(1, 20)), "told what it lacks"
+    assert net.leader().replication.unservable == {lost: Lack(1, 20)}
+    assert net.run(2, lambda: empty.leader_commit() == net.leader().commit_index > 0), "how far it is behind"
+    last = net.commit(b"more")
+    net.run(2)
+    assert (empty.leader_commit(), empty.following.lacks) == (last, Lack(1, 20)), "and stays so"
+    net.restart(net.leader().node_id)
+    assert net.run(20, lambda: net.leader().replication.unservable == {lost: Lack(1, 20)}), "a successor too"
+
+
+def test_an_old_word_of_what_is_lacking_does_not_outlive_the_entries() -> None:
+    net = Net(3)
+    leader = net.leader()
+    net.commit(b"a")
+    net.run(1)
+    follower = next(node for node in net.nodes.values() if node is not leader)
+    follower.following.on_unservable(leader.node_id, Unservable(leader.term, 1, 1))
+    assert follower.following.lacks is None, "it has had entry 1 verified since"
+    follower.following.on_unservable(leader.node_id, Unservable(leader.term, 9, 8))
+    assert follower.following.lacks == Lack(9, 8)
+    net.commit(b"b")
+    assert net.run(1, lambda: follower.following.lacks is None), "entries that fit end it"
 
 
 def test_a_follower_whose_disk_was_replaced_gets_the_whole_log_again() -> None:

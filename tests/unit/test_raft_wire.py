@@ -28,6 +28,7 @@ from cluster.raft.messages import (
     PreVoteReply,
     Rejected,
     TimeoutNow,
+    Unservable,
     Vote,
     VoteReply,
     WireEntry,
@@ -47,6 +48,7 @@ EVERY_KIND: list[Message] = [
     Vote(1, 2, 1, False),
     VoteReply(1, False),
     TimeoutNow(8),
+    Unservable(8, 1, 40),
 ]
 
 

@@ -29,6 +29,7 @@ def node(number: int, **changed: Any) -> NodeView:
         healthy=True,
         reason=None,
         chroma_path="/data/chroma",
+        ready=True,
     )
     return replace(healthy, **changed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -71,7 +72,8 @@ def test_nobody_is_handed_leadership_whose_chroma_does_not_serve() -> None:
 @pytest.mark.parametrize(("state", "words"), [("hung", "does nothing"), ("restarting", "SIGSEGV")])
 def test_a_node_without_chroma_is_not_healthy_and_says_why(state: str, words: str) -> None:
     tended = Tended()
-    health = Health("node-1", None, tended)  # type: ignore[arg-type]
+    raft = SimpleNamespace(status=lambda: SimpleNamespace(lacks=None))
+    health = Health("node-1", raft, tended)  # type: ignore[arg-type]
     assert health.reason is None
     tended.state = state
     assert words in (health.reason or "")
