@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from cluster.api.app import SERVER_OPTIONS, create_app
-from cluster.api.cluster_routes import StatusFeed, add_cluster_routes
+from cluster.api.cluster_routes import StatusFeed, cluster_routes
 from cluster.api.malformed import shorten_complaints
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
@@ -191,8 +191,7 @@ def _raft(
 async def _serve(node: _Node, stop: asyncio.Event) -> None:
     """Until `stop` is set, and then for as long as it takes to hand over."""
     settings, raft, applier = node.settings, node.raft, node.applier
-    app = create_app(node.service)
-    add_cluster_routes(app, node.service, node.feed)
+    app = create_app(node.service, cluster_routes(node.service, node.feed))
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=_DRAIN_S, handler_cancellation=True, **SERVER_OPTIONS
     )

@@ -18,6 +18,7 @@ from lb.config import split_listen
 from lb.floor import Floor
 from lb.guarantees import Guarantees
 from lb.malformed import shorten_complaints
+from lb.paths import is_reserved
 from lb.proxy import Proxy, error_response, json_response
 from lb.upstream import Upstream
 from lb.watch import Watch
@@ -33,12 +34,16 @@ class Balancer:
 
     def __init__(self, settings: BalancerSettings) -> None:
         self._settings = settings
+        secret = settings.secret_bytes
         self._watch = Watch(
-            settings.nodes, cluster_id=settings.cluster_id, silence_s=settings.silence_ms / 1000
+            settings.nodes,
+            cluster_id=settings.cluster_id,
+            silence_s=settings.silence_ms / 1000,
+            secret=secret,
         )
         self._guarantees = Guarantees(settings.max_collections)
-        self._floor = Floor(self._watch, self._guarantees)
-        self._upstream = Upstream(settings.connect_timeout_ms / 1000, settings.secret_bytes)
+        self._floor = Floor(self._watch, self._guarantees, secret)
+        self._upstream = Upstream(settings.connect_timeout_ms / 1000, secret)
         self._proxy = Proxy(settings, self._watch, self._guarantees, self._floor, self._upstream)
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
@@ -101,8 +106,9 @@ class Balancer:
         assert task is not None
         self._under_way.add(task)
         try:
-            if path.startswith("/cluster"):
-                return self._own(request.method, path.partition("?")[0])
+            bare = path.partition("?")[0]
+            if is_reserved(bare):
+                return self._own(request.method, bare)
             return await self._proxy.handle(request)
         except ConnectionError:
             raise  # the client is gone
@@ -181,7 +187,11 @@ async def _run(settings: BalancerSettings) -> int:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    balancer = Balancer(settings)
+    try:
+        balancer = Balancer(settings)
+    except (OSError, ValueError) as error:
+        print(f"chroma-cluster lb: cannot read the cluster secret: {error}", file=sys.stderr)
+        return 1
     try:
         await balancer.start()
     except OSError as error:

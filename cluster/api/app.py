@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from aiohttp import web
 
@@ -20,10 +20,13 @@ from cluster.errors import ClusterError, EngineDied, NotLeader, Refusal
 from cluster.quarantine import digest_of_request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+    from cluster.api.cluster_routes import ClusterRoutes
     from cluster.api.interface import Service
     from cluster.api.routes import Route
+
+    Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +46,9 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
 _CLIENT_CLOSED_REQUEST: Final = 499
 
 
-def create_app(service: Service) -> web.Application:
-    """The application of one node; more routes may be added to it before it is started."""
-    api = _Api(service)
+def create_app(service: Service, beside: ClusterRoutes | None = None) -> web.Application:
+    """The application of one node: Chroma's routes, and `beside` them the node's own."""
+    api = _Api(service, beside or {})
     app = web.Application(middlewares=[api.errors], client_max_size=service.max_request_bytes)
     app.router.add_route("*", "/{path:.*}", api.dispatch, expect_handler=expect)
     app.on_response_prepare.append(_strip)
@@ -56,8 +59,9 @@ def create_app(service: Service) -> web.Application:
 class _Api:
     """What the requests of one node have in common."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, beside: ClusterRoutes) -> None:
         self._service = service
+        self._beside = beside
         self._forwarder = Forwarder()
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
@@ -66,6 +70,10 @@ class _Api:
         if not target.startswith("/"):
             target = request.rel_url.raw_path_qs  # a proxy's form, with the host in it
         path, _, query = target.partition("?")
+        # By the path as it was sent: whoever tests it on the way, a balancer or a firewall, sees the same.
+        own = self._beside.get(path)
+        if own is not None:
+            return await self._own(request, own)
         found = match(path)
         if found is None:
             return empty_response(404)
@@ -87,6 +95,12 @@ class _Api:
             raise Refusal(413, "ChromaError", message) from None
         asked = Request(method, target, query, found.route, parameters, request.headers, body)
         return await self._guarded(Exchange(asked, self._service), route, path)
+
+    async def _own(self, request: web.Request, methods: Mapping[str, Handler]) -> web.StreamResponse:
+        handler = methods.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            return empty_response(405, {"Allow": ",".join(methods)})
+        return await handler(request)
 
     async def _guarded(self, exchange: Exchange, route: Route, path: str) -> web.StreamResponse:
         """The answer; a request in which Chroma's process ended is refused for a while afterwards."""

@@ -136,7 +136,18 @@ def test_only_members_may_have_requests_refused_or_an_engine_restarted(
     before = restarts(cluster)
     row = cluster.status()["nodes"][0]
     told = {"digest": "00", "cause": "x", "for_s": 60}
-    for path, body in (("suspect", told), ("check", {"collection_id": str(collection.id)})):
+    text = {"collection_id": str(collection.id), "texts": ["a"], "query": False}
+    for path, body in (
+        ("suspect", told),
+        ("check", {"collection_id": str(collection.id)}),
+        ("read-index", {}),
+        ("embed", text),
+        ("status?watch=1", None),
+    ):
+        if body is None:
+            answer = requests.get(f"{row['url']}/cluster/{path}", timeout=10)
+            assert answer.status_code == 403, answer.text
+            continue
         answer = requests.post(f"{row['url']}/cluster/{path}", json=body, timeout=10)
         assert answer.status_code == 403, answer.text
     assert restarts(cluster) == before

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from tests.integration.lb_nodes import COLLECTION, Node, answers
+from tests.integration.lb_nodes import COLLECTION, SECRET, Node, answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -27,7 +27,13 @@ WAIT_S = 60.0
 async def _start(*flags: str) -> asyncio.subprocess.Process:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CHROMA_CLUSTER_")}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cluster", "lb", *flags, stderr=asyncio.subprocess.PIPE, env=environment
+        sys.executable,
+        "-m",
+        "cluster",
+        "lb",
+        *flags,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment | {"CHROMA_CLUSTER_LB_SECRET": SECRET},
     )
 
 
