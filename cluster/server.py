@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from cluster.api.app import SERVER_OPTIONS, create_app
+from cluster.api.app import DRAIN, SERVER_OPTIONS, create_app
 from cluster.api.cluster_routes import StatusFeed, cluster_routes
 from cluster.api.malformed import shorten_complaints
 from cluster.apply.applier import Applier
@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 #: Requests under way may finish within this time when the node stops.
 _DRAIN_S: Final = 5.0
+#: And then connections close.
+_CLOSE_S: Final = 0.5
 
 
 def run_node(settings: NodeSettings) -> int:
@@ -193,7 +195,7 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
     settings, raft, applier = node.settings, node.raft, node.applier
     app = create_app(node.service, cluster_routes(node.service, node.feed))
     runner = web.AppRunner(
-        app, access_log=None, shutdown_timeout=_DRAIN_S, handler_cancellation=True, **SERVER_OPTIONS
+        app, access_log=None, shutdown_timeout=_CLOSE_S, handler_cancellation=True, **SERVER_OPTIONS
     )
     await node.peers.open()
     try:
@@ -202,7 +204,8 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             applier.start()
             await runner.setup()
             host, port = split_address(settings.http)
-            await web.TCPSite(runner, host, port, reuse_address=True).start()
+            site = web.TCPSite(runner, host, port, reuse_address=True)
+            await site.start()
             log.info("node %s serves on http://%s", settings.node_id, settings.http)
             loop = asyncio.get_running_loop()
             beside = [
@@ -217,6 +220,9 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             await asyncio.to_thread(raft.transfer_leadership)
             node.service.stop_serving()
             node.feed.close()
+            await site.stop()
+            # Before aiohttp hears of it: from then on it throws away what arrives, be it half of a body.
+            await app[DRAIN].finish(_DRAIN_S)
             await runner.cleanup()
         finally:
             await asyncio.to_thread(applier.stop)

@@ -21,6 +21,7 @@ from lb.upstream import Interrupted, NeverSent, NodeAnswer, strip_hop_by_hop
 
 if TYPE_CHECKING:
     from lb.config import BalancerSettings
+    from lb.drain import Drain
     from lb.floor import Floor
     from lb.guarantees import Guarantees
     from lb.ring import Member
@@ -78,7 +79,9 @@ class Proxy:
         guarantees: Guarantees,
         floor: Floor,
         upstream: Upstream,
+        drain: Drain,
     ) -> None:
+        self._drain = drain
         self._watch = watch
         self._guarantees = guarantees
         self._floor = floor
@@ -106,9 +109,15 @@ class Proxy:
             )
         self.in_flight += 1
         taken = [0]
+        received = False
         try:
             body = await self._body(request, taken)
+            received = True
             return await self._serve(request, body)
+        except asyncio.CancelledError:
+            if not self._drain.over:
+                raise
+            return _stopped(request, received=received)
         except UNREADABLE:
             self.counters.refused += 1
             unreadable = error_response(
@@ -281,6 +290,8 @@ class Proxy:
                 status=answer.status, reason=answer.reason, headers=headers, body=answer.body or None
             )
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+        if self._drain.draining:
+            response.force_close()
         if "Content-Length" not in headers and request.version >= (1, 1):
             response.enable_chunked_encoding()
         try:
@@ -326,6 +337,22 @@ def _error_name(body: bytes) -> str:
         return ""
     name = value.get("error") if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return name if isinstance(name, str) else ""
+
+
+def _stopped(request: web.BaseRequest, *, received: bool) -> web.Response:
+    """For a request that had not ended when the time was up."""
+    if not received:
+        message = "This balancer is stopping, and the request's body had not arrived. "
+    elif classify(request.method, request.raw_path.partition("?")[0]).kind == "read":
+        message = "This balancer is stopping, and no node had answered. "
+    else:
+        return error_response(
+            504,
+            "OutcomeUnknownError",
+            "This balancer is stopping, and the write had not been answered: outcome unknown. It may or may "
+            "not take effect; send it again with the same Idempotency-Key to find out.",
+        )
+    return error_response(503, "UnavailableError", f"{message}Nothing was changed; send it again.")
 
 
 def _slow_client() -> Refused:

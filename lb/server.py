@@ -9,12 +9,13 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 from aiohttp import web
 
 from lb.config import split_listen
+from lb.drain import Drain
 from lb.floor import Floor
 from lb.guarantees import Guarantees
 from lb.malformed import shorten_complaints
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from lb.config import BalancerSettings
 
 log = logging.getLogger("lb")
+
+#: For connections to close once every request has its answer.
+_CLOSE_S: Final = 0.5
 
 
 class Balancer:
@@ -44,10 +48,10 @@ class Balancer:
         self._guarantees = Guarantees(settings.max_collections)
         self._floor = Floor(self._watch, self._guarantees, secret)
         self._upstream = Upstream(settings.connect_timeout_ms / 1000, secret)
-        self._proxy = Proxy(settings, self._watch, self._guarantees, self._floor, self._upstream)
+        self._drain = Drain()
+        self._proxy = Proxy(settings, self._watch, self._guarantees, self._floor, self._upstream, self._drain)
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
-        self._under_way: set[asyncio.Task[Any]] = set()
         self._started_at = time.time()
         self.url = ""
 
@@ -82,14 +86,12 @@ class Balancer:
         """Stop listening, let requests under way end for up to `drain_ms`, close everything."""
         if self._listener is not None:
             self._listener.close()
+        # Before aiohttp hears of it: from then on it throws away what arrives, also of bodies half received.
+        await self._drain.finish(self._settings.drain_ms / 1000)
         if self._server is not None:
             self._server.pre_shutdown()
             # To aiohttp, a timeout of zero means none.
-            await self._server.shutdown(max(self._settings.drain_ms / 1000, 0.001))
-        # Requests whose clients have left are no longer known to the server.
-        for task in self._under_way:
-            task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+            await self._server.shutdown(_CLOSE_S)
         await self._floor.stop()
         await self._watch.stop()
         await self._upstream.stop()
@@ -101,10 +103,14 @@ class Balancer:
         )
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        with self._drain.under_way():
+            response = await self._answer(request)
+            if self._drain.draining and not response.prepared:
+                response.force_close()
+            return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path
-        task = asyncio.current_task()
-        assert task is not None
-        self._under_way.add(task)
         try:
             bare = path.partition("?")[0]
             if is_reserved(bare):
@@ -120,8 +126,6 @@ class Balancer:
                 "The balancer failed while it handled this request; a write may or may not have taken "
                 "effect: outcome unknown. Its log has the cause.",
             )
-        finally:
-            self._under_way.discard(task)
 
     def _own(self, method: str, path: str) -> web.Response:
         """The balancer's own endpoints. What nodes offer below /cluster is not for clients."""

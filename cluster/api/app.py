@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from aiohttp import web
 
 from cluster.api import headers
+from cluster.api.drain import Drain
 from cluster.api.exchange import Exchange
 from cluster.api.fields import Undecodable
 from cluster.api.forward import Forwarder
@@ -16,7 +18,7 @@ from cluster.api.request import Request, decode_parameters
 from cluster.api.responses import UNTYPED, bare_response, empty_response, error_response
 from cluster.api.routes import allowed, match
 from cluster.api.wording import refuse
-from cluster.errors import ClusterError, EngineDied, NotLeader, Refusal
+from cluster.errors import ClusterError, EngineDied, NotLeader, OutcomeUnknown, Refusal, Unavailable
 from cluster.quarantine import digest_of_request
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
     "max_field_size": 65536,
 }
 
+#: The requests under way of an application, for who stops it.
+DRAIN: Final = web.AppKey("drain", Drain)
+
 #: As proxies log it; nobody sees it.
 _CLIENT_CLOSED_REQUEST: Final = 499
 
@@ -50,6 +55,7 @@ def create_app(service: Service, beside: ClusterRoutes | None = None) -> web.App
     """The application of one node: Chroma's routes, and `beside` them the node's own."""
     api = _Api(service, beside or {})
     app = web.Application(middlewares=[api.errors], client_max_size=service.max_request_bytes)
+    app[DRAIN] = api.drain
     app.router.add_route("*", "/{path:.*}", api.dispatch, expect_handler=expect)
     app.on_response_prepare.append(_strip)
     app.cleanup_ctx.append(api.close)
@@ -62,6 +68,7 @@ class _Api:
     def __init__(self, service: Service, beside: ClusterRoutes) -> None:
         self._service = service
         self._beside = beside
+        self.drain = Drain()
         self._forwarder = Forwarder()
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
@@ -151,8 +158,24 @@ class _Api:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """Every failure as an answer, and on every answer who gave it."""
+        with self.drain.under_way():
+            response = await self._settled(request, handler)
+            if not response.prepared:
+                self._sign(response)
+                if self.drain.draining:
+                    response.force_close()
+            return response
+
+    async def _settled(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         try:
             response = await handler(request)
+        except asyncio.CancelledError:
+            if not self.drain.over:
+                raise
+            error = _stopped(self._service.node_id, request)
+            response = error_response(error.status, error.error, error.message, {})
         except ClusterError as error:
             response = error_response(error.status, error.error, error.message, {})
         except web.HTTPException as error:
@@ -169,8 +192,6 @@ class _Api:
             log.exception("%s %s failed", request.method, request.path)
             message = f"Node {self._service.node_id} failed on this request; its log says why."
             response = error_response(500, "InternalError", message, {})
-        if not response.prepared:
-            self._sign(response)
         return response
 
     def _sign(self, response: web.StreamResponse) -> None:
@@ -211,6 +232,19 @@ def _error(exchange: Exchange, error: ClusterError) -> web.Response:
     if error.log_index is not None:
         exchange.answer_headers[headers.LOG_INDEX] = str(error.log_index)
     return error_response(error.status, error.error, error.message, exchange.answer_headers)
+
+
+def _stopped(node_id: str, request: web.Request) -> ClusterError:
+    """For a request that had not ended when the time for it was up; whose body has arrived may be a write."""
+    if request.body_exists and not request.content.is_eof():
+        return Unavailable(
+            f"Node {node_id} is stopping, and the request's body had not arrived. Nothing was changed; "
+            "send it again."
+        )
+    return OutcomeUnknown(
+        f"Node {node_id} is stopping, and the request had not been answered: outcome unknown. If it is a "
+        "write, it may or may not take effect; send it again with the same Idempotency-Key to find out."
+    )
 
 
 def _line(error: BaseException) -> str:
