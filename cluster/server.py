@@ -16,6 +16,7 @@ from aiohttp import web
 
 from cluster.api.app import DRAIN, SERVER_OPTIONS, create_app
 from cluster.api.cluster_routes import StatusFeed, cluster_routes
+from cluster.api.connections import bounded
 from cluster.api.malformed import shorten_complaints
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
@@ -25,6 +26,7 @@ from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.watchdog import Limits
 from cluster.config import split_address
+from cluster.descriptors import clients, open_files
 from cluster.embedding.embedder import Embedder
 from cluster.errors import ClusterError, Fault
 from cluster.failpoint import arm
@@ -204,10 +206,12 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             applier.start()
             await runner.setup()
             host, port = split_address(settings.http)
-            site = web.TCPSite(runner, host, port, reuse_address=True)
-            await site.start()
-            log.info("node %s serves on http://%s", settings.node_id, settings.http)
             loop = asyncio.get_running_loop()
+            assert runner.server is not None
+            site = await loop.create_server(
+                bounded(runner.server, clients(open_files())), host, port, reuse_address=True, backlog=1024
+            )
+            log.info("node %s serves on http://%s", settings.node_id, settings.http)
             beside = [
                 loop.create_task(work)
                 for work in (node.service.keep_warm(), node.service.lead_only_when_well())
@@ -220,7 +224,7 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             await asyncio.to_thread(raft.transfer_leadership)
             node.service.stop_serving()
             node.feed.close()
-            await site.stop()
+            site.close()
             # Before aiohttp hears of it: from then on it throws away what arrives, be it half of a body.
             await app[DRAIN].finish(_DRAIN_S)
             await runner.cleanup()

@@ -11,7 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 #: For so long without a request, clients of open connections have been told, or have nothing to ask.
 _QUIET_S: Final = 0.2
@@ -32,7 +32,7 @@ class Drain:
         self._heard_at = 0.0
 
     @contextlib.contextmanager
-    def under_way(self) -> Iterator[None]:
+    def under_way(self) -> Generator[None]:
         """The running task handles a request in here."""
         task = asyncio.current_task()
         assert task is not None

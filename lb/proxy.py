@@ -16,6 +16,7 @@ from lb.budget import Budget
 from lb.guarantees import read_index
 from lb.malformed import UNREADABLE
 from lb.patience import write_try_s
+from lb.receiving import Crowded, Receiving
 from lb.routes import Scope, classify
 from lb.upstream import Interrupted, NeverSent, NodeAnswer, strip_hop_by_hop
 
@@ -38,8 +39,8 @@ IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 #: Bodies up to this are read in one go. Above it, they are counted as they arrive.
 _SMALL_BODY_BYTES: Final = 64 * 1024
 
-#: A client may be slow, but not for ever: its body occupies memory meanwhile.
-_BODY_TIMEOUT_S: Final = 120.0
+#: A client that takes nothing of its answer for so long is given up.
+_TAKE_S: Final = 60.0
 
 #: After a failed connection, others are preferred for so long; the status stream knows more by then.
 _SHUN_S: Final = 0.25
@@ -92,6 +93,7 @@ class Proxy:
         self._write_try_s = settings.write_try_timeout_ms / 1000
         self._max_request_bytes = settings.max_request_bytes
         self._max_in_flight = settings.max_in_flight
+        self._receiving = Receiving(max(settings.max_in_flight // 2, 1))
         self._turn = 0
         self.budget = Budget(settings.max_buffered_bytes)
         self.counters = Counters()
@@ -143,23 +145,23 @@ class Proxy:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             # What was just written is no part of the answer.
             request.writer.output_size = 0
-        if length is not None and length <= _SMALL_BODY_BYTES:
-            self._take(length, taken)
-            try:
-                return await request.read()
-            except TimeoutError as error:
-                raise _slow_client() from error
-        parts: list[bytes] = []
         try:
-            async with asyncio.timeout(_BODY_TIMEOUT_S):
+            async with self._receiving.body(length):
+                if length is not None and length <= _SMALL_BODY_BYTES:
+                    self._take(length, taken)
+                    return await request.read()
+                parts: list[bytes] = []
                 while part := await request.content.readany():
                     if taken[0] + len(part) > self._max_request_bytes:
                         raise Refused(413, *_TOO_LARGE)
                     self._take(len(part), taken)
                     parts.append(part)
+                return b"".join(parts)
         except TimeoutError as error:
             raise _slow_client() from error
-        return b"".join(parts)
+        except Crowded as error:
+            message = f"{len(self._receiving)} bodies are on their way. Nothing was changed; try again later."
+            raise Refused(429, "OverloadedError", message) from error
 
     def _take(self, size: int, taken: list[int]) -> None:
         if not self.budget.take(size):
@@ -302,7 +304,8 @@ class Proxy:
                     part = await answer.rest.content.readany()
                 if not part:
                     break
-                await response.write(part)
+                async with asyncio.timeout(_TAKE_S):
+                    await response.write(part)
             await response.write_eof()
             answer.rest.release()
         except BaseException as error:

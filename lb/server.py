@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ import uvloop
 from aiohttp import web
 
 from lb.config import split_listen
+from lb.connections import bounded
 from lb.drain import Drain
 from lb.floor import Floor
 from lb.guarantees import Guarantees
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from lb.config import BalancerSettings
 
 log = logging.getLogger("lb")
+
+#: Files for what is no client: status streams, logs, the listener.
+_RESERVE: Final = 64
+_MOST_CONNECTIONS: Final = 32_768
 
 #: For connections to close once every request has its answer.
 _CLOSE_S: Final = 0.5
@@ -70,10 +76,14 @@ class Balancer:
             # What nobody waits for any more gives back its memory here and its place at the leader.
             handler_cancellation=True,
             auto_decompress=False,
+            # Also for a connection on which nothing is asked, or half of a request's head.
+            keepalive_timeout=75.0,
             max_line_size=65536,
             max_field_size=65536,
         )
-        self._listener = await loop.create_server(self._server, host, port, backlog=1024)
+        self._listener = await loop.create_server(
+            bounded(self._server, _most_connections()), host, port, backlog=1024
+        )
         name = self._listener.sockets[0].getsockname()
         shown = f"[{name[0]}]" if self._listener.sockets[0].family == socket.AF_INET6 else name[0]
         self.url = f"http://{shown}:{name[1]}"
@@ -177,6 +187,12 @@ class Balancer:
                 for member in ring.members
             ],
         }
+
+
+def _most_connections() -> int:
+    """Half of the files that may be open: each request needs a connection to a node too."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if limit == resource.RLIM_INFINITY else max((limit - _RESERVE) // 2, 8)
 
 
 def run_balancer(settings: BalancerSettings) -> int:

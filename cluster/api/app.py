@@ -40,9 +40,15 @@ _NO_TRACE: Final = "0" * 32
 #: small body may unpack to a huge one), and lines as long as the balancer passes them on.
 SERVER_OPTIONS: Final[dict[str, Any]] = {
     "auto_decompress": False,
+    # Also for a connection on which nothing is asked, or half of a request's head.
+    "keepalive_timeout": 75.0,
     "max_line_size": 65536,
     "max_field_size": 65536,
 }
+
+#: A body may take so long, and a second for so many bytes.
+_BODY_BASE_S: Final = 10.0
+_BODY_RATE: Final = 64 * 1024
 
 #: The requests under way of an application, for who stops it.
 DRAIN: Final = web.AppKey("drain", Drain)
@@ -135,7 +141,15 @@ class _Api:
         """
         if (request.content_length or 0) > self._service.max_request_bytes:
             raise web.HTTPRequestEntityTooLarge(self._service.max_request_bytes)
-        return await request.read()
+        # A body may be slow, but not for ever: its connection is kept from others.
+        try:
+            length = request.content_length
+            size = self._service.max_request_bytes if length is None else length
+            async with asyncio.timeout(_BODY_BASE_S + size / _BODY_RATE):
+                return await request.read()
+        except TimeoutError as error:
+            message = "The request's body did not arrive in time. Nothing was changed; send it again."
+            raise Refusal(408, "TimeoutError", message) from error
 
     async def _answer(self, exchange: Exchange, route: Route) -> web.StreamResponse:
         try:

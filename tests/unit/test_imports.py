@@ -163,6 +163,7 @@ GROUND = (
     "cluster.failpoint",
     "cluster.lock",
     "cluster.durable",
+    "cluster.descriptors",
     "cluster.acks",
     "cluster.reads",
     "cluster.leader_watch",
