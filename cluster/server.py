@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_HANGUP: Final = "SIGHUP: settings are read at the start only, nothing to reload; the node goes on"
+
 #: Requests under way may finish within this time when the node stops.
 _DRAIN_S: Final = 5.0
 #: And then connections close.
@@ -77,6 +79,7 @@ async def _run(settings: NodeSettings, stack: ExitStack) -> None:
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, log.info, _HANGUP)
     await _serve(_compose(settings, stack, loop), stop)
 
 

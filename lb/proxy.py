@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CONSISTENCY: Final = "X-Chroma-Consistency"
 MIN_INDEX: Final = "X-Chroma-Min-Index"
 LOG_INDEX: Final = "X-Chroma-Log-Index"
+OUTCOME: Final = "X-Chroma-Outcome"
 FORWARDED: Final = "X-Chroma-Forwarded"
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
@@ -322,7 +323,9 @@ class Proxy:
 
 def error_response(status: int, error: str, message: str) -> web.Response:
     """An answer in the balancer's own words, in the shape of Chroma's."""
-    headers = {"Retry-After": "1"} if status in (429, 503) else None
+    headers = {OUTCOME: "unknown" if status in (500, 504) else "unchanged"}
+    if status in (429, 503):
+        headers["Retry-After"] = "1"
     return json_response({"error": error, "message": message}, status=status, headers=headers)
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lb")
 
+_HANGUP: Final = "SIGHUP: settings are read at the start only, nothing to reload; the balancer goes on"
+
 #: Files for what is no client: status streams, logs, the listener.
 _RESERVE: Final = 64
 _MOST_CONNECTIONS: Final = 32_768
@@ -207,6 +209,7 @@ async def _run(settings: BalancerSettings) -> int:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, log.info, _HANGUP)
     try:
         balancer = Balancer(settings)
     except (OSError, ValueError) as error:

@@ -56,6 +56,8 @@ DRAIN: Final = web.AppKey("drain", Drain)
 #: As proxies log it; nobody sees it.
 _CLIENT_CLOSED_REQUEST: Final = 499
 
+_NOT_IMPLEMENTED: Final = 501
+
 
 def create_app(service: Service, beside: ClusterRoutes | None = None) -> web.Application:
     """The application of one node: Chroma's routes, and `beside` them the node's own."""
@@ -189,9 +191,9 @@ class _Api:
             if not self.drain.over:
                 raise
             error = _stopped(self._service.node_id, request)
-            response = error_response(error.status, error.error, error.message, {})
+            response = error_response(error.status, error.error, error.message, _outcome(error))
         except ClusterError as error:
-            response = error_response(error.status, error.error, error.message, {})
+            response = error_response(error.status, error.error, error.message, _outcome(error))
         except web.HTTPException as error:
             response = empty_response(error.status)
         except UNREADABLE as error:
@@ -205,12 +207,14 @@ class _Api:
                 return empty_response(_CLIENT_CLOSED_REQUEST)
             log.exception("%s %s failed", request.method, request.path)
             message = f"Node {self._service.node_id} failed on this request; its log says why."
-            response = error_response(500, "InternalError", message, {})
+            response = error_response(500, "InternalError", message, {headers.OUTCOME: "unknown"})
         return response
 
     def _sign(self, response: web.StreamResponse) -> None:
         if response.status >= 400:
             response.headers.setdefault(_TRACE_ID, _NO_TRACE)
+        if 400 <= response.status < 500 or response.status == _NOT_IMPLEMENTED:
+            response.headers.setdefault(headers.OUTCOME, "unchanged")
         # What was forwarded names the node that answered already.
         response.headers.setdefault(headers.NODE, self._service.node_id)
         leader = self._service.leader_id()
@@ -245,7 +249,12 @@ async def _strip(request: web.Request, response: web.StreamResponse) -> None:
 def _error(exchange: Exchange, error: ClusterError) -> web.Response:
     if error.log_index is not None:
         exchange.answer_headers[headers.LOG_INDEX] = str(error.log_index)
-    return error_response(error.status, error.error, error.message, exchange.answer_headers)
+    said = exchange.answer_headers | _outcome(error)
+    return error_response(error.status, error.error, error.message, said)
+
+
+def _outcome(error: ClusterError) -> dict[str, str]:
+    return {} if error.outcome is None else {headers.OUTCOME: error.outcome}
 
 
 def _stopped(node_id: str, request: web.Request) -> ClusterError:

@@ -83,6 +83,21 @@ def test_it_finishes_requests_under_way_and_exits_with_zero(number: signal.Signa
     asyncio.run(scenario())
 
 
+def test_a_hangup_is_logged_and_ends_nothing() -> None:
+    async def scenario() -> None:
+        node = Node("node-1", answers, role="leader")
+        async with _running(node) as (process, url), aiohttp.ClientSession() as session:
+            process.send_signal(signal.SIGHUP)
+            assert process.stderr is not None
+            async with asyncio.timeout(WAIT_S):
+                while b"SIGHUP" not in await process.stderr.readline():
+                    pass
+            assert await _post(session, url) == 200
+            assert process.returncode is None
+
+    asyncio.run(scenario())
+
+
 def test_a_taken_address_is_told_and_exits_with_one() -> None:
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -42,6 +42,8 @@ class Connection:
             length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
             body = await self.reader.readexactly(length)
         ends = b"connection: close" in head
+        outcome = {503: b"x-chroma-outcome: unchanged", 504: b"x-chroma-outcome: unknown"}
+        assert outcome.get(int(head.split()[1]), b"") in head
         if ends:
             self.writer.close()
         return int(head.split()[1]), body, ends

@@ -49,8 +49,7 @@ def test_a_process_takes_what_the_system_allows_or_says_that_it_is_too_little(
     soft: int, hard: int, expected: str
 ) -> None:
     code = (
-        "from cluster.descriptors import raise_limit as r\n"
-    code += "try: print(r())\nexcept ValueError as e: print(e)"
+        "from cluster.descriptors import raise_limit as r\ntry: print(r())\nexcept ValueError as e: print(e)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
