@@ -217,7 +217,11 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             log.info("node %s serves on http://%s", settings.node_id, settings.http)
             beside = [
                 loop.create_task(work)
-                for work in (node.service.keep_warm(), node.service.lead_only_when_well())
+                for work in (
+                    node.service.keep_warm(),
+                    node.service.lead_only_when_well(),
+                    node.service.compare_versions(node.feed.changed),
+                )
             ]
             await stop.wait()
             for task in beside:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cluster.errors import Fault, Unavailable
 
 if TYPE_CHECKING:
     from cluster.chroma.interface import Tending
     from cluster.raft.interface import Raft
+
+_MIXED: Final = (
+    ", and may answer otherwise: it does not serve until they are the same (or `allow_mixed_versions` is "
+    "set, for the time of an upgrade)."
+)
 
 
 class Health:
@@ -20,6 +25,8 @@ class Health:
         self._raft = raft
         self._fault: Fault | None = None
         self._stopping = False
+        self.outdated: str | None = None
+        """In which way this node's versions differ from the leader's, if it is not to serve for that."""
 
     def fail(self, fault: Fault) -> None:
         """A local fault: stop serving, say why, hand leadership over. May be called from any thread."""
@@ -43,6 +50,8 @@ class Health:
             return self._fault.message
         if self._stopping:
             return "The node is stopping."
+        if self.outdated is not None:
+            return f"{self.outdated}{_MIXED}"
         engine = self._tending.condition()
         match engine.state:
             case "serving":
@@ -72,3 +81,5 @@ class Health:
             raise Unavailable(
                 f"Node {self._node_id} is stopping. Nothing was read or changed; ask another node."
             )
+        if self.outdated is not None:
+            raise Unavailable(f"{self.outdated}{_MIXED} Nothing was read or changed; ask another node.")

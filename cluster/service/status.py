@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster.errors import ClusterError, EngineDied
+from cluster.service.versions import own_versions
 
 if TYPE_CHECKING:
     from cluster.apply.applier import Applier
@@ -47,6 +48,7 @@ class StatusReport:
         self._tending = tending
         self._sickness = sickness
         self._counting: asyncio.Task[None] | None = None
+        self._versions = own_versions()
         self._settings = settings
         self._raft = raft
         self._applier = applier
@@ -84,6 +86,7 @@ class StatusReport:
             "match_index": raft.match_index,
             "connected": list(raft.connected),
             "engine": self._engine(),
+            "versions": self._versions,
             "healthy": self._health.reason is None and in_touch,
             "reason": reason,
             "started_at": self._started_at,
