@@ -44,6 +44,11 @@ def indexes(limit: int) -> int:
     return max((limit - RESERVE) // 5, 8)
 
 
+def backlog(limit: int) -> int:
+    """How many connections may wait to be accepted: asyncio accepts so many in one go, before any is counted."""
+    return min(limit // 8, 1024)
+
+
 def clients(limit: int) -> int:
     """How many connections of clients are taken: each may need another one, to the node that answers."""
     return max((limit - RESERVE) // 2, 8)

@@ -26,7 +26,7 @@ from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.watchdog import Limits
 from cluster.config import split_address
-from cluster.descriptors import clients, open_files
+from cluster.descriptors import backlog, clients, open_files
 from cluster.embedding.embedder import Embedder
 from cluster.errors import ClusterError, Fault
 from cluster.failpoint import arm
@@ -212,7 +212,11 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             loop = asyncio.get_running_loop()
             assert runner.server is not None
             site = await loop.create_server(
-                bounded(runner.server, clients(open_files())), host, port, reuse_address=True, backlog=1024
+                bounded(runner.server, clients(open_files())),
+                host,
+                port,
+                reuse_address=True,
+                backlog=backlog(open_files()),
             )
             log.info("node %s serves on http://%s", settings.node_id, settings.http)
             beside = [

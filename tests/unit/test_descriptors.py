@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from cluster.api import connections
-from cluster.descriptors import FLOOR, clients, indexes
+from cluster.descriptors import FLOOR, backlog, clients, indexes
 from cluster.raft.handshake import Identity
 from cluster.raft.settings import RaftSettings
 from cluster.raft.transport import TcpTransport
@@ -38,6 +38,8 @@ FULL = OSError(errno.EMFILE, "Too many open files")
 def test_what_is_shared_out_is_there(limit: int) -> None:
     assert indexes(limit) * 5 + 64 <= limit
     assert clients(limit) * 2 + 64 <= limit
+    # Accepted in one go, before they are counted.
+    assert clients(limit) + backlog(limit) + 64 <= limit
     assert indexes(limit) >= 8
     assert clients(limit) >= 32
 
