@@ -45,7 +45,7 @@ def indexes(limit: int) -> int:
 
 
 def backlog(limit: int) -> int:
-    """How many connections may wait to be accepted: asyncio accepts so many in one go, before any is counted."""
+    """How many connections may wait: asyncio accepts so many in one go, before any is counted."""
     return min(limit // 8, 1024)
 
 

@@ -211,13 +211,9 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             host, port = split_address(settings.http)
             loop = asyncio.get_running_loop()
             assert runner.server is not None
-            site = await loop.create_server(
-                bounded(runner.server, clients(open_files())),
-                host,
-                port,
-                reuse_address=True,
-                backlog=backlog(open_files()),
-            )
+            files = open_files()
+            door = bounded(runner.server, clients(files))
+            site = await loop.create_server(door, host, port, reuse_address=True, backlog=backlog(files))
             log.info("node %s serves on http://%s", settings.node_id, settings.http)
             beside = [
                 loop.create_task(work)
