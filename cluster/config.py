@@ -96,6 +96,9 @@ class NodeSettings(BaseSettings):
         25_000, ge=1_000, description="a read that takes longer is ended, with the Chroma process it is in"
     )
     allow_reset: bool = False
+    allow_mixed_versions: bool = Field(
+        False, description="serve reads although the leader's chromadb is of another version; for an upgrade"
+    )
     allow_insecure_listen: bool = Field(
         False, description="listen beyond loopback although there is no TLS and no authentication"
     )

@@ -17,12 +17,19 @@ Each error knows the HTTP status and the stable name that it has in a response b
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class ClusterError(Exception):
-    """Base of all errors of this project. `status` is an HTTP status, `error` the stable name."""
+    """Base of all errors of this project. `status` is an HTTP status, `error` the stable name.
+
+    `outcome` is what goes out as `X-Chroma-Outcome`: "unchanged" if surely nothing was changed, "unknown" if
+    a write may or may not take effect, None if that is not said.
+    """
 
     status: int = 500
     error: str = "InternalError"
+    outcome: Literal["unchanged", "unknown"] | None = None
     #: The log index that a refused read may have seen: a "not found" is an answer like another.
     log_index: int | None = None
 
@@ -33,6 +40,8 @@ class ClusterError(Exception):
 
 class Refusal(ClusterError):
     """A deterministic no, in Chroma's own words: nothing was changed on any node."""
+
+    outcome = "unchanged"
 
     def __init__(self, status: int, error: str, message: str) -> None:
         super().__init__(message)
@@ -45,6 +54,7 @@ class NotLeader(ClusterError):
 
     status = 503
     error = "NotLeaderError"
+    outcome = "unchanged"
 
     def __init__(self, leader: str | None) -> None:
         where = f"the leader is {leader}" if leader else "no leader is known at the moment"
@@ -57,6 +67,7 @@ class Overloaded(ClusterError):
 
     status = 429
     error = "OverloadedError"
+    outcome = "unchanged"
 
 
 class Unavailable(ClusterError):
@@ -64,6 +75,7 @@ class Unavailable(ClusterError):
 
     status = 503
     error = "UnavailableError"
+    outcome = "unchanged"
 
 
 class EngineUnavailable(Unavailable):
@@ -90,6 +102,7 @@ class Quarantined(ClusterError):
 
     status = 500
     error = "QuarantinedError"
+    outcome = "unchanged"
 
 
 class OutcomeUnknown(ClusterError):
@@ -97,6 +110,7 @@ class OutcomeUnknown(ClusterError):
 
     status = 504
     error = "OutcomeUnknownError"
+    outcome = "unknown"
 
 
 class Fault(ClusterError):

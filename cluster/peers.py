@@ -44,7 +44,7 @@ class Peers:
         Raises:
             Unavailable: the leader did not answer in time, or is no leader any more.
         """
-        answer = await self._ask(f"{leader_url}/cluster/read-index", {})
+        answer = await self._ask(leader_url, "/cluster/read-index", {})
         return int(answer["index"])
 
     async def embed(
@@ -52,7 +52,8 @@ class Peers:
     ) -> tuple[list[bytes], str, int]:
         """Vectors (float32 bytes), fingerprint of the model and dimension, made at the leader."""
         answer = await self._ask(
-            f"{leader_url}/cluster/embed",
+            leader_url,
+            "/cluster/embed",
             {"collection_id": collection_id, "texts": list(texts), "query": query},
         )
         vectors = [base64.b64decode(vector) for vector in answer["vectors"]]
@@ -90,22 +91,26 @@ class Peers:
             return
         path = "/cluster/suspect"
         body = orjson.dumps({"digest": digest.hex(), "cause": cause, "for_s": for_s})
-        proof = {"content-type": "application/json", HEADER: prove(self._secret, path, body)}
+        headers = self._proven(path, body)
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self._session.post(f"{url}{path}", data=body, headers=proof, timeout=_SHORT):
+            async with self._session.post(f"{url}{path}", data=body, headers=headers, timeout=_SHORT):
                 pass
 
-    async def _ask(self, url: str, question: dict[str, Any]) -> dict[str, Any]:
+    def _proven(self, path: str, body: bytes) -> dict[str, str]:
+        return {"content-type": "application/json", HEADER: prove(self._secret, path, body)}
+
+    async def _ask(self, url: str, path: str, question: dict[str, Any]) -> dict[str, Any]:
         if self._session is None:
             raise RuntimeError("Peers.open() was not called")
+        body = orjson.dumps(question)
         try:
             async with self._session.post(
-                url, data=orjson.dumps(question), headers={"content-type": "application/json"}
+                f"{url}{path}", data=body, headers=self._proven(path, body)
             ) as response:
                 status, body = response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(
-                f"The leader did not answer {url.rpartition('/')[2]} ({type(error).__name__}). "
+                f"The leader did not answer {path.rpartition('/')[2]} ({type(error).__name__}). "
                 "Nothing was read or changed; try again."
             ) from error
         answer: dict[str, Any] = orjson.loads(body)

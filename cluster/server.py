@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from cluster.api.app import SERVER_OPTIONS, create_app
-from cluster.api.cluster_routes import StatusFeed, add_cluster_routes
+from cluster.api.app import DRAIN, SERVER_OPTIONS, create_app
+from cluster.api.cluster_routes import StatusFeed, cluster_routes
+from cluster.api.connections import bounded
 from cluster.api.malformed import shorten_complaints
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
@@ -25,6 +26,7 @@ from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.watchdog import Limits
 from cluster.config import split_address
+from cluster.descriptors import backlog, clients, open_files
 from cluster.disk import DiskFull, explained, space_at
 from cluster.embedding.embedder import Embedder
 from cluster.errors import ClusterError, Fault
@@ -50,8 +52,12 @@ log = logging.getLogger(__name__)
 
 #: How often a node whose disk was full looks for room.
 _ROOM_S: Final = 2.0
+_HANGUP: Final = "SIGHUP: settings are read at the start only, nothing to reload; the node goes on"
+
 #: Requests under way may finish within this time when the node stops.
 _DRAIN_S: Final = 5.0
+#: And then connections close.
+_CLOSE_S: Final = 0.5
 
 
 def run_node(settings: NodeSettings) -> int:
@@ -79,6 +85,7 @@ async def _run(settings: NodeSettings, stack: ExitStack) -> bool:
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, log.info, _HANGUP)
     return await _serve(_compose(settings, stack, loop), stop)
 
 
@@ -213,10 +220,9 @@ async def _serve(node: _Node, stop: asyncio.Event) -> bool:
     room again: then True, and the node is to be made anew.
     """
     settings, raft, applier = node.settings, node.raft, node.applier
-    app = create_app(node.service)
-    add_cluster_routes(app, node.service, node.feed)
+    app = create_app(node.service, cluster_routes(node.service, node.feed))
     runner = web.AppRunner(
-        app, access_log=None, shutdown_timeout=_DRAIN_S, handler_cancellation=True, **SERVER_OPTIONS
+        app, access_log=None, shutdown_timeout=_CLOSE_S, handler_cancellation=True, **SERVER_OPTIONS
     )
     await node.peers.open()
     try:
@@ -225,9 +231,12 @@ async def _serve(node: _Node, stop: asyncio.Event) -> bool:
             applier.start()
             await runner.setup()
             host, port = split_address(settings.http)
-            await web.TCPSite(runner, host, port, reuse_address=True).start()
-            log.info("node %s serves on http://%s", settings.node_id, settings.http)
             loop = asyncio.get_running_loop()
+            assert runner.server is not None
+            files = open_files()
+            door = bounded(runner.server, clients(files))
+            site = await loop.create_server(door, host, port, reuse_address=True, backlog=backlog(files))
+            log.info("node %s serves on http://%s", settings.node_id, settings.http)
             beside = [
                 loop.create_task(work)
                 for work in (
@@ -235,6 +244,7 @@ async def _serve(node: _Node, stop: asyncio.Event) -> bool:
                     node.service.lead_only_when_well(),
                     node.service.keep_watch(),
                     node.service.keep_line(),
+                    node.service.compare_versions(node.feed.changed),
                 )
             ]
             stopped, room = loop.create_task(stop.wait()), loop.create_task(node.faults.room_again())
@@ -247,6 +257,9 @@ async def _serve(node: _Node, stop: asyncio.Event) -> bool:
             await asyncio.to_thread(raft.transfer_leadership)
             node.service.stop_serving()
             node.feed.close()
+            site.close()
+            # Before aiohttp hears of it: from then on it throws away what arrives, be it half of a body.
+            await app[DRAIN].finish(_DRAIN_S)
             await runner.cleanup()
         finally:
             await asyncio.to_thread(applier.stop)

@@ -59,7 +59,7 @@ class BalancerSettings(BaseSettings):
         4_096, ge=1, description="collections whose session index is remembered one by one"
     )
     secret: SecretStr | None = Field(
-        None, description="cluster secret; with it, nodes are told to check what only they failed to read"
+        None, description="cluster secret, the nodes': they tell their status and read index to nobody else"
     )
     secret_file: Path | None = Field(None, description="file that holds the cluster secret")
     allow_insecure_listen: bool = Field(
@@ -73,11 +73,21 @@ class BalancerSettings(BaseSettings):
         return cls(**TomlConfigSettingsSource(cls, config)() | EnvSettingsSource(cls)() | given)
 
     @property
-    def secret_bytes(self) -> bytes | None:
-        """The cluster secret, if it was given."""
+    def secret_bytes(self) -> bytes:
+        """The cluster secret, as its nodes find it: one node alone may have none but the cluster's id.
+
+        Raises:
+            ValueError: the file is empty.
+            OSError: the file cannot be read.
+        """
         if self.secret is not None:
             return self.secret.get_secret_value().encode()
-        return None if self.secret_file is None else self.secret_file.read_text().strip().encode()
+        if self.secret_file is None:
+            return self.cluster_id.encode()
+        text = self.secret_file.read_text().strip()
+        if not text:
+            raise ValueError(f"the secret file {self.secret_file} is empty")
+        return text.encode()
 
     @field_validator("nodes", mode="before")
     @classmethod
@@ -94,6 +104,11 @@ class BalancerSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> BalancerSettings:
+        if self.secret is None and self.secret_file is None and (len(self.nodes) > 1 or not self.cluster_id):
+            raise ValueError(
+                "the balancer needs the cluster secret, which the nodes have: set `secret` or `secret_file` "
+                "(for one node alone that has none, `cluster_id`)"
+            )
         host, _ = split_listen(self.listen)
         if not self.allow_insecure_listen and not _is_loopback(host):
             raise ValueError(

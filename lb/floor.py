@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import orjson
 
+from lb.proof import HEADER, prove
+
 if TYPE_CHECKING:
     from lb.guarantees import Guarantees
     from lb.ring import Ring
@@ -27,7 +29,9 @@ _ANSWER_S: Final = 2.0
 class Floor:
     """Raises the guarantees' floor to the leader's read index, once for each cluster."""
 
-    def __init__(self, watch: Watch, guarantees: Guarantees) -> None:
+    def __init__(self, watch: Watch, guarantees: Guarantees, secret: bytes) -> None:
+        """`secret` is the cluster's: nodes give a read index to nobody else."""
+        self._secret = secret
         self._watch = watch
         self._guarantees = guarantees
         self._known = asyncio.Event()
@@ -78,7 +82,7 @@ class Floor:
                     await self._watch.changed(_PAUSE_S)
                     continue
                 try:
-                    index = await _read_index(session, leader.url)
+                    index = await _read_index(session, leader.url, self._secret)
                 except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                     log.info("%s gives no read index yet: %s", leader.node_id, error or type(error).__name__)
                     await self._watch.changed(_PAUSE_S)
@@ -89,8 +93,9 @@ class Floor:
                 return
 
 
-async def _read_index(session: aiohttp.ClientSession, url: str) -> int:
-    async with session.post(f"{url}/cluster/read-index") as response:
+async def _read_index(session: aiohttp.ClientSession, url: str, secret: bytes) -> int:
+    path = "/cluster/read-index"
+    async with session.post(url + path, headers={HEADER: prove(secret, path, b"")}) as response:
         body = await response.read()
         if response.status != 200:
             raise ValueError(f"status {response.status}: {body[:200]!r}")

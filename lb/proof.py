@@ -7,6 +7,9 @@ from typing import Final
 
 HEADER: Final = "X-Chroma-Cluster-Proof"
 
+#: The path, so to speak, of a status stream; its body is empty.
+WATCH: Final = "/cluster/status?watch=1"
+
 
 def prove(secret: bytes, path: str, body: bytes) -> str:
     """The proof of `body` sent to `path`, in hexadecimal."""

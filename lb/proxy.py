@@ -16,11 +16,13 @@ from lb.budget import Budget
 from lb.guarantees import read_index
 from lb.malformed import UNREADABLE
 from lb.patience import write_try_s
+from lb.receiving import Crowded, Receiving
 from lb.routes import Scope, classify
 from lb.upstream import Interrupted, NeverSent, NodeAnswer, strip_hop_by_hop
 
 if TYPE_CHECKING:
     from lb.config import BalancerSettings
+    from lb.drain import Drain
     from lb.floor import Floor
     from lb.guarantees import Guarantees
     from lb.ring import Member
@@ -31,14 +33,15 @@ if TYPE_CHECKING:
 CONSISTENCY: Final = "X-Chroma-Consistency"
 MIN_INDEX: Final = "X-Chroma-Min-Index"
 LOG_INDEX: Final = "X-Chroma-Log-Index"
+OUTCOME: Final = "X-Chroma-Outcome"
 FORWARDED: Final = "X-Chroma-Forwarded"
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 #: Bodies up to this are read in one go. Above it, they are counted as they arrive.
 _SMALL_BODY_BYTES: Final = 64 * 1024
 
-#: A client may be slow, but not for ever: its body occupies memory meanwhile.
-_BODY_TIMEOUT_S: Final = 120.0
+#: A client that takes nothing of its answer for so long is given up.
+_TAKE_S: Final = 60.0
 
 #: After a failed connection, others are preferred for so long; the status stream knows more by then.
 _SHUN_S: Final = 0.25
@@ -78,7 +81,9 @@ class Proxy:
         guarantees: Guarantees,
         floor: Floor,
         upstream: Upstream,
+        drain: Drain,
     ) -> None:
+        self._drain = drain
         self._watch = watch
         self._guarantees = guarantees
         self._floor = floor
@@ -89,6 +94,7 @@ class Proxy:
         self._write_try_s = settings.write_try_timeout_ms / 1000
         self._max_request_bytes = settings.max_request_bytes
         self._max_in_flight = settings.max_in_flight
+        self._receiving = Receiving(max(settings.max_in_flight // 2, 1))
         self._turn = 0
         self.budget = Budget(settings.max_buffered_bytes)
         self.counters = Counters()
@@ -106,9 +112,15 @@ class Proxy:
             )
         self.in_flight += 1
         taken = [0]
+        received = False
         try:
             body = await self._body(request, taken)
+            received = True
             return await self._serve(request, body)
+        except asyncio.CancelledError:
+            if not self._drain.over:
+                raise
+            return _stopped(request, received=received)
         except UNREADABLE:
             self.counters.refused += 1
             unreadable = error_response(
@@ -134,23 +146,23 @@ class Proxy:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             # What was just written is no part of the answer.
             request.writer.output_size = 0
-        if length is not None and length <= _SMALL_BODY_BYTES:
-            self._take(length, taken)
-            try:
-                return await request.read()
-            except TimeoutError as error:
-                raise _slow_client() from error
-        parts: list[bytes] = []
         try:
-            async with asyncio.timeout(_BODY_TIMEOUT_S):
+            async with self._receiving.body(length):
+                if length is not None and length <= _SMALL_BODY_BYTES:
+                    self._take(length, taken)
+                    return await request.read()
+                parts: list[bytes] = []
                 while part := await request.content.readany():
                     if taken[0] + len(part) > self._max_request_bytes:
                         raise Refused(413, *_TOO_LARGE)
                     self._take(len(part), taken)
                     parts.append(part)
+                return b"".join(parts)
         except TimeoutError as error:
             raise _slow_client() from error
-        return b"".join(parts)
+        except Crowded as error:
+            message = f"{len(self._receiving)} bodies are on their way. Nothing was changed; try again later."
+            raise Refused(429, "OverloadedError", message) from error
 
     def _take(self, size: int, taken: list[int]) -> None:
         if not self.budget.take(size):
@@ -281,6 +293,8 @@ class Proxy:
                 status=answer.status, reason=answer.reason, headers=headers, body=answer.body or None
             )
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+        if self._drain.draining:
+            response.force_close()
         if "Content-Length" not in headers and request.version >= (1, 1):
             response.enable_chunked_encoding()
         try:
@@ -291,7 +305,8 @@ class Proxy:
                     part = await answer.rest.content.readany()
                 if not part:
                     break
-                await response.write(part)
+                async with asyncio.timeout(_TAKE_S):
+                    await response.write(part)
             await response.write_eof()
             answer.rest.release()
         except BaseException as error:
@@ -308,7 +323,9 @@ class Proxy:
 
 def error_response(status: int, error: str, message: str) -> web.Response:
     """An answer in the balancer's own words, in the shape of Chroma's."""
-    headers = {"Retry-After": "1"} if status in (429, 503) else None
+    headers = {OUTCOME: "unknown" if status in (500, 504) else "unchanged"}
+    if status in (429, 503):
+        headers["Retry-After"] = "1"
     return json_response({"error": error, "message": message}, status=status, headers=headers)
 
 
@@ -326,6 +343,22 @@ def _error_name(body: bytes) -> str:
         return ""
     name = value.get("error") if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return name if isinstance(name, str) else ""
+
+
+def _stopped(request: web.BaseRequest, *, received: bool) -> web.Response:
+    """For a request that had not ended when the time was up."""
+    if not received:
+        message = "This balancer is stopping, and the request's body had not arrived. "
+    elif classify(request.method, request.raw_path.partition("?")[0]).kind == "read":
+        message = "This balancer is stopping, and no node had answered. "
+    else:
+        return error_response(
+            504,
+            "OutcomeUnknownError",
+            "This balancer is stopping, and the write had not been answered: outcome unknown. It may or may "
+            "not take effect; send it again with the same Idempotency-Key to find out.",
+        )
+    return error_response(503, "UnavailableError", f"{message}Nothing was changed; send it again.")
 
 
 def _slow_client() -> Refused:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 from aiohttp import web
 
 from lb.config import split_listen
+from lb.connections import bounded
+from lb.drain import Drain
 from lb.floor import Floor
 from lb.guarantees import Guarantees
 from lb.malformed import shorten_complaints
+from lb.paths import is_reserved
 from lb.proxy import Proxy, error_response, json_response
 from lb.upstream import Upstream
 from lb.watch import Watch
@@ -27,22 +31,35 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lb")
 
+_HANGUP: Final = "SIGHUP: settings are read at the start only, nothing to reload; the balancer goes on"
+
+#: Files for what is no client: status streams, logs, the listener.
+_RESERVE: Final = 64
+_MOST_CONNECTIONS: Final = 32_768
+
+#: For connections to close once every request has its answer.
+_CLOSE_S: Final = 0.5
+
 
 class Balancer:
     """One balancer: `start`, use `url`, `stop`. Belongs to the running event loop."""
 
     def __init__(self, settings: BalancerSettings) -> None:
         self._settings = settings
+        secret = settings.secret_bytes
         self._watch = Watch(
-            settings.nodes, cluster_id=settings.cluster_id, silence_s=settings.silence_ms / 1000
+            settings.nodes,
+            cluster_id=settings.cluster_id,
+            silence_s=settings.silence_ms / 1000,
+            secret=secret,
         )
         self._guarantees = Guarantees(settings.max_collections)
-        self._floor = Floor(self._watch, self._guarantees)
-        self._upstream = Upstream(settings.connect_timeout_ms / 1000, settings.secret_bytes)
-        self._proxy = Proxy(settings, self._watch, self._guarantees, self._floor, self._upstream)
+        self._floor = Floor(self._watch, self._guarantees, secret)
+        self._upstream = Upstream(settings.connect_timeout_ms / 1000, secret)
+        self._drain = Drain()
+        self._proxy = Proxy(settings, self._watch, self._guarantees, self._floor, self._upstream, self._drain)
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
-        self._under_way: set[asyncio.Task[Any]] = set()
         self._started_at = time.time()
         self.url = ""
 
@@ -61,10 +78,14 @@ class Balancer:
             # What nobody waits for any more gives back its memory here and its place at the leader.
             handler_cancellation=True,
             auto_decompress=False,
+            # Also for a connection on which nothing is asked, or half of a request's head.
+            keepalive_timeout=75.0,
             max_line_size=65536,
             max_field_size=65536,
         )
-        self._listener = await loop.create_server(self._server, host, port, backlog=1024)
+        self._listener = await loop.create_server(
+            bounded(self._server, _most_connections()), host, port, backlog=1024
+        )
         name = self._listener.sockets[0].getsockname()
         shown = f"[{name[0]}]" if self._listener.sockets[0].family == socket.AF_INET6 else name[0]
         self.url = f"http://{shown}:{name[1]}"
@@ -77,14 +98,12 @@ class Balancer:
         """Stop listening, let requests under way end for up to `drain_ms`, close everything."""
         if self._listener is not None:
             self._listener.close()
+        # Before aiohttp hears of it: from then on it throws away what arrives, also of bodies half received.
+        await self._drain.finish(self._settings.drain_ms / 1000)
         if self._server is not None:
             self._server.pre_shutdown()
             # To aiohttp, a timeout of zero means none.
-            await self._server.shutdown(max(self._settings.drain_ms / 1000, 0.001))
-        # Requests whose clients have left are no longer known to the server.
-        for task in self._under_way:
-            task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+            await self._server.shutdown(_CLOSE_S)
         await self._floor.stop()
         await self._watch.stop()
         await self._upstream.stop()
@@ -96,13 +115,18 @@ class Balancer:
         )
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        with self._drain.under_way():
+            response = await self._answer(request)
+            if self._drain.draining and not response.prepared:
+                response.force_close()
+            return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path
-        task = asyncio.current_task()
-        assert task is not None
-        self._under_way.add(task)
         try:
-            if path.startswith("/cluster"):
-                return self._own(request.method, path.partition("?")[0])
+            bare = path.partition("?")[0]
+            if is_reserved(bare):
+                return self._own(request.method, bare)
             return await self._proxy.handle(request)
         except ConnectionError:
             raise  # the client is gone
@@ -114,8 +138,6 @@ class Balancer:
                 "The balancer failed while it handled this request; a write may or may not have taken "
                 "effect: outcome unknown. Its log has the cause.",
             )
-        finally:
-            self._under_way.discard(task)
 
     def _own(self, method: str, path: str) -> web.Response:
         """The balancer's own endpoints. What nodes offer below /cluster is not for clients."""
@@ -171,6 +193,12 @@ class Balancer:
         }
 
 
+def _most_connections() -> int:
+    """Half of the files that may be open: each request needs a connection to a node too."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if limit == resource.RLIM_INFINITY else max((limit - _RESERVE) // 2, 8)
+
+
 def run_balancer(settings: BalancerSettings) -> int:
     """Run a balancer until SIGTERM or SIGINT; the exit code of the process."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -183,7 +211,12 @@ async def _run(settings: BalancerSettings) -> int:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    balancer = Balancer(settings)
+    loop.add_signal_handler(signal.SIGHUP, log.info, _HANGUP)
+    try:
+        balancer = Balancer(settings)
+    except (OSError, ValueError) as error:
+        print(f"chroma-cluster lb: cannot read the cluster secret: {error}", file=sys.stderr)
+        return 1
     try:
         await balancer.start()
     except OSError as error:

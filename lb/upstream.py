@@ -72,8 +72,8 @@ class NodeAnswer:
 class Upstream:
     """Pooled keep-alive connections to the nodes, and the attempts under way on them."""
 
-    def __init__(self, connect_timeout_s: float, secret: bytes | None = None) -> None:
-        """`secret` is the cluster's; without it nothing is told to nodes."""
+    def __init__(self, connect_timeout_s: float, secret: bytes) -> None:
+        """`secret` is the cluster's: nodes listen to nobody else."""
         self._secret = secret
         self._telling: set[asyncio.Task[None]] = set()
         self._connect_timeout_s = connect_timeout_s
@@ -148,17 +148,15 @@ class Upstream:
 
     def tell_doubt(self, url: str, collection: int) -> None:
         """Tell a node, in the background, to check a collection: it failed a read that another did not."""
-        if self._secret is None:
-            return
-        task = asyncio.create_task(self._tell_doubt(url, self._secret, collection))
+        task = asyncio.create_task(self._tell_doubt(url, collection))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _tell_doubt(self, url: str, secret: bytes, collection: int) -> None:
+    async def _tell_doubt(self, url: str, collection: int) -> None:
         assert self._session is not None
         path = "/cluster/check"
         body = orjson.dumps({"collection_id": str(uuid.UUID(int=collection))})
-        headers = {"Content-Type": "application/json", HEADER: prove(secret, path, body)}
+        headers = {"Content-Type": "application/json", HEADER: prove(self._secret, path, body)}
         try:
             async with asyncio.timeout(_TELL_S):
                 async with self._session.post(url + path, data=body, headers=headers) as answer:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import orjson
 
+from lb.proof import HEADER, WATCH, prove
 from lb.ring import Ring, Status
 
 if TYPE_CHECKING:
@@ -28,8 +29,12 @@ _LONGEST_LINE_BYTES: Final = 1024 * 1024
 class Watch:
     """Keeps `ring` up to date and tells when who leads or who is healthy has changed."""
 
-    def __init__(self, nodes: Mapping[str, str], *, cluster_id: str = "", silence_s: float = 1.0) -> None:
+    def __init__(
+        self, nodes: Mapping[str, str], *, cluster_id: str = "", silence_s: float = 1.0, secret: bytes
+    ) -> None:
+        """`secret` is the cluster's: nodes show their status as a stream to nobody else."""
         self.ring = Ring.of(nodes, cluster_id)
+        self._proof = {HEADER: prove(secret, WATCH, b"")}
         self._silence_s = silence_s
         self._tick_s = silence_s / 10
         self._tasks: list[asyncio.Task[None]] = []
@@ -100,7 +105,9 @@ class Watch:
         """Follow one stream to its end."""
         loop = asyncio.get_running_loop()
         heard = False
-        async with session.get(f"{url}/cluster/status", params={"watch": "1"}) as response:
+        async with session.get(url + WATCH, headers=self._proof) as response:
+            if response.status == 403:
+                raise ValueError("it does not take this balancer for one of its cluster: is `secret` right?")
             if response.status != 200:
                 raise ValueError(f"GET /cluster/status answered {response.status}")
             pending = b""

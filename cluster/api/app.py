@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from aiohttp import web
 
 from cluster.api import headers
+from cluster.api.drain import Drain
 from cluster.api.exchange import Exchange
 from cluster.api.fields import Undecodable
 from cluster.api.forward import Forwarder
@@ -16,14 +18,17 @@ from cluster.api.request import Request, decode_parameters
 from cluster.api.responses import UNTYPED, bare_response, empty_response, error_response
 from cluster.api.routes import allowed, match
 from cluster.api.wording import refuse
-from cluster.errors import ClusterError, EngineDied, NotLeader, Refusal
+from cluster.errors import ClusterError, EngineDied, NotLeader, OutcomeUnknown, Refusal, Unavailable
 from cluster.quarantine import digest_of_request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+    from cluster.api.cluster_routes import ClusterRoutes
     from cluster.api.interface import Service
     from cluster.api.routes import Route
+
+    Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +40,30 @@ _NO_TRACE: Final = "0" * 32
 #: small body may unpack to a huge one), and lines as long as the balancer passes them on.
 SERVER_OPTIONS: Final[dict[str, Any]] = {
     "auto_decompress": False,
+    # Also for a connection on which nothing is asked, or half of a request's head.
+    "keepalive_timeout": 75.0,
     "max_line_size": 65536,
     "max_field_size": 65536,
 }
 
+#: A body may take so long, and a second for so many bytes.
+_BODY_BASE_S: Final = 10.0
+_BODY_RATE: Final = 64 * 1024
+
+#: The requests under way of an application, for who stops it.
+DRAIN: Final = web.AppKey("drain", Drain)
+
 #: As proxies log it; nobody sees it.
 _CLIENT_CLOSED_REQUEST: Final = 499
 
+_NOT_IMPLEMENTED: Final = 501
 
-def create_app(service: Service) -> web.Application:
-    """The application of one node; more routes may be added to it before it is started."""
-    api = _Api(service)
+
+def create_app(service: Service, beside: ClusterRoutes | None = None) -> web.Application:
+    """The application of one node: Chroma's routes, and `beside` them the node's own."""
+    api = _Api(service, beside or {})
     app = web.Application(middlewares=[api.errors], client_max_size=service.max_request_bytes)
+    app[DRAIN] = api.drain
     app.router.add_route("*", "/{path:.*}", api.dispatch, expect_handler=expect)
     app.on_response_prepare.append(_strip)
     app.cleanup_ctx.append(api.close)
@@ -56,8 +73,10 @@ def create_app(service: Service) -> web.Application:
 class _Api:
     """What the requests of one node have in common."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, beside: ClusterRoutes) -> None:
         self._service = service
+        self._beside = beside
+        self.drain = Drain()
         self._forwarder = Forwarder()
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
@@ -66,6 +85,10 @@ class _Api:
         if not target.startswith("/"):
             target = request.rel_url.raw_path_qs  # a proxy's form, with the host in it
         path, _, query = target.partition("?")
+        # By the path as it was sent: whoever tests it on the way, a balancer or a firewall, sees the same.
+        own = self._beside.get(path)
+        if own is not None:
+            return await self._own(request, own)
         found = match(path)
         if found is None:
             return empty_response(404)
@@ -87,6 +110,12 @@ class _Api:
             raise Refusal(413, "ChromaError", message) from None
         asked = Request(method, target, query, found.route, parameters, request.headers, body)
         return await self._guarded(Exchange(asked, self._service), route, path)
+
+    async def _own(self, request: web.Request, methods: Mapping[str, Handler]) -> web.StreamResponse:
+        handler = methods.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            return empty_response(405, {"Allow": ",".join(methods)})
+        return await handler(request)
 
     async def _guarded(self, exchange: Exchange, route: Route, path: str) -> web.StreamResponse:
         """The answer; a request in which Chroma's process ended is refused for a while afterwards."""
@@ -114,7 +143,15 @@ class _Api:
         """
         if (request.content_length or 0) > self._service.max_request_bytes:
             raise web.HTTPRequestEntityTooLarge(self._service.max_request_bytes)
-        return await request.read()
+        # A body may be slow, but not for ever: its connection is kept from others.
+        try:
+            length = request.content_length
+            size = self._service.max_request_bytes if length is None else length
+            async with asyncio.timeout(_BODY_BASE_S + size / _BODY_RATE):
+                return await request.read()
+        except TimeoutError as error:
+            message = "The request's body did not arrive in time. Nothing was changed; send it again."
+            raise Refusal(408, "TimeoutError", message) from error
 
     async def _answer(self, exchange: Exchange, route: Route) -> web.StreamResponse:
         try:
@@ -137,10 +174,26 @@ class _Api:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """Every failure as an answer, and on every answer who gave it."""
+        with self.drain.under_way():
+            response = await self._settled(request, handler)
+            if not response.prepared:
+                self._sign(response)
+                if self.drain.draining:
+                    response.force_close()
+            return response
+
+    async def _settled(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         try:
             response = await handler(request)
+        except asyncio.CancelledError:
+            if not self.drain.over:
+                raise
+            error = _stopped(self._service.node_id, request)
+            response = error_response(error.status, error.error, error.message, _outcome(error))
         except ClusterError as error:
-            response = error_response(error.status, error.error, error.message, {})
+            response = error_response(error.status, error.error, error.message, _outcome(error))
         except web.HTTPException as error:
             response = empty_response(error.status)
         except UNREADABLE as error:
@@ -154,14 +207,14 @@ class _Api:
                 return empty_response(_CLIENT_CLOSED_REQUEST)
             log.exception("%s %s failed", request.method, request.path)
             message = f"Node {self._service.node_id} failed on this request; its log says why."
-            response = error_response(500, "InternalError", message, {})
-        if not response.prepared:
-            self._sign(response)
+            response = error_response(500, "InternalError", message, {headers.OUTCOME: "unknown"})
         return response
 
     def _sign(self, response: web.StreamResponse) -> None:
         if response.status >= 400:
             response.headers.setdefault(_TRACE_ID, _NO_TRACE)
+        if 400 <= response.status < 500 or response.status == _NOT_IMPLEMENTED:
+            response.headers.setdefault(headers.OUTCOME, "unchanged")
         # What was forwarded names the node that answered already.
         response.headers.setdefault(headers.NODE, self._service.node_id)
         leader = self._service.leader_id()
@@ -196,7 +249,25 @@ async def _strip(request: web.Request, response: web.StreamResponse) -> None:
 def _error(exchange: Exchange, error: ClusterError) -> web.Response:
     if error.log_index is not None:
         exchange.answer_headers[headers.LOG_INDEX] = str(error.log_index)
-    return error_response(error.status, error.error, error.message, exchange.answer_headers)
+    said = exchange.answer_headers | _outcome(error)
+    return error_response(error.status, error.error, error.message, said)
+
+
+def _outcome(error: ClusterError) -> dict[str, str]:
+    return {} if error.outcome is None else {headers.OUTCOME: error.outcome}
+
+
+def _stopped(node_id: str, request: web.Request) -> ClusterError:
+    """For a request that had not ended when the time for it was up; whose body has arrived may be a write."""
+    if request.body_exists and not request.content.is_eof():
+        return Unavailable(
+            f"Node {node_id} is stopping, and the request's body had not arrived. Nothing was changed; "
+            "send it again."
+        )
+    return OutcomeUnknown(
+        f"Node {node_id} is stopping, and the request had not been answered: outcome unknown. If it is a "
+        "write, it may or may not take effect; send it again with the same Idempotency-Key to find out."
+    )
 
 
 def _line(error: BaseException) -> str:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import orjson
 from aiohttp import web
 
-from cluster.api.app import expect
 from cluster.api.names import invalid
 from cluster.errors import Refusal
-from cluster.proof import HEADER
+from cluster.proof import HEADER, WATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from cluster.api.interface import PeerService
+
+#: Path, as it is on the request line, to method to what answers it.
+ClusterRoutes: TypeAlias = "dict[str, dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]]"
 
 #: A line at least so often, so that silence means a stalled or unreachable node.
 STATUS_PERIOD_S: Final = 0.2
@@ -66,45 +68,69 @@ class StatusFeed:
             self._waiting.discard(future)
 
 
-def add_cluster_routes(app: web.Application, service: PeerService, feed: StatusFeed) -> None:
-    """Add `/cluster/*` to the application of one node."""
+def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
+    """`/cluster/*` of one node. Who POSTs there, or watches the status, proves the cluster's secret."""
 
     async def status(request: web.Request) -> web.StreamResponse:
         if request.query.get("watch") == "1":
+            _require_member(service, WATCH, b"", request)
             return await _watch(request, service.status, feed)
         return _json({**service.status(), "documents": await service.count_documents()})
 
-    async def read_index(request: web.Request) -> web.StreamResponse:
-        del request
-        return _json({"index": await service.read_index()})
+    async def read_index(told: bytes) -> dict[str, Any]:
+        del told
+        return {"index": await service.read_index()}
 
-    async def embed(request: web.Request) -> web.StreamResponse:
-        collection_id, texts, query = _read_embed(await request.read())
+    async def embed(told: bytes) -> dict[str, Any]:
+        collection_id, texts, query = _read_embed(told)
         vectors, model, dimension = await service.embed_here(collection_id, texts, query=query)
         encoded = [base64.b64encode(vector).decode() for vector in vectors]
-        return _json({"vectors": encoded, "model": model, "dimension": dimension})
+        return {"vectors": encoded, "model": model, "dimension": dimension}
 
-    async def suspect(request: web.Request) -> web.StreamResponse:
-        told = await _of_a_member(request)
-        service.guard.heard(bytes.fromhex(told["digest"]), str(told["cause"])[:1000], float(told["for_s"]))
-        return _json({})
+    async def suspect(told: bytes) -> dict[str, Any]:
+        words = orjson.loads(told)
+        service.guard.heard(bytes.fromhex(words["digest"]), str(words["cause"])[:1000], float(words["for_s"]))
+        return {}
 
-    async def check(request: web.Request) -> web.StreamResponse:
-        asked = await _of_a_member(request)
-        return _json(await service.check_collection(str(asked["collection_id"])))
+    async def check(told: bytes) -> dict[str, Any]:
+        return await service.check_collection(str(orjson.loads(told)["collection_id"]))
 
-    async def _of_a_member(request: web.Request) -> dict[str, Any]:
+    posts = {"read-index": read_index, "embed": embed, "suspect": suspect, "check": check}
+    routes: ClusterRoutes = {"/cluster/status": {"GET": status}}
+    for name, answer in posts.items():
+        routes[f"/cluster/{name}"] = {"POST": _for_members(service, f"/cluster/{name}", answer)}
+    return routes
+
+
+def _for_members(
+    service: PeerService, path: str, answer: Callable[[bytes], Awaitable[dict[str, Any]]]
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """What answers a POST to `path` with the JSON that `answer` makes of the body, if a member sent it."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if HEADER not in request.headers:  # a stranger's body is not even read
+            raise _not_for_strangers()
         body = await request.read()
-        if not service.is_from_member(request.path, body, request.headers.get(HEADER, "")):
-            message = f"Only members of this cluster may ask this: {HEADER} does not prove its secret."
-            raise Refusal(403, "ForbiddenError", message)
-        return orjson.loads(body)
+        _require_member(service, path, body, request)
+        return _json(await answer(body))
 
-    app.router.add_get("/cluster/status", status, expect_handler=expect)
-    app.router.add_post("/cluster/suspect", suspect, expect_handler=expect)
-    app.router.add_post("/cluster/check", check, expect_handler=expect)
-    app.router.add_post("/cluster/read-index", read_index, expect_handler=expect)
-    app.router.add_post("/cluster/embed", embed, expect_handler=expect)
+    return handle
+
+
+def _require_member(service: PeerService, path: str, body: bytes, request: web.Request) -> None:
+    """Raises:
+    Refusal: 403, who sent `body` to `path` does not prove the cluster's secret.
+    """
+    if not service.is_from_member(path, body, request.headers.get(HEADER, "")):
+        raise _not_for_strangers()
+
+
+def _not_for_strangers() -> Refusal:
+    message = (
+        f"Only members and balancers of this cluster may ask this: {HEADER} does not prove its secret. "
+        "Nothing was changed. A balancer is given the secret by `secret` or `secret_file`."
+    )
+    return Refusal(403, "ForbiddenError", message)
 
 
 def _read_embed(body: bytes) -> tuple[str, list[str], bool]:

@@ -31,6 +31,7 @@ FORWARDED: Final = "X-Chroma-Forwarded"
 LOG_INDEX: Final = "X-Chroma-Log-Index"
 NODE: Final = "X-Chroma-Node"
 LEADER: Final = "X-Chroma-Leader"
+OUTCOME: Final = "X-Chroma-Outcome"
 
 _LONGEST_KEY: Final = 255
 

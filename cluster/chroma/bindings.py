@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import resource
 from typing import TYPE_CHECKING
 
 import chromadb_rust_bindings as rust
+
+from cluster.descriptors import indexes, open_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +20,12 @@ def open_bindings(directory: Path | None) -> rust.Bindings:
         migration_mode=rust.MigrationMode.Apply,
         url=None if directory is None else str(directory / "chroma.sqlite3"),
     )
-    # As many indexes in memory as there are files to open, five for each, like chromadb's own client.
-    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # As many indexes in memory as there are files to open. chromadb's own client wants 128 at least, also
+    # where their files are more than may be open, and then fails.
     return rust.Bindings(
         allow_reset=True,
         sqlite_db_config=config,
-        hnsw_cache_size=max(open_files // 5, 128),
+        hnsw_cache_size=indexes(open_files()),
         persist_path=None if directory is None else str(directory),
     )
 

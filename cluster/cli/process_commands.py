@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -48,7 +49,7 @@ def serve_node(settings: NodeSettings) -> int:
     """Run one node until it is told to stop; its exit code."""
     from cluster.server import run_node
 
-    return run_node(settings)
+    return run_node(settings) if _has_descriptors("node") else 1
 
 
 def balancer_command(arguments: list[str]) -> None:
@@ -73,7 +74,19 @@ def serve_balancer(settings: BalancerSettings) -> int:
     from lb.server import run_balancer
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    return run_balancer(settings)
+    return run_balancer(settings) if _has_descriptors("lb") else 1
+
+
+def _has_descriptors(name: str) -> bool:
+    """Raise the limit on open files; False, and said so, if it is too low all the same."""
+    from cluster.descriptors import raise_limit
+
+    try:
+        raise_limit()
+    except ValueError as error:
+        print(f"chroma-cluster {name} cannot run: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,9 +73,13 @@ class Dialing:
             ipaddress.ip_address(host)
         except ValueError:
             state.is_resolving = True
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._resolve, args=(peer, host, port), name=f"resolve-{peer}", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads now
+                self._on_resolved(peer, error)
         else:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._connect(peer, state, (family, (host, port)))
@@ -102,8 +106,14 @@ class Dialing:
 
     def _connect(self, peer: str, state: Peer, target: _Address) -> None:
         family, address = target
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        connection: Connection = self._sockets.adopt(sock, is_dialer=True)
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:  # descriptors or memory are used up now; the next dial is due soon
+            self._complaints.warn(f"socket {peer}", "cannot dial %s: %s", peer, error)
+            return
+        connection: Connection | None = self._sockets.adopt(sock, is_dialer=True)
+        if connection is None:
+            return
         connection.peer = peer
         connection.dialer = Dialer(self._identity, peer, os.urandom(NONCE_BYTES))
         state.dials.add(connection)

@@ -18,6 +18,8 @@ class Listener:
 
     def __init__(self, node_id: str, bind: tuple[str, int], complaints: Complaints) -> None:
         self.sock: socket.socket | None = None
+        self.is_resting = False
+        """Who dials cannot be accepted now, for want of descriptors: look again later, not all the time."""
         self._node_id = node_id
         self._bind = bind
         self._complaints = complaints
@@ -58,6 +60,7 @@ class Listener:
         except BlockingIOError:
             return None
         except OSError as error:
+            self.is_resting = True
             self._complaints.warn("accept", "cannot accept a connection: %s", error)
             return None
 

@@ -49,15 +49,23 @@ class Sockets:
         """Whether `drop_broken` has something to do."""
         return bool(self._broken)
 
-    def adopt(self, sock: socket.socket, *, is_dialer: bool) -> Connection:
-        """A connection on a new socket, watched for what comes in."""
+    def adopt(self, sock: socket.socket, *, is_dialer: bool) -> Connection | None:
+        """A connection on a new socket, watched for what comes in; None, the socket closed, if that fails."""
+        try:
+            return self._adopt(sock, is_dialer=is_dialer)
+        except OSError as error:  # memory or watches are used up, or whoever dialled has gone
+            sock.close()
+            self._complaints.warn("adopt", "cannot use a new connection: %s", error)
+            return None
+
+    def _adopt(self, sock: socket.socket, *, is_dialer: bool) -> Connection:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(AttributeError, OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         connection = Connection(sock, self._settings, self._clock(), is_dialer=is_dialer)
-        self.connections.add(connection)
         self.selector.register(sock, selectors.EVENT_READ, connection)
+        self.connections.add(connection)
         connection.watched = selectors.EVENT_READ
         return connection
 

@@ -156,7 +156,8 @@ class TcpTransport(Transport):
             self._sockets.close(connection)
         selector = self._sockets.selector
         if self._listener.sock is not None:
-            selector.unregister(self._listener.sock)
+            with contextlib.suppress(KeyError, ValueError):
+                selector.unregister(self._listener.sock)
             self._listener.close()
         with contextlib.suppress(KeyError, ValueError):
             selector.unregister(self._wake_receiver)
@@ -174,6 +175,9 @@ class TcpTransport(Transport):
             # This thread itself was held up: what the others sent meanwhile is only being read now.
             for connection in self._sockets.connections:
                 connection.received_s += now - last
+        if self._listener.is_resting and self._listener.sock is not None:
+            self._listener.is_resting = False
+            self._sockets.selector.register(self._listener.sock, selectors.EVENT_READ, self._listener)
         self._dialing.take_resolved()
         for connection in list(self._sockets.connections):
             self._look_after(connection, now)
@@ -201,8 +205,12 @@ class TcpTransport(Transport):
             if len(strangers) >= _MAX_STRANGERS:
                 self._sockets.close(min(strangers, key=lambda other: other.opened_s))
             connection = self._sockets.adopt(sock, is_dialer=False)
+            if connection is None:
+                return
             connection.acceptor = Acceptor(self._identity, frozenset(self._peers), os.urandom(NONCE_BYTES))
             connection.is_connecting = self._tls is not None
+        if self._listener.is_resting and self._listener.sock is not None:
+            self._sockets.selector.unregister(self._listener.sock)
 
     def _serve(self, connection: Connection, events: int) -> None:
         if connection.is_broken:

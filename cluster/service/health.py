@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 _FREE: Final = "Free space there; the node then goes on by itself within seconds."
 _MEND: Final = "Mend what the reason names, then restart the node (`chroma-cluster up` does that)."
+_MIXED: Final = (
+    ", and may answer otherwise: it does not serve until they are the same (or `allow_mixed_versions` is "
+    "set, for the time of an upgrade)."
+)
 
 
 class Health:
@@ -25,6 +29,8 @@ class Health:
         self._raft = raft
         self._fault: Fault | None = None
         self._stopping = False
+        self.outdated: str | None = None
+        """In which way this node's versions differ from the leader's, if it is not to serve for that."""
 
     def fail(self, fault: Fault) -> None:
         """A local fault: stop serving, say why, hand leadership over. May be called from any thread."""
@@ -48,6 +54,8 @@ class Health:
             return self._fault.message
         if self._stopping:
             return "The node is stopping."
+        if self.outdated is not None:
+            return f"{self.outdated}{_MIXED}"
         engine = self._tending.condition()
         match engine.state:
             case "serving":
@@ -100,3 +108,5 @@ class Health:
             raise Unavailable(
                 f"Node {self._node_id} is stopping. Nothing was read or changed; ask another node."
             )
+        if self.outdated is not None:
+            raise Unavailable(f"{self.outdated}{_MIXED} Nothing was read or changed; ask another node.")

@@ -14,6 +14,7 @@ from cluster.service.sickness import Sickness
 from cluster.service.status import StatusReport
 from cluster.service.stewardship import Stewardship
 from cluster.service.vectors import VectorMaking
+from cluster.service.versions import Versions
 from cluster.service.vitals import Vitals
 from cluster.service.waiting import Waiting
 from cluster.service.writes import Writes
@@ -87,6 +88,8 @@ class NodeService:
         self.guard = Guard(settings.node_id, peers, urls)
         self.check_collection = sickness.check
         self.is_from_member = partial(is_proof, secret)
+        versions = Versions(leader, health, peers, mixed=settings.allow_mixed_versions)
+        self.compare_versions = versions.watch
         self.lead_only_when_well = stewardship.watch
         self.keep_watch = vitals.watch
         self.keep_line = vitals.watch_line

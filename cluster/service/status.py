@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster.errors import ClusterError, EngineDied
+from cluster.service.versions import own_versions
 
 if TYPE_CHECKING:
     from cluster.apply.applier import Applier
@@ -51,6 +52,7 @@ class StatusReport:
         self._tending = tending
         self._sickness = sickness
         self._counting: asyncio.Task[None] | None = None
+        self._versions = own_versions()
         self._settings = settings
         self._raft = raft
         self._applier = applier
@@ -86,6 +88,7 @@ class StatusReport:
             "match_index": raft.match_index,
             "connected": list(raft.connected),
             "engine": self._engine(),
+            "versions": self._versions,
             "state": found.state,
             "healthy": found.healthy,
             "ready": found.ready,

@@ -114,7 +114,10 @@ class Cluster:
                 },
             )
         nodes = {member: f"http://{at[f'lb.{member}']}" for member in self.members}
-        self._write_toml(BALANCER, {"listen": balancer, "cluster_id": "evaluation", "nodes": nodes})
+        self._write_toml(
+            BALANCER,
+            {"listen": balancer, "cluster_id": "evaluation", "nodes": nodes, "secret_file": str(secret)},
+        )
         self.entries = (
             Entry("lb", f"http://{at['client.lb']}"),
             *(Entry(member, f"http://{at[f'client.{member}']}", member) for member in self.members),

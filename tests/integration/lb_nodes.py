@@ -17,6 +17,7 @@ import orjson
 from aiohttp import web
 
 from lb.config import BalancerSettings
+from lb.proof import HEADER, WATCH, prove
 from lb.server import Balancer
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ OTHER_ID = "11111111-d9cb-469f-a165-70867728950e"
 COLLECTION = f"{DATABASE}/collections/{COLLECTION_ID}"
 OTHER = f"{DATABASE}/collections/{OTHER_ID}"
 WAIT_S = 20.0
+SECRET = "the bench's secret"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,11 @@ class Node:
         self._changed = asyncio.Event()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.raw_path == "/cluster/status?watch=1":
+        if request.raw_path in (WATCH, "/cluster/read-index") and (
+            request.headers.get(HEADER) != prove(SECRET.encode(), request.raw_path, b"")
+        ):
+            return error(403, "ForbiddenError")
+        if request.raw_path == WATCH:
             return await self._stream(request)
         if request.raw_path == "/cluster/read-index":
             if self.read_index is None or self.role != "leader":
@@ -255,7 +261,7 @@ async def bench(
             None,
             listen="127.0.0.1:0",
             nodes={node.node_id: node.url for node in nodes} | (others or {}),
-            **settings,
+            **({"secret": SECRET} | settings),
         )
     )
     await balancer.start()

@@ -136,10 +136,33 @@ def test_only_members_may_have_requests_refused_or_an_engine_restarted(
     before = restarts(cluster)
     row = cluster.status()["nodes"][0]
     told = {"digest": "00", "cause": "x", "for_s": 60}
-    for path, body in (("suspect", told), ("check", {"collection_id": str(collection.id)})):
+    text = {"collection_id": str(collection.id), "texts": ["a"], "query": False}
+    for path, body in (
+        ("suspect", told),
+        ("check", {"collection_id": str(collection.id)}),
+        ("read-index", {}),
+        ("embed", text),
+        ("status?watch=1", None),
+    ):
+        if body is None:
+            answer = requests.get(f"{row['url']}/cluster/{path}", timeout=10)
+            assert answer.status_code == 403, answer.text
+            continue
         answer = requests.post(f"{row['url']}/cluster/{path}", json=body, timeout=10)
         assert answer.status_code == 403, answer.text
     assert restarts(cluster) == before
+
+
+def test_a_hangup_is_logged_and_ends_no_node(cluster: RunningCluster, collection: Collection) -> None:
+    row = cluster.status()["nodes"][0]
+    log = cluster.data / "logs" / f"{row['id']}.log"
+    os.kill(row["pid"], signal.SIGHUP)
+    cluster.wait("the log to tell", lambda: "SIGHUP" in log.read_text(errors="replace"))
+    assert cluster.status()["nodes"][0]["pid"] == row["pid"]
+    url = f"{row['url']}{COLLECTIONS}/{collection.id}/nowhere"
+    assert requests.post(url, timeout=10).headers["X-Chroma-Outcome"] == "unchanged"
+    bad = requests.post(f"{cluster.url}{COLLECTIONS}/{collection.id}/add", data=b"[", timeout=10)
+    assert (bad.status_code // 100, bad.headers["X-Chroma-Outcome"]) == (4, "unchanged")
 
 
 def test_an_engine_that_dies_again_and_again_costs_reads_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import requests
 
+from cluster.proof import HEADER, WATCH, prove
 from tests.integration.harness import RunningCluster, running_cluster
 
 if TYPE_CHECKING:
@@ -88,11 +90,13 @@ def test_direct_clients_of_the_followers_do_not_hang_on_a_paused_leader(cluster:
 
 def test_a_watcher_of_the_status_that_hangs_up_is_not_logged(cluster: RunningCluster) -> None:
     row = cluster.followers()[0]
+    secret = json.loads((cluster.data / "cluster.json").read_text())["secret"]
+    proof = {HEADER: prove(secret.encode(), WATCH, b"")}
     for _ in range(20):
-        with requests.get(f"{row['url']}/cluster/status?watch=1", stream=True, timeout=30) as answer:
+        with requests.get(row["url"] + WATCH, headers=proof, stream=True, timeout=30) as answer:
             assert next(answer.iter_lines())
     # One answer more than a period of the stream later: what the hang-ups cause has happened.
-    with requests.get(f"{row['url']}/cluster/status?watch=1", stream=True, timeout=30) as answer:
+    with requests.get(row["url"] + WATCH, headers=proof, stream=True, timeout=30) as answer:
         lines = answer.iter_lines()
         for _ in range(5):
             assert next(lines)

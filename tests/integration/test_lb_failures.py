@@ -14,6 +14,7 @@ import pytest
 from cluster.proof import HEADER, is_proof
 from tests.integration.lb_nodes import (
     COLLECTION_ID,
+    SECRET,
     Behaviour,
     answers,
     bench,
@@ -321,7 +322,7 @@ class _process:
 
 def test_a_node_that_alone_fails_a_read_is_told_to_check_the_collection() -> None:
     async def scenario() -> None:
-        async with bench(secret="the secret") as b:
+        async with bench() as b:
             for node in b.nodes[:2]:
                 node.behaviour = fails(500, "InternalError")
             answered = [await b.get() for _ in range(6)]
@@ -336,7 +337,7 @@ def test_a_node_that_alone_fails_a_read_is_told_to_check_the_collection() -> Non
             )
             assert {r.node_id for r in told} <= {"node-1", "node-2"}, "who answered well is not"
             order = next(r for r in b.nodes[0].received if r.target == "/cluster/check")
-            assert is_proof(b"the secret", "/cluster/check", order.body, order.headers[HEADER])
+            assert is_proof(SECRET.encode(), "/cluster/check", order.body, order.headers[HEADER])
             assert COLLECTION_ID.encode() in order.body
 
     asyncio.run(scenario())
@@ -345,7 +346,7 @@ def test_a_node_that_alone_fails_a_read_is_told_to_check_the_collection() -> Non
 @pytest.mark.parametrize("error", ["EngineDiedError", "QuarantinedError"])
 def test_a_read_that_took_an_engine_down_reaches_one_node_only(error: str) -> None:
     async def scenario() -> None:
-        async with bench(secret="the secret") as b:
+        async with bench() as b:
             for node in b.nodes:
                 node.behaviour = fails(500, error)
             status, body = await b.get()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from tests.integration.lb_nodes import COLLECTION, Node, answers
+from tests.integration.lb_nodes import COLLECTION, SECRET, Node, answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -27,7 +27,13 @@ WAIT_S = 60.0
 async def _start(*flags: str) -> asyncio.subprocess.Process:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CHROMA_CLUSTER_")}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cluster", "lb", *flags, stderr=asyncio.subprocess.PIPE, env=environment
+        sys.executable,
+        "-m",
+        "cluster",
+        "lb",
+        *flags,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment | {"CHROMA_CLUSTER_LB_SECRET": SECRET},
     )
 
 
@@ -73,6 +79,21 @@ def test_it_finishes_requests_under_way_and_exits_with_zero(number: signal.Signa
             released.set()
             assert await write == 200
             assert await asyncio.wait_for(process.wait(), WAIT_S) == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_hangup_is_logged_and_ends_nothing() -> None:
+    async def scenario() -> None:
+        node = Node("node-1", answers, role="leader")
+        async with _running(node) as (process, url), aiohttp.ClientSession() as session:
+            process.send_signal(signal.SIGHUP)
+            assert process.stderr is not None
+            async with asyncio.timeout(WAIT_S):
+                while b"SIGHUP" not in await process.stderr.readline():
+                    pass
+            assert await _post(session, url) == 200
+            assert process.returncode is None
 
     asyncio.run(scenario())
 

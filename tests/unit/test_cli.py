@@ -214,7 +214,7 @@ def test_peers_and_nodes_by_repeated_flags(monkeypatch: pytest.MonkeyPatch, node
     assert run(monkeypatch, *base, *peers) == 0
     assert sorted(node_settings[0].peers) == ["node-2", "node-3"]
     nodes = ["--node", "node-1=http://127.0.0.1:1", "--node", "node-2=http://127.0.0.1:2"]
-    assert run(monkeypatch, "lb", "--listen", "127.0.0.1:9", *nodes) == 0
+    assert run(monkeypatch, "lb", "--listen", "127.0.0.1:9", "--secret", "s", *nodes) == 0
     assert sorted(node_settings[1].nodes) == ["node-1", "node-2"]
     assert node_settings[1].listen == "127.0.0.1:9"
 

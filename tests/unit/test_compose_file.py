@@ -74,6 +74,7 @@ def test_balancer_knows_all_nodes_of_the_cluster(monkeypatch: pytest.MonkeyPatch
     settings = BalancerSettings.load()
     assert settings.nodes == {name: f"http://{name}:8001" for name in NODES}
     assert settings.cluster_id == services["node-1"]["environment"]["CHROMA_CLUSTER_CLUSTER_ID"]
+    assert settings.secret_bytes.decode() == services["node-1"]["environment"]["CHROMA_CLUSTER_SECRET"]
     assert services["balancer"]["ports"] == ["127.0.0.1:8000:8000"]
 
 

@@ -167,6 +167,7 @@ GROUND = (
     "cluster.lock",
     "cluster.durable",
     "cluster.disk",
+    "cluster.descriptors",
     "cluster.acks",
     "cluster.reads",
     "cluster.leader_watch",

@@ -12,7 +12,7 @@ import pytest
 import lb.proof
 from cluster.chroma.interface import Condition
 from cluster.errors import ClusterError, EngineDied, EngineUnavailable, Fault, Quarantined, Refusal
-from cluster.proof import HEADER, is_proof, prove
+from cluster.proof import HEADER, WATCH, is_proof, prove
 from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.sickness import Sickness
@@ -124,7 +124,7 @@ def test_a_proof_is_of_one_secret_path_and_body() -> None:
     proof = prove(b"secret", "/cluster/check", b"{}")
     assert is_proof(b"secret", "/cluster/check", b"{}", proof)
     assert lb.proof.prove(b"secret", "/cluster/check", b"{}") == proof
-    assert lb.proof.HEADER == HEADER
+    assert (lb.proof.HEADER, lb.proof.WATCH) == (HEADER, WATCH)
     assert not is_proof(b"other", "/cluster/check", b"{}", proof)
     assert not is_proof(b"secret", "/cluster/suspect", b"{}", proof)
     assert not is_proof(b"secret", "/cluster/check", b"{ }", proof)
