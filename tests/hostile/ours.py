@@ -90,6 +90,10 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, str | bytes], str]]] = {
     "forwarded": ("X-Chroma-Forwarded", FORWARDED, "add"),
 }
 
+#: Routes below /cluster for those who know the cluster's secret, and the header that proves it.
+_OF_MEMBERS: Final = ("suspect", "check")
+_PROOF: Final = "X-Chroma-Cluster-Proof"
+
 #: What is posted to a route that expects {"collection_id", "texts", "query"}.
 EMBEDS: Final[dict[str, Any]] = {
     "empty": b"",
@@ -247,6 +251,36 @@ def _cluster_routes() -> list[Case]:
     return found
 
 
+def _member_routes() -> list[Case]:
+    """What only members may ask: whoever cannot prove that he is one is refused, whatever he sends."""
+    proofs: dict[str, str | bytes] = {"empty": "", "short": "ab", "zeros": "0" * 64, "latin": b"\xe9" * 64}
+    bodies = ("empty", "garbage", "null", "no-fields", "surrogate", "deep", "large")
+    found = [
+        Case(
+            f"{KIND}/{door}.{route}.{name}",
+            KIND,
+            (request("POST", f"/cluster/{route}", EMBEDS[name]),),
+            "refused",
+            door,
+        )
+        for route in _OF_MEMBERS
+        for door in _BY_DOOR
+        for name in bodies
+    ]
+    return found + [
+        Case(
+            f"{KIND}/{door}.{route}.proof-{name}",
+            KIND,
+            (request("POST", f"/cluster/{route}", {"collection_id": "x", "digest": "zz"}, (_PROOF, proof)),),
+            "refused",
+            door,
+        )
+        for route in _OF_MEMBERS
+        for door in _BY_DOOR
+        for name, proof in proofs.items()
+    ]
+
+
 def _forwarded_writes() -> list[Case]:
     """A follower brings odd requests to the leader too: a sample of each kind."""
     return [
@@ -269,4 +303,4 @@ def _forwarded_writes() -> list[Case]:
 
 def cases() -> list[Case]:
     """All of them."""
-    return [*_headers(), *_cluster_routes(), *_forwarded_writes()]
+    return [*_headers(), *_cluster_routes(), *_member_routes(), *_forwarded_writes()]
