@@ -83,6 +83,12 @@ class NodeSettings(BaseSettings):
     read_timeout_ms: int = Field(
         5_000, ge=50, description="how long a read waits for the index it must see before 503"
     )
+    poison_wait_ms: int = Field(
+        10_000,
+        ge=500,
+        description="how long a member out of reach is waited for before the others refuse a write on which "
+        "all their engines fail; that member may have applied it",
+    )
     read_threads: int = Field(8, ge=1, le=256)
     engine_hang_ms: int = Field(
         4_000,

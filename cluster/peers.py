@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import aiohttp
 import orjson
 
+from cluster.apply.containment import Progress
 from cluster.errors import ClusterError, NotLeader, Refusal, Unavailable
 from cluster.proof import HEADER, prove
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cluster.apply.containment import Question
 
 
 #: For what is only of use at once.
@@ -58,6 +61,20 @@ class Peers:
         vectors = [base64.b64decode(vector) for vector in answer["vectors"]]
         return vectors, str(answer["model"]), int(answer["dimension"])
 
+    async def progress(self, url: str, question: Question) -> Progress | None:
+        """How far the node at `url` is and where it is stuck; None: no answer that makes sense."""
+        if self._session is None:
+            return None
+        path, body = "/cluster/progress", orjson.dumps(question.encode())
+        proof = {"content-type": "application/json", HEADER: prove(self._secret, path, body)}
+        try:
+            async with self._session.post(
+                f"{url}{path}", data=body, headers=proof, timeout=_SHORT
+            ) as response:
+                return Progress.decode(orjson.loads(await response.read()))
+        except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError):
+            return None
+
     async def status(self, url: str) -> dict[str, Any] | None:
         """What a node says of itself, None if it does not answer at once."""
         if self._session is None:
@@ -90,7 +107,7 @@ class Peers:
                 status, body = response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(
-                f"The leader did not answer {url.rpartition('/')[2]} ({type(error).__name__}). "
+                f"The node asked did not answer {url.rpartition('/')[2]} ({type(error).__name__}). "
                 "Nothing was read or changed; try again."
             ) from error
         answer: dict[str, Any] = orjson.loads(body)

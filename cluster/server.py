@@ -17,6 +17,7 @@ from aiohttp import web
 from cluster.api.app import SERVER_OPTIONS, create_app
 from cluster.api.cluster_routes import StatusFeed, add_cluster_routes
 from cluster.api.malformed import shorten_complaints
+from cluster.apply.agreement import encode_agreement
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
 from cluster.chroma.isolated import IsolatedEngine
@@ -128,6 +129,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     applier.add_listener(lambda _: feed.changed())
     peers = Peers(timeout_ms=settings.read_timeout_ms, secret=secret)
     limits = GroupLimits(queue_bytes=settings.queue_bytes)
+    clock = LogClock(lambda: machine.time_ms, time.monotonic_ns)
     service = NodeService(
         settings,
         raft=raft,
@@ -138,7 +140,9 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         oracle=Oracle(),
         embedder=Embedder(settings.embedding_functions, settings.embedding_module),
         peers=peers,
-        proposer=Proposer(raft, limits, LogClock(lambda: machine.time_ms, time.monotonic_ns).now_ms, loop),
+        proposer=Proposer(raft, limits, clock.now_ms, loop),
+        # Past the waiting line, which is full of writes that wait for this one.
+        propose_agreement=lambda agreement: raft.propose(encode_agreement(clock.now_ms(), agreement)),
     )
     faults.service = service
     stack.callback(service.close)
@@ -208,7 +212,11 @@ async def _serve(node: _Node, stop: asyncio.Event) -> None:
             loop = asyncio.get_running_loop()
             beside = [
                 loop.create_task(work)
-                for work in (node.service.keep_warm(), node.service.lead_only_when_well())
+                for work in (
+                    node.service.keep_warm(),
+                    node.service.lead_only_when_well(),
+                    node.service.keep_containing(),
+                )
             ]
             await stop.wait()
             for task in beside:

@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from cluster.api.names import invalid
+from cluster.apply.containment import Question
 from cluster.errors import Refusal
 from cluster.proof import HEADER
 
@@ -99,9 +100,18 @@ def add_cluster_routes(app: web.Application, service: PeerService, feed: StatusF
             raise Refusal(403, "ForbiddenError", message)
         return orjson.loads(body)
 
+    async def progress(request: web.Request) -> web.StreamResponse:
+        asked = await _of_a_member(request)
+        try:
+            question = Question.decode(asked)
+        except (ValueError, TypeError, KeyError) as error:
+            raise Refusal(400, "InvalidArgumentError", f"This is no question for progress: {error}") from None
+        return _json(service.progress(question).encode())
+
     app.router.add_get("/cluster/status", status)
     app.router.add_post("/cluster/suspect", suspect)
     app.router.add_post("/cluster/check", check)
+    app.router.add_post("/cluster/progress", progress)
     app.router.add_post("/cluster/read-index", read_index)
     app.router.add_post("/cluster/embed", embed)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cluster.apply.deliberation import describe
 from cluster.errors import Fault, Unavailable
 
 if TYPE_CHECKING:
+    from cluster.apply.impasse import Impasse
     from cluster.chroma.interface import Tending
     from cluster.raft.interface import Raft
 
@@ -14,10 +16,11 @@ if TYPE_CHECKING:
 class Health:
     """The first fault of a node, and whether it was told to stop."""
 
-    def __init__(self, node_id: str, raft: Raft, tending: Tending) -> None:
+    def __init__(self, node_id: str, raft: Raft, tending: Tending, impasse: Impasse) -> None:
         self._tending = tending
         self._node_id = node_id
         self._raft = raft
+        self._impasse = impasse
         self._fault: Fault | None = None
         self._stopping = False
 
@@ -43,6 +46,14 @@ class Health:
             return self._fault.message
         if self._stopping:
             return "The node is stopping."
+        stuck = self._impasse.at
+        if stuck is not None:
+            whose = (
+                "Another node has it, so the fault is this node's own; it tries again."
+                if self._impasse.is_local
+                else "The nodes find out whether it is this node's own fault, or the write is to be refused."
+            )
+            return f"Stuck at {describe(stuck.point)}: {stuck.cause} {whose}"
         engine = self._tending.condition()
         match engine.state:
             case "serving":
@@ -68,6 +79,11 @@ class Health:
         Unavailable: it is stopping.
         """
         self.require_no_fault()
+        if self._impasse.is_local:
+            raise Unavailable(
+                f"Node {self._node_id} does not serve: {self.reason} Nothing was read or changed; "
+                "ask another node."
+            )
         if self._stopping:
             raise Unavailable(
                 f"Node {self._node_id} is stopping. Nothing was read or changed; ask another node."
