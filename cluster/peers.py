@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import aiohttp
 import orjson
 
-from cluster.apply.containment import Progress
 from cluster.errors import ClusterError, NotLeader, Refusal, Unavailable
 from cluster.proof import HEADER, prove
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from cluster.apply.containment import Question
 
 
 #: For what is only of use at once.
@@ -61,18 +58,18 @@ class Peers:
         vectors = [base64.b64decode(vector) for vector in answer["vectors"]]
         return vectors, str(answer["model"]), int(answer["dimension"])
 
-    async def progress(self, url: str, question: Question) -> Progress | None:
-        """How far the node at `url` is and where it is stuck; None: no answer that makes sense."""
+    async def progress(self, url: str, question: dict[str, Any]) -> Any:
+        """How far the node at `url` says it is and where it is stuck, undecoded; None: no answer."""
         if self._session is None:
             return None
-        path, body = "/cluster/progress", orjson.dumps(question.encode())
+        path, body = "/cluster/progress", orjson.dumps(question)
         proof = {"content-type": "application/json", HEADER: prove(self._secret, path, body)}
         try:
             async with self._session.post(
                 f"{url}{path}", data=body, headers=proof, timeout=_SHORT
             ) as response:
-                return Progress.decode(orjson.loads(await response.read()))
-        except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError):
+                return orjson.loads(await response.read())
+        except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
     async def status(self, url: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from cluster.apply.containment import Progress
 from cluster.apply.deliberation import Deliberation
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from cluster.apply.applier import Applier
-    from cluster.apply.containment import Progress, Question
+    from cluster.apply.containment import Question
     from cluster.config import NodeSettings
     from cluster.peers import Peers
     from cluster.raft.interface import Position, Raft
@@ -81,6 +82,7 @@ class Containing:
             return None
         try:
             async with asyncio.timeout(_ANSWER_S):
-                return await self._peers.progress(url, question)
-        except TimeoutError:
+                answer = await self._peers.progress(url, question.encode())
+            return None if answer is None else Progress.decode(answer)
+        except (TimeoutError, ValueError, TypeError, KeyError):
             return None

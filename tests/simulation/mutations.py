@@ -239,22 +239,10 @@ _ALL = (
         Parts(applier=containing.LookAtUncommitted),
     ),
     Mutation(
-        "refusal-not-looked-for",
-        "",
-        "a write is tried although the log refuses it further on",
-        Parts(applier=containing.NeverLookAhead),
-    ),
-    Mutation(
         "refuse-what-is-applied",
         "",
         "a majority refuses a write that another node has applied",
         Parts(deliberation=containing.ProposeThoughApplied),
-    ),
-    Mutation(
-        "refuse-without-hold",
-        "",
-        "a refusal is proposed while stuck nodes may still try the write",
-        Parts(deliberation=containing.ProposeWithoutHold),
     ),
     Mutation(
         "note-not-durable",

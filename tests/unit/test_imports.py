@@ -208,6 +208,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.embedding.policy",
         "cluster.chroma.interface",
         "cluster.chroma.oracle",
+        # What members ask and say about a write on which engines fail.
+        "cluster.apply.containment",
     ),
     # Composition: the only one who knows all rooms of a node.
     "cluster.server": (

@@ -14,7 +14,7 @@ from tests.simulation.stepped import SteppedApplier
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cluster.apply.containment import Question, Stuck, View
+    from cluster.apply.containment import Stuck, View
     from cluster.errors import EngineDied, Fault
     from cluster.state.catalog import Change
     from cluster.state.machine import Limits, Step
@@ -43,19 +43,6 @@ class LookAtUncommitted(SteppedApplier):
         return super()._may_go_on()
 
 
-class NeverLookAhead(SteppedApplier):
-    """What is refused further on in the log is tried all the same, until this node is stuck itself."""
-
-    def _look_ahead(self, commit: int) -> None:
-        if self.impasse.at is not None:
-            self._scanned = max(self._scanned, self._applied)
-            super()._look_ahead(commit)
-
-    def _scan(self, entry) -> None:  # type: ignore[no-untyped-def]
-        if self.impasse.at is not None:
-            super()._scan(entry)
-
-
 class ProposeThoughApplied(Deliberation):
     """A leader that is stuck with a majority does not care that somebody else has applied the write."""
 
@@ -65,14 +52,6 @@ class ProposeThoughApplied(Deliberation):
 
     def _all_hold(self, stuck: Stuck, views: Sequence[View]) -> bool:
         return True
-
-
-class ProposeWithoutHold(Deliberation):
-    """Nobody has to promise anything before the refusal is proposed."""
-
-    def _hold_or_propose(self, stuck: Stuck, question: Question, views: Sequence[View]) -> None:
-        self._holding = (stuck.point, question.term)
-        self._proposed = self._propose(agreement(stuck, views))
 
 
 class _NeverGood(RefusalTable):
