@@ -97,7 +97,7 @@ class Process:
             self.engine,
             store,
             self._on_fault,
-            self.clock,  # type: ignore[arg-type]
+            clock=self.clock,  # type: ignore[arg-type]
         )
         self.node = self.raft.begin(parts.node, journal, self.wire)
         self.applier.on_call = self._on_call
