@@ -86,6 +86,12 @@ class NodeSettings(BaseSettings):
     ready_lag_ms: int = Field(
         10_000, ge=100, description="a node that applies later what the leader has committed is not `ready`"
     )
+    poison_wait_ms: int = Field(
+        10_000,
+        ge=500,
+        description="how long a member out of reach is waited for before the others refuse a write on which "
+        "all their engines fail; that member may have applied it",
+    )
     read_threads: int = Field(8, ge=1, le=256)
     engine_hang_ms: int = Field(
         4_000,

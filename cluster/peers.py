@@ -59,6 +59,20 @@ class Peers:
         vectors = [base64.b64decode(vector) for vector in answer["vectors"]]
         return vectors, str(answer["model"]), int(answer["dimension"])
 
+    async def progress(self, url: str, question: dict[str, Any]) -> Any:
+        """How far the node at `url` says it is and where it is stuck, undecoded; None: no answer."""
+        if self._session is None:
+            return None
+        path, body = "/cluster/progress", orjson.dumps(question)
+        proof = {"content-type": "application/json", HEADER: prove(self._secret, path, body)}
+        try:
+            async with self._session.post(
+                f"{url}{path}", data=body, headers=proof, timeout=_SHORT
+            ) as response:
+                return orjson.loads(await response.read())
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+
     async def status(self, url: str) -> dict[str, Any] | None:
         """What a node says of itself, None if it does not answer at once."""
         if self._session is None:
@@ -110,7 +124,7 @@ class Peers:
                 status, body = response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(
-                f"The leader did not answer {path.rpartition('/')[2]} ({type(error).__name__}). "
+                f"The node asked did not answer {path.rpartition('/')[2]} ({type(error).__name__}). "
                 "Nothing was read or changed; try again."
             ) from error
         answer: dict[str, Any] = orjson.loads(body)

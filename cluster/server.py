@@ -18,6 +18,7 @@ from cluster.api.app import DRAIN, SERVER_OPTIONS, create_app
 from cluster.api.cluster_routes import StatusFeed, cluster_routes
 from cluster.api.connections import bounded
 from cluster.api.malformed import shorten_complaints
+from cluster.apply.agreement import encode_agreement
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
 from cluster.chroma.isolated import IsolatedEngine
@@ -156,6 +157,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     applier.add_listener(lambda _: feed.changed())
     peers = Peers(timeout_ms=settings.read_timeout_ms, secret=secret)
     limits = GroupLimits(queue_bytes=settings.queue_bytes)
+    clock = LogClock(lambda: machine.time_ms, time.monotonic_ns)
     service = NodeService(
         settings,
         raft=raft,
@@ -166,7 +168,9 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         oracle=Oracle(),
         embedder=Embedder(settings.embedding_functions, settings.embedding_module),
         peers=peers,
-        proposer=Proposer(raft, limits, LogClock(lambda: machine.time_ms, time.monotonic_ns).now_ms, loop),
+        proposer=Proposer(raft, limits, clock.now_ms, loop),
+        # Past the waiting line, which is full of writes that wait for this one.
+        propose_agreement=lambda agreement: raft.propose(encode_agreement(clock.now_ms(), agreement)),
     )
     faults.service = service
     stack.callback(service.close)
@@ -245,6 +249,7 @@ async def _serve(node: _Node, stop: asyncio.Event) -> bool:
                     node.service.keep_watch(),
                     node.service.keep_line(),
                     node.service.compare_versions(node.feed.changed),
+                    node.service.keep_containing(),
                 )
             ]
             stopped, room = loop.create_task(stop.wait()), loop.create_task(node.faults.room_again())

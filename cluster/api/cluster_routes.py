@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from cluster.api.names import invalid
+from cluster.apply.containment import Question
 from cluster.errors import Refusal
 from cluster.proof import HEADER, WATCH
 
@@ -95,7 +96,20 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
     async def check(told: bytes) -> dict[str, Any]:
         return await service.check_collection(str(orjson.loads(told)["collection_id"]))
 
-    posts = {"read-index": read_index, "embed": embed, "suspect": suspect, "check": check}
+    async def progress(told: bytes) -> dict[str, Any]:
+        try:
+            question = Question.decode(orjson.loads(told))
+        except (ValueError, TypeError, KeyError) as error:
+            raise invalid(f"This is no question for progress: {error}") from None
+        return service.progress(question).encode()
+
+    posts = {
+        "read-index": read_index,
+        "embed": embed,
+        "suspect": suspect,
+        "check": check,
+        "progress": progress,
+    }
     routes: ClusterRoutes = {"/cluster/status": {"GET": status}}
     for name, answer in posts.items():
         routes[f"/cluster/{name}"] = {"POST": _for_members(service, f"/cluster/{name}", answer)}

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.acks import Ack
+    from cluster.apply.containment import Progress, Question
     from cluster.chroma.interface import Engine, Judge
     from cluster.chroma.oracle import Oracle
     from cluster.errors import EngineDied
@@ -186,6 +187,10 @@ class PeerService(Protocol):
 
     async def read_index(self) -> int:
         """The leader's read index, proven by a quorum round that starts after this call."""
+        ...
+
+    def progress(self, question: Question) -> Progress:
+        """How far this node is, where it is stuck, and whether it holds there as it is asked to."""
         ...
 
     async def embed_here(

@@ -3,7 +3,10 @@
 One thread. For each step: the engine call, then one durable transaction with the machine's changes,
 the engine's id map and the marker, then memory, then the answers to who waits. A crash in between
 repeats exactly that step (see `cluster.state.machine` for why that is harmless). What the machine decides
-is final; what this node cannot do is a fault: the thread stops there, and no entry is ever skipped.
+is final; what disk, rights or memory keep this node from doing is a fault: the thread stops there. What the
+engine fails on for another reason is repeated, alone and on a fresh engine; if it fails again the thread is
+stuck there (`impasse`): it tries again now and then, until it works or the log says that the write is refused
+(`cluster.apply.containment`). No entry is ever skipped.
 """
 
 from __future__ import annotations
@@ -11,15 +14,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from concurrent.futures import Future, InvalidStateError
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cluster.apply.deaths import failure_after
-from cluster.chroma.errors import fault_of
+from cluster.apply.agreement import agreements_in
+from cluster.apply.containment import Stuck
+from cluster.apply.deliberation import describe
+from cluster.apply.examine import Remains, examine
+from cluster.apply.impasse import Impasse
+from cluster.chroma.errors import environment_of, fault_of
 from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.failpoint import failpoint
 from cluster.state.catalog import Outcome
 from cluster.state.commands import decode_group
+from cluster.state.refusals import Point
 from cluster.state.work import Call, Resolve
 
 if TYPE_CHECKING:
@@ -27,9 +36,11 @@ if TYPE_CHECKING:
 
     from cluster.apply.store import Store
     from cluster.chroma.interface import Engine
-    from cluster.raft.interface import Raft
+    from cluster.raft.interface import Entry, Raft
     from cluster.state.catalog import Catalog, Change
     from cluster.state.machine import LogEntry, Machine, Step
+    from cluster.state.refusals import Trouble
+    from cluster.state.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +48,16 @@ log = logging.getLogger(__name__)
 _BATCH_BYTES: Final = 16 * 1024 * 1024
 #: How long a wait for commits may last before the thread looks whether it is to stop.
 _WAIT_S: Final = 0.25
-
-#: Between two tries of an engine that is being started again.
-_ENGINE_PAUSE_S: Final = 0.01
+#: How often the thread, while it is stuck or the engine is away, looks whether it may go on.
+_STUCK_S: Final = 0.05
+#: Failures of the engine on one write alone after which this node is stuck there.
+_FAILURES: Final = 2
 
 #: For how many collections the last index is remembered one by one.
 _REMEMBERED: Final = 20_000
 
-T = TypeVar("T")
-
 #: An outcome and the log index at which it was decided.
 Decided: TypeAlias = tuple[Outcome, int]
-
-
-class _Stopping(Exception):
-    """The node stops before the engine is there again."""
 
 
 class Applier:
@@ -70,10 +76,12 @@ class Applier:
         store: Store,
         on_fault: Callable[[Fault], None],
         hide: Callable[[str | None], None] = lambda collection_id: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
 
         `hide` is told which collection nobody may read because it has a part of a write (None: none).
+        `clock` says the seconds by which failed writes are tried again.
 
         Raises:
             Fault: the machine does not stand where the store's marker does.
@@ -96,6 +104,10 @@ class Applier:
         hide(self._hidden)
         self._applied = machine.applied_index
         self._recovering_until = 0
+        self.impasse = Impasse(clock)
+        self._failures = 0
+        # Up to here committed entries were looked through for agreements to refuse.
+        self._scanned = machine.applied_index
         self._started: dict[str, int] = {}
         self._started_anywhere = 0
         # Of a part of the next entry nothing else would know, once that entry is finished.
@@ -138,6 +150,19 @@ class Applier:
     def catalog(self) -> Catalog:
         """Tenants, databases and collections as of the last step; to look at, never to change."""
         return self._machine.catalog
+
+    @property
+    def place(self) -> Point:
+        """The next engine call or proposal: everything before this point is applied."""
+        return self._machine.place
+
+    def trouble(self, collection_id: str) -> Trouble | None:
+        """What writes that the cluster had to refuse did to this collection; None: nothing."""
+        return self._machine.refusals.trouble(collection_id)
+
+    def broken_collections(self) -> tuple[str, ...]:
+        """Collections that cannot be read any more, and are not to be tried."""
+        return self._machine.refusals.broken()
 
     def model_of(self, collection_id: str) -> str | None:
         """Fingerprint of the model that embeds for this collection, None if not fixed yet."""
@@ -211,14 +236,13 @@ class Applier:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                if self._raft.wait_commit(self._applied, _WAIT_S) > self._applied:
-                    self._apply_batch(self._take())
-        except _Stopping:
-            pass
+                commit = self._raft.wait_commit(self._applied, _WAIT_S)
+                if commit > self._applied:
+                    batch = self._take()
+                    self._look_ahead(commit)
+                    self._apply_batch(batch)
         except Fault as fault:
             self._break(fault)
-        except EngineDied as death:
-            self._break(_fault_of_death(self._applied + 1, death))
         except BaseException as error:  # a bug must stop the node as surely as a full disk
             log.exception("the applier failed after log entry %d", self._applied)
             self._break(fault_of(f"apply the log after entry {self._applied}", error))
@@ -234,6 +258,7 @@ class Applier:
             ) from None
         entries: list[LogEntry] = []
         for entry in found:
+            self._scan(entry)
             try:
                 entries.append((entry.index, decode_group(entry.payload) if entry.payload else None))
             except Exception as error:
@@ -245,8 +270,36 @@ class Applier:
                 ) from None
         return entries
 
+    def _scan(self, entry: Entry) -> None:
+        if entry.index <= self._scanned:
+            return
+        for agreement in agreements_in(entry.payload, entry.index):
+            self._machine.refusals.expect(agreement)
+        self._scanned = entry.index
+        self.impasse.saw_term(entry.term)
+
+    def _look_ahead(self, commit: int) -> None:
+        """Look through what is committed: what the cluster refuses further on must not be tried before."""
+        while self._scanned < commit and not self._stopping.is_set():
+            for entry in self._raft.entries(self._scanned + 1, _BATCH_BYTES):
+                self._scan(entry)
+
+    def _may_go_on(self) -> bool:
+        """Whether the next step may be taken: not while this node is stuck there and nothing has changed."""
+        at = self.impasse.at
+        if at is None:
+            return True
+        self._look_ahead(self._raft.wait_commit(self._scanned, 0))
+        if self._machine.refusals.agreed(at.point) is not None:
+            failpoint("applier.before_refusal")
+            return True
+        return self.impasse.may_try()
+
     def _apply_batch(self, entries: Sequence[LogEntry]) -> None:
         while not self._stopping.is_set():
+            if not self._may_go_on():
+                self._stopping.wait(_STUCK_S)
+                continue
             failpoint("applier.before_step")
             step = self._machine.next_step(entries)
             if step is None:
@@ -260,13 +313,13 @@ class Applier:
         try:
             match step.work:
                 case Resolve() as work:
-                    ids = self._survived(lambda: self._engine.resolve(work))
+                    ids = self._engine.resolve(work)
                     failpoint("applier.after_resolve")
                     return self._machine.resolved(step, ids), ()
                 case Call() as work:
                     self._note_start(work)
                     failpoint("applier.before_engine")
-                    local = self._survived(lambda: self._engine.apply(work))
+                    local = self._engine.apply(work)
                     failpoint("applier.after_engine")
                     return step, local
                 case None:
@@ -275,26 +328,54 @@ class Applier:
             body = {"error": refusal.error, "message": refusal.message}
             instead = self._machine.refused(step, Outcome(refusal.status, body))
             return None if instead is None else (instead, ())
+        except EngineUnavailable:
+            self._stopping.wait(_STUCK_S)  # it is being restarted: the call was not begun
+            return None
+        except (EngineDied, Fault) as failure:
+            return self._failed(step, failure)
 
-    def _survived(self, call: Callable[[], T]) -> T:
-        """What the engine answers, waiting for it as long as it takes to be started again.
+    def _failed(self, step: Step, failure: EngineDied | Fault) -> tuple[Step, Sequence[Change]] | None:
+        """The engine failed unforeseen: the step if it is done all the same, else None: plan again."""
+        if isinstance(failure, Fault) and environment_of(failure.message) is not None:
+            raise failure
+        log.warning("log entry %d: %s", step.index, failure.message)
+        self._reopen()
+        self._failures += 1
+        if self._machine.narrow(step) or self._failures < _FAILURES:
+            return None
+        failpoint("applier.before_stuck")
+        work, origin = step.work, step.origin
+        if work is None or origin is None:
+            raise failure
+        remains = self._examine(work)
+        if remains is Remains.DONE:
+            return step, ()
+        if remains is Remains.BROKEN:
+            self._reopen()
+        place = self._machine.place
+        part = place.part if (origin.index, origin.position) == place[:2] else 0
+        point = Point(origin.index, origin.position, part)
+        if self.impasse.at is None:
+            log.error("stuck at %s: %s", describe(point), failure.message)
+        # What follows in the message of a death is advice to whoever waits for a read.
+        cause = failure.message.partition(" It is being started again.")[0]
+        self.impasse.note(Stuck(point, f"{cause.rstrip('. ')}.", remains is Remains.BROKEN))
+        return None
 
-        Raises:
-            _Stopping: this node is told to stop meanwhile; the step is repeated after its next start.
-        """
-        deaths = 0
-        while True:
+    def _examine(self, work: Work) -> Remains:
+        while not self._stopping.is_set():
             try:
-                return call()
+                return examine(self._engine, work)
             except EngineUnavailable:
-                if self._stopping.wait(_ENGINE_PAUSE_S):
-                    raise _Stopping from None
-            except EngineDied as death:
-                deaths += 1
-                log.warning("the engine did not survive entry %d: %s", self._applied + 1, death.message)
-                failure = failure_after(deaths, death)
-                if failure is not None:
-                    raise failure from None
+                self._stopping.wait(_STUCK_S)
+        return Remains.UNDONE
+
+    def _reopen(self) -> None:
+        """What comes next runs on a fresh engine; the old one may be beyond use for every collection."""
+        try:
+            self._engine.reopen()
+        except EngineUnavailable:
+            log.warning("Chroma is being restarted")  # the next call waits for it
 
     def _note_start(self, call: Call) -> None:
         target = call.target
@@ -314,6 +395,7 @@ class Applier:
             self._hide(self._hidden)
         if self._hidden is not None and step.work is not None:
             failpoint("applier.half_written")
+        self._note_way_out()
         risen = step.index > self._applied
         self._applied = step.index
         with self._lock:
@@ -335,7 +417,20 @@ class Applier:
             except Exception:
                 log.exception("a listener of the applied index failed; the entry is applied all the same")
 
+    def _note_way_out(self) -> None:
+        """A step is finished: this node may be stuck no more, and its engine's failures are of the past."""
+        if not self._machine.is_narrowed:
+            self._failures = 0
+        at = self.impasse.at
+        if at is not None and self._machine.place > at.point:
+            log.warning("no longer stuck at %s", describe(at.point))
+            self.impasse.clear()
+
     # ------------------------------------------------------------------------------ ending
+
+    def give_up_waiting(self, why: str) -> None:
+        """Who waits for outcomes here is told to ask elsewhere: this node does not go on by itself."""
+        self._abandon(why)
 
     def _break(self, fault: Fault) -> None:
         with self._lock:
@@ -356,11 +451,3 @@ class Applier:
                             "Idempotency-Key to find out."
                         )
                     )
-
-
-def _fault_of_death(index: int, death: EngineDied) -> Fault:
-    return Fault(
-        f"This node's Chroma process ended twice over log entry {index} ({death.message}). The entry was not "
-        "marked as applied and no entry was skipped; this node stops serving. Restart the node to try again; "
-        "if the other nodes have applied the entry, restore this one from another."
-    )

@@ -20,6 +20,7 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from cluster.chroma import poison
 from cluster.chroma.channel import (
     pack_error,
     pack_neighbours,
@@ -107,7 +108,9 @@ class _EngineRoom:
             case "apply":
                 call = unpack_call(arguments)
                 failpoint("engine.before_call")
+                poison.meet(call.command)
                 changes = engine.apply(call)
+                poison.meet_after(call.command)
                 failpoint("engine.after_call")
                 return [[change.key, change.value] for change in changes]
             case "resolve":

@@ -34,6 +34,7 @@ from cluster.state.commands import (
     DeleteCollection,
     DeleteDatabase,
     DeleteRecords,
+    RefuseEntry,
     Reset,
     UpdateCollection,
     UpdateTenant,
@@ -41,7 +42,7 @@ from cluster.state.commands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from pathlib import Path
 
     import chromadb_rust_bindings as rust
@@ -78,6 +79,11 @@ class EmbeddedEngine:
     def close(self) -> None:
         """Let go of Chroma; calls under way finish, later ones are refused as unavailable."""
         self._bindings = None
+
+    def reopen(self) -> None:
+        self._open()
+        self._bindings = None
+        self._bindings = open_bindings(self._directory)
 
     # ---------------------------------------------------------------- writes (applier's thread)
 
@@ -131,6 +137,8 @@ class EmbeddedEngine:
             case Reset():
                 bindings.reset()
                 return self._local_ids.drop(self._local_ids.cluster_ids())
+            case RefuseEntry():
+                pass  # carried out in the replicated state alone
         return ()
 
     def _create_collection(self, bindings: rust.Bindings, command: CreateCollection) -> tuple[Change, ...]:
@@ -223,9 +231,11 @@ class EmbeddedEngine:
     def collection_ids(self) -> list[str]:
         return self._local_ids.cluster_ids()
 
-    def documents(self) -> int:
+    def documents(self, leave_out: Sequence[str] = ()) -> int:
         total = 0
         for collection_id in self.collection_ids():
+            if collection_id in leave_out:
+                continue
             with self._counts_lock:
                 known = self._counts.get(collection_id)
             if known is None:

@@ -42,6 +42,24 @@ _PANIC_WORDS: Final = {
     ),
 }
 
+#: Words of failures that come from the machine: the same call works when disk, rights or memory are in order.
+_ENVIRONMENT: Final[tuple[tuple[str, str], ...]] = (
+    ("disk full", "Free space on its disk"),
+    ("disk is full", "Free space on its disk"),
+    ("no space left", "Free space on its disk"),
+    ("disk quota", "Free space on its disk"),
+    ("permission denied", "Make its data directory writable for this user"),
+    ("readonly database", "Make its data directory writable for this user"),
+    ("read-only file system", "Make its data directory writable for this user"),
+    ("unable to open database", "Make its data directory readable and writable for this user"),
+    ("disk i/o error", "Check the disk"),
+    ("input/output error", "Check the disk"),
+    ("malformed", "Its Chroma is damaged: restore this node from another one"),
+    ("file is not a database", "Its Chroma is damaged: restore this node from another one"),
+    ("too many open files", "Raise its limit of open files (`ulimit -n`)"),
+    ("cannot allocate memory", "Give it more memory"),
+)
+
 _CONVERSION_CLASSES: Final = (TypeError, ValueError, OverflowError, KeyError)
 
 
@@ -89,10 +107,19 @@ def read_failure(error: BaseException) -> ClusterError:
     return refusal_of(error) or ClusterError(str(error))
 
 
+def environment_of(text: str) -> str | None:
+    """What to do about a failure that the machine caused (disk, rights, memory); None if it is none."""
+    lowered = text.lower()
+    return next((advice for words, advice in _ENVIRONMENT if words in lowered), None)
+
+
 def fault_of(action: str, error: BaseException) -> Fault:
-    """The fault that stops this node after `action` failed for a reason that is its own."""
-    return Fault(
+    """What `action` failed with, and whose doing it was: the machine's, or maybe the request's."""
+    advice = environment_of(str(error))
+    what = (
         f"This node's Chroma failed to {action}: {type(error).__name__}: {error}. "
-        "The log entry was not marked as applied and no entry was skipped; this node stops serving. "
-        "Check the disk and the file permissions of its data directory, then restart the node."
+        "The log entry was not marked as applied and no entry was skipped. "
     )
+    if advice is not None:
+        return Fault(f"{what}{advice}, then restart the node.")
+    return Fault(f"{what}Neither disk nor rights are known to be the cause: it may be what was asked for.")

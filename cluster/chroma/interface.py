@@ -114,6 +114,14 @@ class Engine(Protocol):
         """
         ...
 
+    def reopen(self) -> None:
+        """Let go of Chroma and open it anew; calls under way fail. What was wrong in its memory is gone.
+
+        Raises:
+            EngineUnavailable: it is not open again yet.
+        """
+        ...
+
     def get(self, collection_id: str, wanted: Get = EVERY_RECORD) -> Records:
         """Records by id or filter, as Chroma's `get`."""
         ...
@@ -138,8 +146,8 @@ class Engine(Protocol):
         """Cluster ids of all collections that this Chroma holds, sorted."""
         ...
 
-    def documents(self) -> int:
-        """Records in all collections; counts are kept, so only changed collections are asked."""
+    def documents(self, leave_out: Sequence[str] = ()) -> int:
+        """Records in all collections but those left out; counts are kept, so only changed ones are asked."""
         ...
 
 

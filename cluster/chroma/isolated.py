@@ -30,7 +30,7 @@ from cluster.state.catalog import Change
 from cluster.state.commands import DeleteRecords, WriteRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from cluster.state.work import Call, Resolve
@@ -109,6 +109,9 @@ class IsolatedEngine:
     def resolve(self, work: Resolve) -> tuple[str, ...]:
         return tuple(self._keeper.write("resolve", *pack_resolve(work)))
 
+    def reopen(self) -> None:
+        self._keeper.restart("a call failed in it")
+
     def get(self, collection_id: str, wanted: Get = EVERY_RECORD) -> Records:
         with self._gate.reading(collection_id, _GATE_TIMEOUT_S):
             return unpack_records(self._keeper.read("get", collection_id, pack_get(wanted)))
@@ -130,5 +133,5 @@ class IsolatedEngine:
     def collection_ids(self) -> list[str]:
         return self._keeper.read("collection_ids")
 
-    def documents(self) -> int:
-        return self._keeper.read("documents")
+    def documents(self, leave_out: Sequence[str] = ()) -> int:
+        return self._keeper.read("documents", list(leave_out))

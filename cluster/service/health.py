@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cluster.apply.deliberation import describe
 from cluster.disk import DiskFull
 from cluster.errors import Fault, Unavailable
 from cluster.service.diagnosis import Trouble, lack_reason
 
 if TYPE_CHECKING:
+    from cluster.apply.impasse import Impasse
     from cluster.chroma.interface import Tending
     from cluster.raft.interface import Raft
 
@@ -23,10 +25,11 @@ _MIXED: Final = (
 class Health:
     """The first fault of a node, and whether it was told to stop."""
 
-    def __init__(self, node_id: str, raft: Raft, tending: Tending) -> None:
+    def __init__(self, node_id: str, raft: Raft, tending: Tending, impasse: Impasse) -> None:
         self._tending = tending
         self._node_id = node_id
         self._raft = raft
+        self._impasse = impasse
         self._fault: Fault | None = None
         self._stopping = False
         self.outdated: str | None = None
@@ -56,6 +59,14 @@ class Health:
             return "The node is stopping."
         if self.outdated is not None:
             return f"{self.outdated}{_MIXED}"
+        stuck = self._impasse.at
+        if stuck is not None:
+            whose = (
+                "Another node has it, so the fault is this node's own; it tries again."
+                if self._impasse.is_local
+                else "The nodes find out whether it is this node's own fault, or the write is to be refused."
+            )
+            return f"Stuck at {describe(stuck.point)}: {stuck.cause} {whose}"
         engine = self._tending.condition()
         match engine.state:
             case "serving":
@@ -103,6 +114,11 @@ class Health:
         if lack is not None:
             raise Unavailable(
                 f"Node {self._node_id} does not serve: {lack} Nothing was read or changed; ask another node."
+            )
+        if self._impasse.is_local:
+            raise Unavailable(
+                f"Node {self._node_id} does not serve: {self.reason} Nothing was read or changed; "
+                "ask another node."
             )
         if self._stopping:
             raise Unavailable(

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cluster.proof import is_proof
+from cluster.service.containing import Containing
 from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.leader import Leader
@@ -20,6 +21,9 @@ from cluster.service.waiting import Waiting
 from cluster.service.writes import Writes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
     from cluster.apply.applier import Applier
     from cluster.chroma.interface import Engine, Judge, Tending
     from cluster.chroma.oracle import Oracle
@@ -27,8 +31,9 @@ if TYPE_CHECKING:
     from cluster.embedding.embedder import Embedder
     from cluster.peers import Peers
     from cluster.propose.proposer import Proposer
-    from cluster.raft.interface import Raft
+    from cluster.raft.interface import Position, Raft
     from cluster.state.catalog import Catalog
+    from cluster.state.commands import RefuseEntry
 
 
 class NodeService:
@@ -50,6 +55,7 @@ class NodeService:
         embedder: Embedder,
         peers: Peers,
         proposer: Proposer,
+        propose_agreement: Callable[[RefuseEntry], Future[Position]],
     ) -> None:
         self.node_id = settings.node_id
         self.allow_reset = settings.allow_reset
@@ -58,12 +64,13 @@ class NodeService:
         self.oracle = oracle
         self._applier = applier
 
-        health = Health(settings.node_id, raft, tending)
+        health = Health(settings.node_id, raft, tending, applier.impasse)
         leader = Leader(settings, raft)
         waiting = Waiting(settings, raft, applier, peers, leader, health)
         writes = Writes(applier, proposer, leader, health, settings.write_timeout_ms)
         reads = Reads(engine, applier, waiting, health, settings.read_threads)
         vectors = VectorMaking(embedder, applier, peers, leader, health, waiting, reads)
+        containing = Containing(settings, raft, applier, peers, leader, propose_agreement)
         sickness = Sickness(tending, reads)
         vitals = Vitals(settings, raft, applier, leader, health, peers)
         report = StatusReport(settings, raft, applier, leader, health, reads, tending, sickness, vitals)
@@ -83,6 +90,8 @@ class NodeService:
         self.embed = vectors.embed
         self.embed_here = vectors.embed_here
         self.keep_warm = vectors.keep_warm
+        self.progress = containing.progress
+        self.keep_containing = containing.run
         self.status = report.status
         self.count_documents = report.count_documents
         self.guard = Guard(settings.node_id, peers, urls)

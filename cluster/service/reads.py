@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cluster.errors import Refusal
 from cluster.reads import Guarantee
+from cluster.state.refusals import set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,7 @@ class Reads:
     ) -> tuple[T, int]:
         """As `cluster.api.interface.Service.read`."""
         await self._guaranteed(level, min_index, max_staleness_ms)
+        self._require_readable(collection_id)
         try:
             result = await self.on_engine(fn)
         except Refusal as refusal:
@@ -83,6 +85,15 @@ class Reads:
     async def on_engine(self, fn: Callable[[Engine], T]) -> T:
         """`fn` of the engine as it is, in a worker thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, fn, self._engine)
+
+    def _require_readable(self, collection_id: str | None) -> None:
+        """Raises:
+        Refusal: the collection could not be read after a write that the cluster refused; trying it again
+            may take the engine down, and every other collection's reads with it.
+        """
+        trouble = None if collection_id is None else self._applier.trouble(collection_id)
+        if collection_id is not None and trouble is not None and trouble.is_broken:
+            raise set_aside(collection_id, trouble)
 
     async def _guaranteed(self, level: Level, min_index: int | None, max_staleness_ms: float | None) -> None:
         self._health.require_serving()

@@ -96,8 +96,22 @@ class StatusReport:
             "remedy": found.remedy,
             "lacks": None if raft.lacks is None else asdict(raft.lacks),
             "unservable": {peer: asdict(lack) for peer, lack in raft.unservable.items()},
+            "stuck": self._stuck(),
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),
+        }
+
+    def _stuck(self) -> dict[str, Any] | None:
+        """The write that this node's engine fails on, or None."""
+        stuck = self._applier.impasse.at
+        if stuck is None:
+            return None
+        point = stuck.point
+        return {
+            "index": point.entry,
+            "position": point.position,
+            "cause": stuck.cause,
+            "local": self._applier.impasse.is_local,
         }
 
     def _engine(self) -> dict[str, Any]:
@@ -121,7 +135,8 @@ class StatusReport:
 
     async def _count(self) -> None:
         try:
-            self._documents = await self._reads.on_engine(lambda engine: engine.documents())
+            broken = self._applier.broken_collections()
+            self._documents = await self._reads.on_engine(lambda engine: engine.documents(broken))
             self._documents_at = time.monotonic()
         except EngineDied as death:
             # A collection that ends the process that counts it must not do so every second.

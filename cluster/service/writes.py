@@ -107,6 +107,8 @@ class Writes:
     def _is_accepted(self, command: WriteRecords, request_id: str) -> bool:
         if not self._applier.is_alone(request_id):
             return False
+        if self._applier.trouble(command.collection_id) is not None:
+            return False  # set aside, or about to be
         applied_index = self._applier.applied_index
         return self._foresight.is_accepted(command, self._applier.catalog, applied_index)
 

@@ -20,6 +20,7 @@ from cluster.state.commands import (
     DeleteCollection,
     DeleteDatabase,
     DeleteRecords,
+    RefuseEntry,
     Reset,
     UpdateCollection,
     UpdateTenant,
@@ -244,6 +245,8 @@ def decide(catalog: Catalog, command: Command, pending: Collection | None = None
             return _delete_records(_current(catalog, command.collection_id, pending), command)
         case Reset():
             return _reset(catalog)
+        case RefuseEntry():
+            raise ValueError("the machine itself carries out an agreement to refuse")
 
 
 def _current(catalog: Catalog, collection_id: str, pending: Collection | None) -> Collection:

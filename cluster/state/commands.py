@@ -114,6 +114,24 @@ class Reset:
     """Forget everything and start again with the default tenant and database."""
 
 
+@dataclass(frozen=True, slots=True)
+class RefuseEntry:
+    """A majority's engines fail on one write, and the cluster agrees to answer it with an error.
+
+    The write is proposal `position` of the earlier log entry `index`, of which `part` engine calls were
+    done before. It is answered with `status`, `error` and `message`. `broken` says that its collection
+    could not be read afterwards: it is set aside. Only a leader proposes this, no client can.
+    """
+
+    index: int
+    position: int
+    part: int
+    status: int
+    error: str
+    message: str
+    broken: bool
+
+
 Command: TypeAlias = (
     CreateTenant
     | UpdateTenant
@@ -125,6 +143,7 @@ Command: TypeAlias = (
     | WriteRecords
     | DeleteRecords
     | Reset
+    | RefuseEntry
 )
 
 #: Wire tag of each command. Tags are for ever: a new command gets a new one.
@@ -139,6 +158,7 @@ _TAGS: Final[dict[type[Any], int]] = {
     WriteRecords: 8,
     DeleteRecords: 9,
     Reset: 10,
+    RefuseEntry: 11,
 }
 _TYPES: Final[dict[int, type[Any]]] = {tag: kind for kind, tag in _TAGS.items()}
 _FIELDS: Final[dict[type[Any], tuple[str, ...]]] = {

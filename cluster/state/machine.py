@@ -10,6 +10,8 @@ Pure. The applier drives it, one step at a time:
             except <deterministic engine refusal> as error:
                 step = machine.refused(step, Outcome(status, body))
                 if step is None: continue          # plan again, one proposal at a time
+            except <unforeseen engine failure>:
+                machine.narrow(step); continue     # until the cluster agrees (`expect`) or it works
         store.write(step.changes)                  # ONE durable transaction, cursor included
         machine.commit(step)                       # memory follows the store
         publish(step.outcomes); raft.set_applied(step.index)
@@ -57,8 +59,9 @@ from cluster.state.catalog import (
     has_filter,
     initial_changes,
 )
-from cluster.state.commands import DeleteRecords, WriteRecords
+from cluster.state.commands import DeleteRecords, RefuseEntry, WriteRecords
 from cluster.state.merging import alike, merge, part_of, size_of
+from cluster.state.refusals import Point, RefusalTable
 from cluster.state.requests import PREFIX, Answered, RequestPlan, RequestTable
 from cluster.state.work import MAX_BATCH_SIZE, Call, Resolve, Target
 
@@ -158,6 +161,8 @@ class _Plan:
     ids: set[str] | None = None
     #: About how many bytes the merged call has.
     merged_bytes: int = 0
+    #: Nothing may follow in this step.
+    is_closed: bool = False
 
 
 class Machine:
@@ -171,6 +176,7 @@ class Machine:
         self._limits = limits or Limits()
         self.catalog = Catalog()
         self._requests = RequestTable(self._limits.window_ms, self._limits.max_requests)
+        self.refusals = RefusalTable()
         self._cursor = Cursor()
         self._intent: tuple[str, ...] | None = None
         self._half_written: str | None = None
@@ -206,7 +212,7 @@ class Machine:
             own.append((_INTENT, _pack(self._intent)))
         if self._half_written is not None:
             own.append((_HALF_WRITTEN, _pack(self._half_written)))
-        return sorted([*own, *self.catalog.items(), *self._requests.items()])
+        return sorted([*own, *self.catalog.items(), *self._requests.items(), *self.refusals.items()])
 
     @property
     def applied_index(self) -> int:
@@ -223,6 +229,17 @@ class Machine:
     def half_written(self) -> str | None:
         """The collection of which the engine may have a part of a write: nobody may read it now."""
         return self._half_written
+
+    @property
+    def place(self) -> Point:
+        """The next engine call or proposal: everything before this point is applied."""
+        cursor = self._cursor
+        return Point(cursor.index + 1, cursor.position, cursor.part)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether the next proposals go to the engine one by one."""
+        return (self._cursor.index, self._cursor.position) < self._alone_until
 
     @property
     def time_ms(self) -> int:
@@ -275,16 +292,23 @@ class Machine:
         origin = step.origin
         if origin is None:
             raise ValueError("a step without work cannot be refused")
-        if step.proposals > 1:
-            # Also when the work is only begun: up to the end of that proposal.
-            end = (origin.after.index, origin.after.position)
-            self._alone_until = max(end, (step.index, step.position))
+        if self.narrow(step):
             return None
         plan = _Plan(self._requests.plan(), origin.after, proposals=1, origin=origin)
         if self._intent is not None:
             plan.changes.append(Change(_INTENT, None))
         _finish(plan, origin, outcome)
         return self._step(plan)
+
+    def narrow(self, step: Step) -> bool:
+        """After the engine failed at `step`: whether it covers several proposals, so that it is not known
+        which of them the engine failed on. They are then taken one by one."""
+        if step.proposals <= 1 or step.origin is None:
+            return False
+        # Also when the work is only begun: up to the end of that proposal.
+        after = step.origin.after
+        self._alone_until = max((after.index, after.position), (step.index, step.position))
+        return True
 
     def commit(self, step: Step) -> None:
         """The step's changes are durable: make them the state."""
@@ -301,6 +325,8 @@ class Machine:
             self._intent = None if change.value is None else tuple(msgpack.unpackb(change.value))
         elif change.key == _HALF_WRITTEN:
             self._half_written = None if change.value is None else msgpack.unpackb(change.value)
+        elif RefusalTable.owns(change.key):
+            self.refusals.put(change)
         else:
             self.catalog.put(change)
 
@@ -341,7 +367,7 @@ class Machine:
             if not self._take(plan, origin):
                 return False
             plan.cursor = after
-            if plan.work is not None and plan.ids is None:
+            if plan.is_closed or (plan.work is not None and plan.ids is None):
                 return False
         return True
 
@@ -353,7 +379,14 @@ class Machine:
             plan.proposals += 1
             plan.outcomes.append(_repeat(origin, earlier))
             return True
+        if isinstance(proposal.command, RefuseEntry):
+            return self._take_agreement(plan, origin, proposal.command)
+        point = Point(origin.index, origin.position, plan.cursor.part)
+        agreement = self.refusals.agreed(point)
+        if agreement is not None:
+            return self._take_refused(plan, origin, point, agreement)
         try:
+            self.refusals.check(proposal.command)
             effect = decide(self.catalog, proposal.command, plan.pending)
         except Refusal as refusal:
             _finish(plan, origin, _refusal_outcome(refusal))
@@ -370,6 +403,28 @@ class Machine:
         plan.proposals += 1
         return self._begin(plan, origin, effect)
 
+    def _take_agreement(self, plan: _Plan, origin: Origin, agreement: RefuseEntry) -> bool:
+        """What it agrees on was done when the refused write was reached."""
+        if plan.proposals:
+            return False  # first what comes before it: this may be where the node stops
+        _finish(plan, origin, self.refusals.meet(agreement, origin.index))
+        plan.proposals += 1
+        return True
+
+    def _take_refused(self, plan: _Plan, origin: Origin, point: Point, agreement: RefuseEntry) -> bool:
+        """The cluster agreed to refuse this one: in a step of its own, for what follows depends on it."""
+        if plan.proposals:
+            return False
+        if plan.intent is not None:
+            plan.intent = None
+            plan.changes.append(Change(_INTENT, None))
+        plan.changes.extend(self.refusals.refuse(point, origin.proposal.command, agreement))
+        body = {"error": agreement.error, "message": agreement.message}
+        _finish(plan, origin, Outcome(agreement.status, body))
+        plan.proposals += 1
+        plan.is_closed = True
+        return True
+
     def _begin(self, plan: _Plan, origin: Origin, effect: Effect) -> bool:
         """Make the proposal the step's work; False if more steps must follow for it."""
         command = origin.proposal.command
@@ -380,6 +435,9 @@ class Machine:
             plan.changes.append(Change(_HALF_WRITTEN, _pack(target.collection_id)))
             return False
         plan.changes.extend(effect.changes)
+        plan.changes.extend(self.refusals.forget(effect.dropped))
+        if isinstance(command, WriteRecords):
+            plan.changes.extend(self.refusals.forget((command.collection_id,)))
         plan.pending = effect.after
         if isinstance(command, DeleteRecords) and has_filter(command):
             assert target is not None

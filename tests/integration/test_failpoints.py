@@ -26,6 +26,7 @@ from cluster.cli.serving import wait_until_serving
 from cluster.cli.supervisor import Supervisor
 from cluster.failpoint import NAMES, VARIABLE
 from tests.integration.harness import RunningCluster
+from tests.integration.test_poison import CONTAINMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -290,7 +291,8 @@ def _assert_first(lab: Lab, case: Case, outcome: tuple[int, Any]) -> None:
 
 
 def test_every_point_has_a_case() -> None:
-    assert {case.point for case in CASES} == set(NAMES)
+    # What is reached only when engines fail on a write has its cases in test_poison.py.
+    assert {case.point for case in CASES} == set(NAMES) - set(CONTAINMENT)
     assert len({case.tag for case in CASES}) == len(CASES)
 
 

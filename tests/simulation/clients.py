@@ -126,6 +126,8 @@ class Client:
         )
         if kind == "update" and rng.random() < 0.5:
             vectors = None
+        if self._simulation.poison.wants() and kind != "update":
+            return self._poisoned(kind, collection_id, ids, vectors), collection_id
         padding = "x" * rng.choice((0, 0, 100, 900))
         documents = tuple(f"{self.number}.{self._count}.{at}{padding}" for at in range(len(ids)))
         metadatas = tuple({"n": rng.randrange(10)} for _ in ids)
@@ -142,6 +144,17 @@ class Client:
             ),
             collection_id,
         )
+
+    def _poisoned(
+        self, kind: str, collection_id: str, ids: tuple[str, ...], vectors: tuple[bytes, ...] | None
+    ) -> Command:
+        """One on whose last record engines fail."""
+        name = f"{self.number}.{self._count}"
+        documents = [f"{name}.{at}" for at in range(len(ids))]
+        documents[-1] = self._simulation.poison.brew(name, self._scheduler.now)
+        dimension = None if vectors is None else len(vectors[0]) // 4
+        metadatas = tuple({"n": 1} for _ in ids)
+        return WriteRecords(kind, collection_id, ids, dimension, vectors, metadatas, tuple(documents), None)  # type: ignore[arg-type]
 
     def _begin(self, command: Command, collection_id: str) -> None:
         self._count += 1

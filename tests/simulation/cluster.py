@@ -16,6 +16,7 @@ from tests.simulation.faults import FaultPlanner
 from tests.simulation.invariants import Judge, Violation
 from tests.simulation.network import Network
 from tests.simulation.parts import Parts
+from tests.simulation.poison import Poison
 from tests.simulation.process import Process
 from tests.simulation.trace import Trace
 
@@ -81,6 +82,7 @@ class Simulation:
             Client(self, number, random.Random(f"client {number} {plan.seed}"))
             for number in range(plan.clients)
         ]
+        self.poison = Poison(plan.poison, self.ids, random.Random(f"poison {plan.seed}"))
         self.helper = Client(self, 99, random.Random(f"client 99 {plan.seed}"))
         self.helper.is_helper = True
 
@@ -124,6 +126,7 @@ class Simulation:
         self.trace.add(self.scheduler.now, "faults", "heal")
         self.judge.end_steady()
         self.faults.heal()
+        self.poison.heal()
         self._is_healed = True
         self.wants_traffic = False
         self.network.weather = type(self.usual_weather)(self.usual_weather.low_s, self.usual_weather.high_s)
@@ -161,6 +164,8 @@ class Simulation:
         least = min(disk.marker.index for disk in self.disks.values() if not disk.is_lost)
         last = max(disk.last_index for disk in self.disks.values())
         patience_s = self.plan.patience_s + (last - least + 20) * 4 * self.plan.engine_high_s
+        if self.plan.poison is not None:
+            patience_s += 60  # every poison write that waits in the logs is another deliberation
         deadline = self.scheduler.now + patience_s
         if not self._run_slowly(deadline, done):
             raise Violation("liveness", f"not all equal {patience_s:.1f} s after the heal: {self._places()}")
@@ -323,7 +328,11 @@ class Simulation:
         self.scheduler.after(weather.delay_s(rng), arrive)
 
     def ask_leader(self, process: Process, leader: str, reply: Any) -> None:
-        """`Peers.read_index`: a request between nodes, over the same cables as the log."""
+        """`Peers.read_index`."""
+        self.ask(process, leader, lambda node, answer: node.read_index(answer), reply)
+
+    def ask(self, process: Process, leader: str, serve: Callable[[Process, Any], None], reply: Any) -> None:
+        """A request between nodes, over the same cables as the log."""
         is_answered = False
 
         def once(index: int | None, error: Any) -> None:
@@ -342,7 +351,7 @@ class Simulation:
             if other is None or not other.is_running:
                 back(None, Unavailable("connection refused"))
             elif self.network.passes(process.node_id, leader):
-                other.take_request(lambda node, answer: node.read_index(answer), back)
+                other.take_request(serve, back)
 
         self.scheduler.after(
             self.plan.read_timeout_s, lambda: once(None, Unavailable("the leader did not answer"))

@@ -11,13 +11,18 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from cluster.errors import Fault
+from cluster.chroma.interface import Get, Records
+from cluster.errors import EngineDied, Fault
 from cluster.state.commands import CreateCollection, DeleteCollection, DeleteRecords, WriteRecords
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cluster.state.catalog import Change
+    from cluster.state.commands import Command
     from cluster.state.work import Call, Resolve
     from tests.simulation.disk import Disk
+    from tests.simulation.poison import Way
 
 Record = tuple[bytes | None, str | None, int | None]
 """Vector, document, and the one metadata value that is used here."""
@@ -32,8 +37,15 @@ def record_digest(record_id: str, record: Record) -> int:
 class FakeEngine:
     """Records by collection. A call that returned is durable; a crash may leave a part of one."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        effect: Callable[[Command], Way | None] = lambda command: None,
+        broken: set[tuple[str, str]] | None = None,
+    ) -> None:
         self._disk = disk
+        self._effect = effect
+        self._broken = set[tuple[str, str]]() if broken is None else broken
         self._collections: dict[str, dict[str, Record]] = disk.collections
         self.digests = {
             name: _digest_of(records) for name, records in self._collections.items()
@@ -47,6 +59,11 @@ class FakeEngine:
             self._disk.begin_write("engine")
         except sqlite3.Error as error:
             raise Fault(f"This node's Chroma could not do a call: {error}.") from error
+        poison = self._effect(call.command)
+        if poison is not None and poison != "dies-after":
+            if poison == "breaks" and call.target is not None:
+                self._broken.add((self._disk.name, call.target.collection_id))
+            raise Fault("poison")
         match call.command:
             case CreateCollection(collection_id=collection_id):
                 if collection_id not in self._collections:
@@ -63,7 +80,27 @@ class FakeEngine:
             case other:
                 raise AssertionError(f"the simulation makes no {type(other).__name__}")
         self._disk.end_write("engine")
+        if poison is not None:
+            raise EngineDied("poison", proven=True)
         return ()
+
+    def reopen(self) -> None:
+        return None
+
+    def collection(self, collection_id: str) -> dict[str, Any]:
+        return {}
+
+    def count(self, collection_id: str) -> int:
+        if (self._disk.name, collection_id) in self._broken:
+            raise EngineDied("broken", proven=True)
+        return len(self._collections[collection_id])
+
+    def get(self, collection_id: str, wanted: Get) -> Records:
+        records = self._collections[collection_id]
+        ids = [name for name in wanted.ids or () if name in records]
+        vectors = [list(memoryview(records[name][0] or b"").cast("f")) for name in ids]
+        documents = [records[name][1] for name in ids]
+        return Records(ids, vectors, documents, None, [{"n": records[name][2]} for name in ids])
 
     def resolve(self, work: Resolve) -> tuple[str, ...]:
         command = work.command

@@ -45,7 +45,8 @@ class Judge:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
         self._quorum = simulation.plan.nodes // 2 + 1
-        self.model = Model(simulation.plan.limits.window_ms, simulation.plan.limits.max_requests)
+        self.model = Model(simulation.plan.limits)
+        self._told: list[tuple[str, Outcome, int]] = []
         self.committed: list[tuple[int, int]] = []  # (term, crc) of entry 1, 2, ...
         self.leaders: dict[int, str] = {}
         self._newest_term = (0, 0.0)  # and when its leader came to be
@@ -206,7 +207,14 @@ class Judge:
         self._simulation.trace.add(
             self._simulation.scheduler.now, process.node_id, "commits", index, "of term", row.term
         )
+        refused = len(self.model.refused)
         self.model.apply(index, row.payload)
+        if len(self.model.refused) > refused:
+            # The log now says of an earlier write that it is refused: nobody may have been told otherwise.
+            for refused_point in list(self.model.refused)[refused:]:
+                self._check_is_poison(refused_point)
+            for told in self._told:
+                self._check_outcome("a client had been told before it was refused", *told)
 
     def on_send(self, process: Process, peer: str, message: Any) -> None:
         """What it promises must be on the disk already."""
@@ -260,6 +268,16 @@ class Judge:
         meta = next(change for change in reversed(step.changes) if change.key == "meta")
         return msgpack.unpackb(meta.value or b"")[3] != 0
 
+    def _check_is_poison(self, point: tuple[int, int]) -> None:
+        """Nobody is refused for a neighbour's fault."""
+        command = self.model.command_at(point)
+        if not self._simulation.poison.is_poison(command):
+            raise Violation("only poison is refused", f"write {point[1]} of entry {point[0]}")
+
+    def on_difference(self, name: str, what: str) -> None:
+        """A node finds that it applied what the cluster refuses."""
+        raise Violation("what is refused is applied nowhere", f"{name}: {what}")
+
     def on_applied(self, process: Process, step: Step) -> None:
         name = process.node_id
         if step.index > len(self.committed):
@@ -298,6 +316,7 @@ class Judge:
         if index > len(self.committed):
             raise Violation("acknowledged is committed", f"{request_id} at {index}")
         self._check_outcome("a client was told", request_id, outcome, index)
+        self._told.append((request_id, outcome, index))
         self.show(collection_id, index)
 
     def on_commit_answer(self, request_id: str, collection_id: str, index: int) -> None:

@@ -15,13 +15,16 @@ from cluster.state.commands import (
     CreateCollection,
     DeleteCollection,
     DeleteRecords,
+    RefuseEntry,
     WriteRecords,
     decode_group,
 )
+from cluster.state.merging import part_of
 from tests.simulation.engine import record_digest
 
 if TYPE_CHECKING:
-    from cluster.state.commands import Proposal
+    from cluster.state.commands import Command, Proposal
+    from cluster.state.machine import Limits
     from tests.simulation.engine import Record
 
 Position = tuple[int, int]
@@ -42,14 +45,22 @@ class Answer:
 class Model:
     """Apply committed entries in order; look up what was decided and what each collection held when."""
 
-    def __init__(self, window_ms: int, max_requests: int) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._payloads: list[bytes] = []
+        self.refused: dict[tuple[int, int], RefuseEntry] = {}
+        """By (index, position): the first agreement in the log to refuse that write."""
+        self._begin()
+
+    def _begin(self) -> None:
         self.index = 0
         self.answers: dict[str, list[Answer]] = {}
         """All decisions of a request id in log order; more than one only after it was forgotten."""
         self.history: dict[str, list[tuple[Position, int | None]]] = {}
         """By collection: the positions at which its content changed, and its digest from there on."""
-        self._window_ms = window_ms
-        self._max_requests = max_requests
+        self._window_ms = self._limits.window_ms
+        self._max_requests = self._limits.max_requests
+        self._troubles: dict[str, tuple[int, bool]] = {}
         self._remembered: OrderedDict[str, Answer] = OrderedDict()
         self._time_ms = 0
         self._names: dict[str, str] = {}
@@ -58,13 +69,32 @@ class Model:
 
     def apply(self, index: int, payload: bytes) -> None:
         assert index == self.index + 1
+        self._payloads.append(payload)
+        known = len(self.refused)
+        for command in (proposal.command for proposal in decode_group(payload).proposals) if payload else ():
+            if isinstance(command, RefuseEntry) and command.index < index:
+                self.refused.setdefault((command.index, command.position), command)
+        if len(self.refused) > known:
+            # Its answer and effect were never seen, for no node has got past it: the log reads otherwise now.
+            self._begin()
+            for number, earlier in enumerate(self._payloads, 1):
+                self._apply(number, earlier)
+        else:
+            self._apply(index, payload)
+
+    def _apply(self, index: int, payload: bytes) -> None:
         group = decode_group(payload) if payload else None
         if group is not None:
             self._time_ms = max(self._time_ms, group.time_ms)
             count = len(group.proposals)
             for at, proposal in enumerate(group.proposals, 1):
-                self._take(index, (index, 0) if at == count else (index - 1, at), proposal)
+                agreement = self.refused.get((index, at - 1))
+                self._take(index, (index, 0) if at == count else (index - 1, at), proposal, agreement)
         self.index = index
+
+    def command_at(self, point: tuple[int, int]) -> Command:
+        """The command of proposal `point[1]` of entry `point[0]`."""
+        return decode_group(self._payloads[point[0] - 1]).proposals[point[1]].command
 
     def digest_at(self, collection_id: str, position: Position) -> int | None:
         """The content's digest at a position, None if the collection did not exist."""
@@ -78,11 +108,16 @@ class Model:
     def collections(self) -> dict[str, int]:
         return {name: self.history[name][-1][1] or 0 for name in self._records}
 
-    def _take(self, index: int, position: Position, proposal: Proposal) -> None:
+    def _take(
+        self, index: int, position: Position, proposal: Proposal, agreement: RefuseEntry | None
+    ) -> None:
         earlier = self._remembered.get(proposal.request_id)
         if earlier is not None and self._time_ms - earlier.time_ms <= self._window_ms:
             return
-        status, body = self._decide(proposal.command, position)
+        if agreement is not None:
+            status, body = self._refuse(proposal.command, position, agreement)
+        else:
+            status, body = self._decide(proposal.command, position)
         answer = Answer(status, body, index, proposal.digest, self._time_ms)
         self.answers.setdefault(proposal.request_id, []).append(answer)
         for request_id, old in list(self._remembered.items()):
@@ -94,8 +129,25 @@ class Model:
         while len(self._remembered) > self._max_requests:
             self._remembered.popitem(last=False)
 
+    def _refuse(self, command: Any, position: Position, agreement: RefuseEntry) -> tuple[int, Any]:
+        """Only its first parts take effect, if it has several."""
+        name, done = command.collection_id, agreement.part * self._limits.max_records
+        if done and isinstance(command, WriteRecords):
+            self._write(part_of(command, 0, done), position)
+        refused, broken = self._troubles.get(name, (0, False))
+        self._troubles[name] = (refused + 1, broken or agreement.broken)
+        return 500, None
+
+    def _is_aside(self, name: str) -> bool:
+        refused, broken = self._troubles.get(name, (0, False))
+        return broken or refused >= 3
+
     def _decide(self, command: Any, position: Position) -> tuple[int, Any]:
+        if isinstance(command, WriteRecords | DeleteRecords) and self._is_aside(command.collection_id):
+            return 500, None
         match command:
+            case RefuseEntry():
+                return 200, {}
             case CreateCollection(name=name, collection_id=collection_id, get_or_create=get):
                 if name in self._names:
                     return (200, {"$collection": self._names[name]}) if get else (409, None)
@@ -109,6 +161,7 @@ class Model:
                 collection_id = self._names.pop(name)
                 del self._records[collection_id]
                 self._dimensions.pop(collection_id, None)
+                self._troubles.pop(collection_id, None)
                 self._changed(collection_id, position, None)
                 return 200, {}
             case WriteRecords() as write:
@@ -128,6 +181,7 @@ class Model:
             return 400, None
         if held is None and write.dimension is not None:
             self._dimensions[name] = write.dimension
+        self._troubles.pop(name, None)
         digest = self.history[name][-1][1] or 0
         for at, record_id in enumerate(write.ids):
             old = records.get(record_id)

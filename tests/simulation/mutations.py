@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.simulation.bugs import applying, classics, log, reads, standing
+from tests.simulation.bugs import applying, classics, containing, log, reads, standing
 from tests.simulation.parts import Parts, node_of
 
 
@@ -261,6 +261,42 @@ _ALL = (
         "14",
         "a write is answered when its index is committed, whoever's entry it is",
         Parts(raft=applying.AnswerAtCommitOfAnything),
+    ),
+    Mutation(
+        "refuse-alone",
+        "",
+        "a node refuses by itself a write that its engine fails on",
+        Parts(applier=containing.RefuseAlone),
+    ),
+    Mutation(
+        "refusal-uncommitted",
+        "",
+        "an agreement to refuse counts before it is committed",
+        Parts(applier=containing.LookAtUncommitted),
+    ),
+    Mutation(
+        "refuse-what-is-applied",
+        "",
+        "a majority refuses a write that another node has applied",
+        Parts(deliberation=containing.ProposeThoughApplied),
+    ),
+    Mutation(
+        "note-not-durable",
+        "",
+        "that a write was refused is forgotten at a restart",
+        Parts(load_machine=containing.note_not_durable),
+    ),
+    Mutation(
+        "refusals-not-reset",
+        "",
+        "a good write does not end a collection's row of refusals",
+        Parts(load_machine=containing.count_not_reset),
+    ),
+    Mutation(
+        "blame-the-first",
+        "",
+        "of a merged call that fails the first write is refused",
+        Parts(load_machine=containing.blame_the_first),
     ),
 )
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster import reads
+from cluster.apply.deliberation import Deliberation
 from cluster.propose.proposer import Proposer
 from cluster.raft.election import Election
 from cluster.raft.following import Following
@@ -38,6 +39,7 @@ class Parts:
     applier: type[SteppedApplier] = SteppedApplier
     proposer: type[Proposer] = Proposer
     load_machine: Callable[[list[tuple[str, bytes]], Limits], Machine] = Machine.load
+    deliberation: type[Deliberation] = Deliberation
     wanted_index: Callable[[reads.Guarantee, int | None, int], int] = reads.wanted_index
 
 

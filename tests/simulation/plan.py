@@ -9,6 +9,7 @@ from cluster.propose.grouping import GroupLimits
 from cluster.raft.settings import RaftSettings
 from cluster.state.machine import Limits
 from tests.simulation.network import Weather
+from tests.simulation.poison import PoisonPlan, poison_plan
 
 FAULTS = (
     "kill",
@@ -105,6 +106,7 @@ class Plan:
     think_s: float
     calm_s: float
     """Mean time between two faults."""
+    poison: PoisonPlan | None
     probe_bytes: int
     """In place of the node's own constant, so that few bytes are many messages."""
 
@@ -180,5 +182,6 @@ def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None)
         clients=rng.choice((2, 3, 5, 12, 20)),
         think_s=rng.choice((0.02, 0.1, 0.2)),
         calm_s=rng.choice((0.3, 0.8, 2.0)),
+        poison=poison_plan(random.Random(f"poison plan {seed}")) if profile != "minority" else None,
         probe_bytes=rng.choice((200, 1024, 65536)),
     )

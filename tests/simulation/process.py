@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from cluster.apply.agreement import encode_agreement
 from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overloaded, Unavailable
 from cluster.reads import Guarantee, behind, check_freshness, needs_read_index
 from cluster.state.commands import Proposal, encode_proposal
@@ -19,11 +20,17 @@ if TYPE_CHECKING:
 
     from pysyncobj.node import Node
 
+    from cluster.apply.containment import Progress
+    from cluster.apply.deliberation import Deliberation
     from cluster.propose.proposer import Proposer
     from cluster.state.catalog import Change
     from cluster.state.commands import Command
     from cluster.state.machine import Step
     from tests.simulation.cluster import Simulation
+
+
+#: `Simulation.ask` tells by then that there is no answer.
+_ANSWER_S = 30.0
 
 
 class Process:
@@ -48,6 +55,7 @@ class Process:
         self._timer_at = float("inf")
         self._applying: tuple[Step, Sequence[Change]] | None = None
         self._apply_planned = False
+        self._round_until = 0.0
         self.contents: dict[str, tuple[int, int] | None] = {}
         """By collection: how much of the log its content stands for; None while that is not known."""
         self._marker = (self.disk.marker.index, self.disk.marker.position)
@@ -74,7 +82,12 @@ class Process:
         self.wire: Wire | None = Wire(simulation.network, self)
         store = parts.store(self.disk)
         self.machine = parts.load_machine(store.items(), simulation.plan.limits)
-        self.engine = FakeEngine(self.disk)
+        poison = simulation.poison
+        self.engine = FakeEngine(
+            self.disk,
+            lambda command: poison.effect(node_id, command, self.scheduler.now),
+            poison.broken,
+        )
         self.raft = parts.raft(
             node_id,
             simulation.ids,
@@ -83,7 +96,14 @@ class Process:
             rng=rng,
             on_fault=lambda reason: self._on_fault(Fault(reason)),
         )
-        self.applier = parts.applier(self.raft, self.machine, self.engine, store, self._on_fault)  # type: ignore[arg-type]
+        self.applier = parts.applier(  # type: ignore[assignment]
+            self.raft,
+            self.machine,
+            self.engine,
+            store,
+            self._on_fault,
+            clock=self.clock,  # type: ignore[arg-type]
+        )
         self.node = self.raft.begin(parts.node, journal, self.wire)
         self.applier.on_call = self._on_call
         self.applier.start()
@@ -94,6 +114,17 @@ class Process:
             self.wall_ms,
             self.loop,  # type: ignore[arg-type]
         )
+        self.deliberation: Deliberation = parts.deliberation(
+            self.raft,
+            self.applier.impasse,
+            [other for other in simulation.ids if other != node_id],
+            lambda agreement: self.raft.propose(encode_agreement(self.wall_ms(), agreement)),
+            self.applier.give_up_waiting,
+            self.clock,
+            simulation.plan.poison.wait_ms if simulation.plan.poison else float("inf"),
+        )
+        if simulation.plan.poison is not None:
+            self._deliberate()
         simulation.judge.on_start(self)
         simulation.network.join(self)
         self.enqueue(_nothing)
@@ -198,7 +229,10 @@ class Process:
         if self._apply_planned or not self.is_running or not self.applier.is_behind:
             return
         self._apply_planned = True
-        self.scheduler.after(self.simulation.plan.engine_delay_s(self.rng), self._apply)
+        delay_s = self.simulation.plan.engine_delay_s(self.rng)
+        if self.applier.impasse.at is not None:
+            delay_s += 0.05
+        self.scheduler.after(delay_s, self._apply)
 
     def _apply(self) -> None:
         if not self.is_running:
@@ -228,6 +262,41 @@ class Process:
         self._apply_planned = False
         self._plan_apply()
 
+    # ------------------------------------------------------------------ containment: as cluster.service does
+
+    def _deliberate(self) -> None:
+        if self.is_running:
+            self.enqueue(self._round)
+            self.scheduler.after(0.1, self._deliberate)
+
+    def _round(self) -> None:
+        if self._round_until > self.scheduler.now:
+            return
+        question = self.deliberation.question()
+        if question is None:
+            return
+        self._round_until = self.scheduler.now + _ANSWER_S
+        others = [other for other in self.simulation.ids if other != self.node_id]
+        answers: dict[str, Progress | None] = {}
+
+        def conclude() -> None:
+            if self.is_running and self._round_until:
+                self._round_until = 0.0
+                self.deliberation.conclude(question, answers)
+
+        def heard(peer: str, answer: Progress | None) -> None:
+            answers[peer] = answer
+            if len(answers) == len(others):
+                conclude()
+
+        for peer in others:
+            self.simulation.ask(
+                self,
+                peer,
+                lambda node, answer: answer(node.applier.impasse.answer(question, node.applier.place), None),
+                lambda progress, error, peer=peer: heard(peer, None if error else progress),
+            )
+
     def _content_position(self, collection_id: str) -> tuple[int, int] | None:
         ahead = self.disk.halfway.get(collection_id)
         if ahead is not None and collection_id not in self.contents:
@@ -253,6 +322,8 @@ class Process:
                 del self.disk.halfway[name]
 
     def _on_fault(self, fault: Fault) -> None:
+        if "had applied it" in fault.message:
+            self.simulation.judge.on_difference(self.node_id, fault.message)
         if not self.has_broken:
             self.has_broken = True
             self.simulation.trace.add(self.scheduler.now, self.node_id, "fault", fault.message)

@@ -109,11 +109,12 @@ class SteppedApplier(Applier):
     def begin(self) -> tuple[Step, Sequence[Change]] | None:
         """The step under way, or None: nothing to do now, or to plan again, or broken (`fault`)."""
         try:
-            if not self.is_behind:
+            if not self.is_behind or not self._may_go_on():
                 return None
             step = self._machine.next_step(self._batch)
             if step is None:
                 self._batch = self._take()
+                self._look_ahead(self._raft.commit_index)
                 step = self._machine.next_step(self._batch)
             return None if step is None else self._do(step)
         except Fault as fault:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cluster.apply.agreement import encode_agreement
 from cluster.apply.applier import Applier
 from cluster.apply.store import Marker, Store
+from cluster.chroma.interface import Records
 from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.raft.interface import Entry, Position, RaftStatus
@@ -19,6 +21,7 @@ from cluster.state.commands import (
     CreateCollection,
     DeleteRecords,
     Proposal,
+    RefuseEntry,
     WriteRecords,
     encode_group,
     encode_proposal,
@@ -90,6 +93,19 @@ class ToldEngine:
         self.calls: list[Any] = []
         self.before: Callable[[Any], None] = lambda call: None
         self.found: tuple[str, ...] = ()
+        self.reopened = 0
+
+    def reopen(self) -> None:
+        self.reopened += 1
+
+    def count(self, collection_id: str) -> int:
+        return 0
+
+    def get(self, collection_id: str, wanted: Any) -> Records:
+        return Records([], None, None, None, None)
+
+    def collection(self, collection_id: str) -> dict[str, Any]:
+        return {}
 
     def apply(self, call: Call) -> tuple[Change, ...]:
         self.before(call)
@@ -250,22 +266,52 @@ def test_a_call_that_the_engine_did_not_survive_is_repeated_once(node: Node) -> 
     assert node.faults == []
 
 
-def test_a_second_death_over_the_same_call_is_a_fault_that_names_the_entry(node: Node) -> None:
+def test_a_second_death_over_the_same_call_leaves_the_node_stuck_there_until_it_passes(node: Node) -> None:
+    passed = threading.Event()
+
     def die(call: Any) -> None:
-        if isinstance(call.command, WriteRecords):
+        if isinstance(call.command, WriteRecords) and "bad" in call.command.ids and not passed.is_set():
             raise EngineDied("crashed with SIGSEGV", proven=True)
 
     node.engine.before = die
     node.raft.append(create())
-    node.raft.append(add("a"))
+    node.raft.append(add("a"), add("bad"), add("c"))
     node.applier.start()
-    assert not node.wait_applied(2)
-    node.applier.stop(WAIT_S)
-    [fault] = node.faults
-    assert "log entry 2" in fault.message
-    assert "SIGSEGV" in fault.message
-    assert "disk" not in fault.message
-    assert node.store.marker() == Marker(1, 0)
+    deadline = time.monotonic() + WAIT_S
+    while node.applier.impasse.at is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert node.applier.impasse.at.point == (2, 1, 0)  # not its neighbours
+    assert "SIGSEGV" in node.applier.impasse.at.cause
+    assert node.store.marker() == Marker(1, 1)
+    assert node.engine.reopened >= 2
+    passed.set()
+    node.done(2)
+    assert node.applier.impasse.at is None
+    assert node.engine.calls[1:] == [add("a"), add("bad"), add("c")]
+    assert node.faults == []
+
+
+def test_a_stuck_node_goes_on_when_the_log_refuses_the_write(node: Node) -> None:
+    def fail(call: Any) -> None:
+        if isinstance(call.command, WriteRecords) and "bad" in call.command.ids:
+            raise Fault("it fails")
+
+    node.engine.before = fail
+    node.raft.append(create())
+    node.raft.append(add("bad"))
+    refused = node.applier.expect("q1-0")
+    node.applier.start()
+    deadline = time.monotonic() + WAIT_S
+    while node.applier.impasse.at is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    agreement = RefuseEntry(2, 0, 0, 500, "ContainedWriteError", "it fails", False)
+    node.raft.log.append(encode_agreement(1, agreement))
+    body = {"error": "ContainedWriteError", "message": "it fails"}
+    assert refused.result(WAIT_S) == (Outcome(500, body), 2)
+    node.done(3)
+    assert node.applier.impasse.at is None
 
 
 def test_a_node_that_stops_while_its_engine_is_away_stops_without_a_fault(node: Node) -> None:

@@ -24,15 +24,17 @@ PURE = (
     "cluster.state.requests",
     "cluster.state.work",
     "cluster.state.merging",
+    "cluster.state.refusals",
     "cluster.state.machine",
     "cluster.propose.grouping",
     "cluster.acks",
+    "cluster.apply.agreement",
+    "cluster.apply.containment",
     "cluster.reads",
     "cluster.api.retry",
     "cluster.raft.quorum",
     "cluster.proof",
     "cluster.quarantine",
-    "cluster.apply.deaths",
     "cluster.chroma.backoff",
     "cluster.chroma.watchdog",
     "cluster.chroma.death",
@@ -218,6 +220,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.embedding.policy",
         "cluster.chroma.interface",
         "cluster.chroma.oracle",
+        # What members ask and say about a write on which engines fail.
+        "cluster.apply.containment",
     ),
     # Composition: the only one who knows all rooms of a node.
     "cluster.server": (
