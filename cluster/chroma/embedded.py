@@ -15,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from cluster.chroma.batches import check_records, vectors
 from cluster.chroma.bindings import import_exceptions, open_bindings
-from cluster.chroma.errors import fault_of, is_missing, is_present, refusal_of
+from cluster.chroma.errors import fault_of, is_busy, is_missing, is_present, refusal_of
 from cluster.chroma.interface import EVERY_RECORD, Get, Neighbours, Query, Records
 from cluster.chroma.local_ids import LocalIds, Place
 from cluster.chroma.reading import Reader
@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 
     from cluster.state.catalog import Change
     from cluster.state.work import Call, Resolve
+
+#: How long a call is made again while SQLite is locked, and how often.
+_LOCKED_S: Final = 15.0
+_LOCKED_PAUSE_S: Final = 0.1
 
 
 class EmbeddedEngine:
@@ -90,7 +94,7 @@ class EmbeddedEngine:
     def apply(self, call: Call) -> tuple[Change, ...]:
         bindings = self._open()
         try:
-            return self._apply(bindings, call)
+            return self._unlocked(lambda: self._apply(bindings, call))
         except BaseException as error:
             if isinstance(error, (KeyboardInterrupt, SystemExit, Fault)):
                 raise
@@ -102,6 +106,20 @@ class EmbeddedEngine:
             raise refusal or fault_of(action, error) from None
         finally:
             self._forget_count(call)
+
+    def _unlocked(self, attempt: Callable[[], tuple[Change, ...]]) -> tuple[Change, ...]:
+        """A busy machine can let Chroma's own threads hold SQLite's lock for longer than Chroma waits for it.
+
+        A call may be made again right after itself, so it is.
+        """
+        until = time.monotonic() + _LOCKED_S
+        while True:
+            try:
+                return attempt()
+            except Exception as error:
+                if not is_busy(error) or time.monotonic() >= until:
+                    raise
+            time.sleep(_LOCKED_PAUSE_S)
 
     def _apply(self, bindings: rust.Bindings, call: Call) -> tuple[Change, ...]:
         command = call.command

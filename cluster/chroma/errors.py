@@ -89,6 +89,11 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
+def is_busy(error: BaseException) -> bool:
+    """Whether SQLite says that its lock is held at the moment: the same call may work a moment later."""
+    return "(code: 5) database is locked" in str(error)
+
+
 def is_missing(error: BaseException) -> bool:
     """Whether the engine says that the tenant, database or collection is not there."""
     text = str(error)

@@ -91,7 +91,7 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, str | bytes], str]]] = {
 }
 
 #: Routes below /cluster for those who know the cluster's secret, and the header that proves it.
-_OF_MEMBERS: Final = ("suspect", "check")
+_OF_MEMBERS: Final = ("suspect", "check", "progress")
 _PROOF: Final = "X-Chroma-Cluster-Proof"
 
 #: What is posted to a route that expects {"collection_id", "texts", "query"}.

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
 
 from cluster.api import routes
-from cluster.api.cluster_routes import add_cluster_routes
+from cluster.api.cluster_routes import cluster_routes
 from tests.hostile.corpus import TABLES, cases
 from tests.hostile.runner import Runner, to_repeat
 
@@ -64,13 +63,11 @@ def test_every_route_gets_hostile_requests() -> None:
 
 
 def test_every_cluster_route_gets_hostile_requests_at_every_door() -> None:
-    served = web.Application()
     nothing: Any = None
-    add_cluster_routes(served, nothing, nothing)
     wanted = {
-        (route.method, route.resource.canonical, door)
-        for route in served.router.routes()
-        if route.resource is not None and route.method != "HEAD"
+        (method, path, door)
+        for path, methods in cluster_routes(nothing, nothing).items()
+        for method in methods
         for door in ("balancer", "leader", "follower")
     }
     sent = {(call.method, call.target.partition("?")[0], case.door) for case in CASES for call in case.calls}

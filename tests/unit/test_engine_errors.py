@@ -7,7 +7,15 @@ import sqlite3
 import pytest
 from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError, UniqueConstraintError
 
-from cluster.chroma.errors import fault_of, is_missing, is_panic, is_present, read_failure, refusal_of
+from cluster.chroma.errors import (
+    fault_of,
+    is_busy,
+    is_missing,
+    is_panic,
+    is_present,
+    read_failure,
+    refusal_of,
+)
 from cluster.errors import Fault, Refusal
 
 
@@ -74,3 +82,10 @@ def test_the_engines_words_for_there_and_not_there() -> None:
     assert not is_missing(InternalError("Collection [x] does not exist"))
     assert is_panic(PanicException("x"))
     assert not is_panic(RuntimeError("x"))
+
+
+def test_a_locked_database_is_no_fault_and_no_answer() -> None:
+    locked = RuntimeError("Database error: error returned from database: (code: 5) database is locked")
+    assert is_busy(locked)
+    assert refusal_of(locked) is None
+    assert not is_busy(RuntimeError("error from database: (code: 10) disk I/O error"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import lb.proof
+from cluster.apply.impasse import Impasse
 from cluster.chroma.interface import Condition
 from cluster.errors import ClusterError, EngineDied, EngineUnavailable, Fault, Quarantined, Refusal
 from cluster.proof import HEADER, WATCH, is_proof, prove
@@ -73,7 +74,7 @@ def test_nobody_is_handed_leadership_whose_chroma_does_not_serve() -> None:
 def test_a_node_without_chroma_is_not_healthy_and_says_why(state: str, words: str) -> None:
     tended = Tended()
     raft = SimpleNamespace(status=lambda: SimpleNamespace(lacks=None))
-    health = Health("node-1", raft, tended)  # type: ignore[arg-type]
+    health = Health("node-1", raft, tended, Impasse(lambda: 0.0))  # type: ignore[arg-type]
     assert health.reason is None
     tended.state = state
     assert words in (health.reason or "")

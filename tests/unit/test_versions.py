@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.apply.impasse import Impasse
 from cluster.errors import Unavailable
 from cluster.service.health import Health
 from cluster.service.versions import Versions, difference, own_versions
@@ -34,7 +35,12 @@ def test_only_what_the_leader_says_differs(status: dict[str, Any] | None, differ
 def test_a_follower_of_another_version_does_not_serve_until_it_is_the_same_or_leads(mixed: bool) -> None:
     leader = SimpleNamespace(here=False, is_here=lambda: leader.here, url=lambda: "http://leader")
     condition = SimpleNamespace(state="serving")
-    health = Health("node-1", SimpleNamespace(), SimpleNamespace(condition=lambda: condition))  # type: ignore[arg-type]
+    health = Health(
+        "node-1",
+        SimpleNamespace(status=lambda: SimpleNamespace(lacks=None)),  # type: ignore[arg-type]
+        SimpleNamespace(condition=lambda: condition),  # type: ignore[arg-type]
+        Impasse(lambda: 0.0),
+    )
     same: Any = {"versions": own_versions()}
     answers: list[Any] = []
 

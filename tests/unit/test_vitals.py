@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.apply.impasse import Impasse
 from cluster.errors import Unavailable
 from cluster.raft.interface import Lack, RaftStatus
 from cluster.service import vitals
@@ -33,7 +34,7 @@ class Parts:
         tending: Any = SimpleNamespace(condition=lambda: SimpleNamespace(state="serving"))
         applier: Any = SimpleNamespace(applied_index=10)
         peers: Any = self
-        self.health = Health("a", raft, tending)
+        self.health = Health("a", raft, tending, Impasse(lambda: 0.0))
         self.vitals = Vitals(settings, raft, applier, leader, self.health, peers, clock=lambda: 1.0)
 
     async def why_unreachable(self, url: str) -> str | None:
