@@ -62,6 +62,8 @@ class Node:
     received: list[Received] = field(default_factory=list[Received])
     cluster_of: list[Node] = field(default_factory=list["Node"])
     """All nodes: who of them claims to lead with the highest term is followed by those that do not."""
+    outside: tuple[str, int] | None = None
+    """The leader and its term when none of them claims to lead: a node that is not among them."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _server: web.Server | None = None
     _listener: asyncio.Server | None = None
@@ -120,7 +122,9 @@ class Node:
             return self.node_id, self.term
         leaders = [node for node in self.cluster_of if node.role == "leader"]
         leader = max(leaders, key=lambda node: node.term, default=None)
-        return (None, self.term) if leader is None else (leader.node_id, leader.term)
+        if leader is None:
+            return self.outside or (None, self.term)
+        return leader.node_id, leader.term
 
     async def _stream(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})

@@ -271,6 +271,8 @@ def test_a_write_at_a_stopped_leader_goes_to_the_next_one_under_its_key() -> Non
     async def scenario(process: subprocess.Popen[str], url: str) -> None:
         async with bench(2, wait=False, others={"stopped": url}) as b:
             b.nodes[0].become(role="follower")
+            for node in b.nodes:
+                node.become(outside=("stopped", 1))
             await b.until(lambda: b.balancer.status()["leader"] == "stopped", "it to lead")
             os.kill(process.pid, signal.SIGSTOP)
             write = asyncio.create_task(b.post())
