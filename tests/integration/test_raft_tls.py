@@ -46,6 +46,19 @@ def start(cluster: RaftCluster, authority: Authority, *ids: str) -> None:
         cluster.start(node_id, tls=files(authority, node_id))
 
 
+def start_rest(cluster: RaftCluster, authority: Authority | None, outsider: str) -> None:
+    """All but one of a cluster that was founded by all of them; nothing is left of that one."""
+    if authority is None:
+        cluster.start()
+    else:
+        start(cluster, authority)
+    cluster.write("founded")
+    cluster.agree()
+    cluster.kill(outsider)
+    for path in [*cluster.folder.glob(f"{outsider}.sqlite*"), cluster.folder / f"{outsider}.log"]:
+        path.unlink()
+
+
 def logged(cluster: RaftCluster, text: str, *ids: str) -> None:
     """At least one of the logs of `ids` comes to hold `text`."""
     logs = [cluster.folder / f"{node_id}.log" for node_id in ids]
@@ -102,7 +115,7 @@ def test_a_long_entry_on_a_slow_link_causes_no_election(cluster: RaftCluster, au
     link = Link(cluster.ports["b"])
     try:
         cluster.dialled[("c", "b")] = link.port
-        start(cluster, authority, "b", "c")
+        start_rest(cluster, authority, "a")
         cluster.write("x")
         cluster.agree()
         leader = cluster.leader()
@@ -121,7 +134,7 @@ def test_a_node_of_another_authority_stays_outside(
 ) -> None:
     """`a` is dialled by the others, `c` dials them."""
     rest = [node_id for node_id in cluster.ids if node_id != outsider]
-    start(cluster, authority, *rest)
+    start_rest(cluster, authority, outsider)
     cluster.write("x")
     cluster.start(outsider, tls=files(Authority(cluster.folder, "other"), outsider))
     logged(cluster, "its certificate is refused: ", *(rest if outsider == "a" else [outsider]))
@@ -135,7 +148,7 @@ def test_a_certificate_of_another_authority_is_not_enough(
 ) -> None:
     """It trusts this cluster's authority, so only the others can refuse it."""
     rest = [node_id for node_id in cluster.ids if node_id != outsider]
-    start(cluster, authority, *rest)
+    start_rest(cluster, authority, outsider)
     cluster.write("x")
     cluster.start(outsider, tls=files(Authority(cluster.folder, "other"), outsider, ca=authority))
     logged(cluster, "its certificate is refused: ", *rest)
@@ -146,7 +159,7 @@ def test_a_certificate_of_another_authority_is_not_enough(
 @pytest.mark.parametrize("outsider", ["a", "c"])
 def test_an_expired_certificate_is_refused(cluster: RaftCluster, authority: Authority, outsider: str) -> None:
     rest = [node_id for node_id in cluster.ids if node_id != outsider]
-    start(cluster, authority, *rest)
+    start_rest(cluster, authority, outsider)
     cluster.write("x")
     cluster.start(outsider, tls=files(authority, outsider, days=-1))
     logged(cluster, "its certificate is refused: certificate has expired", *rest)
@@ -157,7 +170,7 @@ def test_an_expired_certificate_is_refused(cluster: RaftCluster, authority: Auth
 @pytest.mark.parametrize("outsider", ["a", "c"])
 def test_a_node_without_tls_stays_outside(cluster: RaftCluster, authority: Authority, outsider: str) -> None:
     rest = [node_id for node_id in cluster.ids if node_id != outsider]
-    start(cluster, authority, *rest)
+    start_rest(cluster, authority, outsider)
     cluster.write("x")
     cluster.start(outsider)
     logged(cluster, "it does not speak TLS, which this node requires", *rest)
@@ -171,7 +184,7 @@ def test_a_node_with_tls_stays_out_of_a_cluster_without(
     cluster: RaftCluster, authority: Authority, outsider: str
 ) -> None:
     rest = [node_id for node_id in cluster.ids if node_id != outsider]
-    cluster.start(*rest)
+    start_rest(cluster, None, outsider)
     cluster.write("x")
     start(cluster, authority, outsider)
     said = "this node requires TLS" if outsider == "a" else "it speaks TLS and this node has no TLS settings"
@@ -181,7 +194,7 @@ def test_a_node_with_tls_stays_out_of_a_cluster_without(
 
 
 def test_a_certificate_is_no_secret(cluster: RaftCluster, authority: Authority) -> None:
-    start(cluster, authority, "a", "b")
+    start_rest(cluster, authority, "c")
     cluster.write("x")
     cluster.start("c", tls=files(authority, "c"), secret="another")
     logged(cluster, "does not have this cluster's secret", "c")
