@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evaluation.raft.cluster import Cluster, eventually, free_ports
+from evaluation.raft.cluster import RaftCluster, eventually, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,22 +19,22 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    made = Cluster(tmp_path)
+def cluster(tmp_path: Path) -> Iterator[RaftCluster]:
+    made = RaftCluster(tmp_path)
     yield made
     made.close()
 
 
-def _files(cluster: Cluster, node_id: str) -> list[Path]:
+def _files(cluster: RaftCluster, node_id: str) -> list[Path]:
     return list(cluster.folder.glob(f"{node_id}.sqlite*"))
 
 
-def _wipe(cluster: Cluster, node_id: str) -> None:
+def _wipe(cluster: RaftCluster, node_id: str) -> None:
     for path in _files(cluster, node_id):
         path.unlink()
 
 
-def _acknowledged_without(cluster: Cluster, away: str) -> list[str]:
+def _acknowledged_without(cluster: RaftCluster, away: str) -> list[str]:
     """50 writes, acknowledged by the two others."""
     cluster.kill(away)
     texts = [f"kept-{number}" for number in range(50)]
@@ -43,7 +43,7 @@ def _acknowledged_without(cluster: Cluster, away: str) -> list[str]:
     return texts
 
 
-def test_a_wiped_node_elects_nobody_who_lacks_what_was_acknowledged(cluster: Cluster) -> None:
+def test_a_wiped_node_elects_nobody_who_lacks_what_was_acknowledged(cluster: RaftCluster) -> None:
     cluster.start()
     cluster.write("first")
     cluster.agree()
@@ -73,7 +73,7 @@ def test_a_wiped_node_elects_nobody_who_lacks_what_was_acknowledged(cluster: Clu
     cluster.write("with its vote")
 
 
-def test_an_old_copy_has_no_vote_until_it_has_caught_up(cluster: Cluster, tmp_path: Path) -> None:
+def test_an_old_copy_has_no_vote_until_it_has_caught_up(cluster: RaftCluster, tmp_path: Path) -> None:
     cluster.start()
     cluster.write("first")
     cluster.agree()
@@ -101,7 +101,7 @@ def test_an_old_copy_has_no_vote_until_it_has_caught_up(cluster: Cluster, tmp_pa
     assert {f"kept-{number}" for number in range(20)} <= set(cluster.texts(copied))
 
 
-def test_new_nodes_wait_for_all_of_them(cluster: Cluster) -> None:
+def test_new_nodes_wait_for_all_of_them(cluster: RaftCluster) -> None:
     cluster.start("a", "c")
     eventually(lambda: cluster.status("a")["hint"] == "founding waits for b", 20, "the hint")
     cluster.start("b")

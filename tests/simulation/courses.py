@@ -85,17 +85,53 @@ def old_acks(mutation: str | None = None) -> Violation | None:
     return None
 
 
-COURSES: dict[str, Callable[[str | None], Violation | None]] = {"acks-carry-no-term": old_acks}
+def lost_disk(mutation: str | None = None) -> Violation | None:
+    """A node is away while the two others acknowledge entries; one of these comes back with an empty disk,
+    while the other is gone. The node that was away and the empty one must not elect a leader.
+    """
+    simulation = _quiet_cluster(mutation, nodes=3)
+    processes = simulation.processes
+    try:
+        _until(simulation, lambda: simulation.newest_leader() is not None, "a leader")
+        leader = simulation.newest_leader()
+        assert leader is not None
+        _until(simulation, lambda: _is_settled(simulation, leader), "all follow it")
+        wiped, away = [node_id for node_id in simulation.ids if node_id != leader]
+        simulation.crash(away, power=False, why="away", down_s=1000)
+        for _ in range(5):
+            _propose(processes[leader])
+        last = processes[leader].journal.last_index
+        _until(simulation, lambda: processes[wiped].node.commit_index >= last, "the two have the entries")
+        simulation.wipe_disk(wiped)
+        assert simulation.disks[wiped].was_wiped
+        simulation.crash(leader, power=False, why="gone", down_s=1000)
+        simulation._start(away)
+        simulation.scheduler.run_until(simulation.scheduler.now + 60)
+        simulation._start(leader)
+        _until(simulation, lambda: simulation.newest_leader() is not None, "a leader again")
+        again = simulation.newest_leader()
+        assert again is not None
+        _until(simulation, lambda: _is_settled(simulation, again), "all agree")
+        _until(simulation, lambda: simulation.disks[wiped].has_vote, "the wiped node has a vote again")
+    except Violation as violation:
+        return violation
+    return None
+
+
+COURSES: dict[str, Callable[[str | None], Violation | None]] = {
+    "acks-carry-no-term": old_acks,
+    "wiped-node-votes": lost_disk,
+}
 """By the bug that a course must show. Without the bug it runs to its end."""
 
 
-def _quiet_cluster(mutation: str | None) -> Simulation:
-    """Five nodes without clients or faults; a leader that hears nothing stays for two seconds."""
+def _quiet_cluster(mutation: str | None, nodes: int = 5) -> Simulation:
+    """Nodes without clients or faults; a leader that hears nothing stays for two seconds."""
     plan = replace(
-        make_plan(1, nodes=5),
+        make_plan(1, nodes=nodes),
         settings=RaftSettings(election_timeout_ms=(200, 4000), heartbeat_ms=50),
         weather=Weather(0.0003, 0.002),
-        clock_rates=(1.0,) * 5,
+        clock_rates=(1.0,) * nodes,
         fsync_high_s=0.0005,
         clients=0,
     )

@@ -70,24 +70,6 @@ _ALL = (
         "a node whose disk was lost votes and acknowledges as before",
         Parts(node=node_of(standings=standing.WipedNodeVotes)),
     ),
-    Mutation(
-        "wiped-node-counts",
-        "",
-        "the acks of a node whose disk was lost make a quorum",
-        Parts(node=node_of(standings=standing.WipedNodeCounts)),
-    ),
-    Mutation(
-        "admitted-at-once",
-        "",
-        "a node whose disk was lost has a vote again before it has caught up",
-        Parts(node=node_of(standings=standing.AdmittedAtOnce)),
-    ),
-    Mutation(
-        "founded-by-some",
-        "",
-        "an empty node takes itself for a founder, whatever the others say",
-        Parts(node=node_of(standings=standing.FoundedBySome)),
-    ),
     Mutation("vote-not-stored", "3", "the vote is not written to disk", Parts(journal=log.VoteNotStored)),
     Mutation(
         "term-not-restored", "3", "term and vote are not read at a start", Parts(node=log.TermNotRestored)

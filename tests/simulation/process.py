@@ -75,7 +75,7 @@ class Process:
             CLUSTER_ID,
             node_id,
             members=simulation.ids,
-            incarnation=f"{node_id} {rng.random()}",
+            incarnation=f"{node_id} of {self.started_s}",
             cache_bytes=simulation.plan.cache_bytes,
         )
         self.journal = journal
