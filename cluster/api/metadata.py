@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from cluster.state.commands import Metadata
 
 _MAX_I64: Final = 2**63 - 1
-#: Where Chroma keeps the document and the uri among the metadata.
+#: Where Chroma keeps the document among the metadata.
 _DOCUMENT_KEY: Final = "chroma:document"
-_URI_KEY: Final = "chroma:uri"
 
 
 def read_metadatas(value: Any, *, nullable: bool) -> tuple[tuple[Metadata | None, ...] | None, str | None]:
@@ -81,23 +80,19 @@ def _metadata(
 def harmful(
     metadatas: tuple[Metadata | None, ...] | None, documents: tuple[str | None, ...] | None
 ) -> Refusal | None:
-    """Refuse what Chroma takes and then breaks on, for good: no write is taken any more."""
+    """Refuse what Chroma takes and then breaks on, for good: no write is taken any more.
+
+    Any value does under the key of the uri (tried, also with the directory opened again).
+    """
     for at, metadata in enumerate(metadatas or ()):
-        if metadata is None:
+        if metadata is None or type(metadata.get(_DOCUMENT_KEY, "")) is str:
             continue
-        documented = documents is not None and at < len(documents) and documents[at] is not None
-        if not documented and type(metadata.get(_DOCUMENT_KEY, "")) is not str:
-            return _reserved(at, _DOCUMENT_KEY, "the document")
-        if type(metadata.get(_URI_KEY, "")) not in (str, type(None)):
-            return _reserved(at, _URI_KEY, "the uri")
+        if documents is None or at >= len(documents) or documents[at] is None:
+            return invalid(
+                f"Invalid metadata at index {at}: {_DOCUMENT_KEY} is where Chroma keeps the document, and "
+                "any value but a string there stops it for good. Nothing was changed."
+            )
     return None
-
-
-def _reserved(at: int, key: str, what: str) -> Refusal:
-    return invalid(
-        f"Invalid metadata at index {at}: {key} is where Chroma keeps {what}, and any value but a string "
-        "there can stop it for good. Nothing was changed."
-    )
 
 
 def _metadata_list(values: list[Any]) -> list[Any]:

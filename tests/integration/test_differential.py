@@ -1124,7 +1124,7 @@ def test_what_is_over_a_limit_is_refused_here(pair: Pair) -> None:
     wide = {"where": {"$or": [{"n": at} for at in range(600)]}}
     chroma, ours = _both(pair, "POST", f"{C}/get", wide)
     assert (chroma[0], ours[0]) == (200, 400)
-    answer = pair.ours.send(_post(COLLECTIONS, {"name": "m", "metadata": {"hnsw:M": 257}}))
+    answer = pair.ours.send(_post(COLLECTIONS, {"name": "many", "metadata": {"hnsw:M": 257}}))
     assert answer.status == 400
     assert "Over a limit" in answer.body["message"]
 
