@@ -1,4 +1,4 @@
-"""Bugs that were planted in the log and that nothing else found: each test fails with its own and only then."""
+"""Bugs that were planted in the log and found by nothing else: each test fails with its own and only then."""
 
 from __future__ import annotations
 
