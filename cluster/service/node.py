@@ -64,6 +64,20 @@ class NodeService:
         self.oracle = oracle
         self._applier = applier
 
+        self._compose(settings, raft, applier, engine, tending, embedder, peers, proposer, propose_agreement)
+
+    def _compose(
+        self,
+        settings: NodeSettings,
+        raft: Raft,
+        applier: Applier,
+        engine: Engine,
+        tending: Tending,
+        embedder: Embedder,
+        peers: Peers,
+        proposer: Proposer,
+        propose_agreement: Callable[[RefuseEntry], Future[Position]],
+    ) -> None:
         health = Health(settings.node_id, raft, tending, applier.impasse)
         leader = Leader(settings, raft)
         waiting = Waiting(settings, raft, applier, peers, leader, health)

@@ -44,7 +44,7 @@ makes `half_written` durable, and the step that finishes the write, or refuses i
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgpack
 
@@ -60,6 +60,7 @@ from cluster.state.catalog import (
     initial_changes,
 )
 from cluster.state.commands import DeleteRecords, RefuseEntry, WriteRecords
+from cluster.state.cursor import Cursor, Origin
 from cluster.state.merging import alike, merge, part_of, size_of
 from cluster.state.refusals import Point, RefusalTable
 from cluster.state.requests import PREFIX, Answered, RequestPlan, RequestTable
@@ -68,7 +69,7 @@ from cluster.state.work import MAX_BATCH_SIZE, Call, Resolve, Target
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cluster.state.commands import Group, Proposal
+    from cluster.state.commands import Group
     from cluster.state.work import Work
 
 #: A committed entry as the machine takes it; None for Raft's own (empty payload).
@@ -77,35 +78,6 @@ LogEntry: TypeAlias = "tuple[int, Group | None]"
 _META: Final = "meta"
 _INTENT: Final = "intent"
 _HALF_WRITTEN: Final = "half"
-_STATE_VERSION: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """How far the log is applied: entries up to `index`, `position` proposals of the next entry,
-    and `part` engine calls of the proposal after those. `time_ms` is the latest log time seen."""
-
-    index: int = 0
-    position: int = 0
-    part: int = 0
-    time_ms: int = 0
-
-    def after(self, index: int, position: int, group: Group) -> Cursor:
-        """The cursor once proposal `position` of the entry `index` is finished."""
-        time_ms = max(self.time_ms, group.time_ms)
-        if position + 1 == len(group.proposals):
-            return Cursor(index, 0, 0, time_ms)
-        return Cursor(index - 1, position + 1, 0, time_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The proposal that a step's work is for, where it stands, and the cursor behind it."""
-
-    proposal: Proposal
-    index: int
-    position: int
-    after: Cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +179,11 @@ class Machine:
 
         The same pairs that the store holds: to compare replicas, and a node with its store.
         """
-        own = [(_META, _pack_cursor(self._cursor))]
+        own = [(_META, self._cursor.encode())]
         if self._intent is not None:
-            own.append((_INTENT, _pack(self._intent)))
+            own.append((_INTENT, msgpack.packb(self._intent)))
         if self._half_written is not None:
-            own.append((_HALF_WRITTEN, _pack(self._half_written)))
+            own.append((_HALF_WRITTEN, msgpack.packb(self._half_written)))
         return sorted([*own, *self.catalog.items(), *self._requests.items(), *self.refusals.items()])
 
     @property
@@ -280,7 +252,7 @@ class Machine:
         """`step`, whose work is `Resolve`, with the ids to delete among its changes."""
         if not isinstance(step.work, Resolve):
             raise ValueError("only a step whose work is Resolve can be resolved")
-        return replace(step, changes=(*step.changes, Change(_INTENT, _pack(tuple(ids)))))
+        return replace(step, changes=(*step.changes, Change(_INTENT, msgpack.packb(tuple(ids)))))
 
     def refused(self, step: Step, outcome: Outcome) -> Step | None:
         """What replaces `step` after the engine refused its work with a deterministic error.
@@ -320,7 +292,7 @@ class Machine:
         if change.key.startswith(PREFIX):
             self._requests.put(change)
         elif change.key == _META:
-            self._cursor = _unpack_cursor(change.value or b"")
+            self._cursor = Cursor.decode(change.value or b"")
         elif change.key == _INTENT:
             self._intent = None if change.value is None else tuple(msgpack.unpackb(change.value))
         elif change.key == _HALF_WRITTEN:
@@ -340,7 +312,7 @@ class Machine:
             *self._unwritten,
             *plan.changes,
             *plan.requests.changes(),
-            Change(_META, _pack_cursor(plan.cursor)),
+            Change(_META, plan.cursor.encode()),
         )
         return Step(
             work,
@@ -432,7 +404,7 @@ class Machine:
         outcome = effect.outcome
         in_parts = isinstance(command, WriteRecords) and len(command.ids) > self._limits.max_records
         if in_parts and target is not None and self._half_written != target.collection_id:
-            plan.changes.append(Change(_HALF_WRITTEN, _pack(target.collection_id)))
+            plan.changes.append(Change(_HALF_WRITTEN, msgpack.packb(target.collection_id)))
             return False
         plan.changes.extend(effect.changes)
         plan.changes.extend(self.refusals.forget(effect.dropped))
@@ -523,18 +495,3 @@ def _target(effect: Effect) -> Target | None:
     if collection is None:
         return None
     return Target(collection.tenant, collection.database, collection.name, collection.collection_id)
-
-
-def _pack_cursor(cursor: Cursor) -> bytes:
-    return _pack((_STATE_VERSION, cursor.index, cursor.position, cursor.part, cursor.time_ms))
-
-
-def _unpack_cursor(value: bytes) -> Cursor:
-    version, *fields = msgpack.unpackb(value)
-    if version != _STATE_VERSION:
-        raise ValueError(f"state has version {version}, this program reads {_STATE_VERSION}")
-    return Cursor(*fields)
-
-
-def _pack(value: Any) -> bytes:
-    return msgpack.packb(value)

@@ -23,6 +23,7 @@ PURE = (
     "cluster.state.catalog",
     "cluster.state.requests",
     "cluster.state.work",
+    "cluster.state.cursor",
     "cluster.state.merging",
     "cluster.state.refusals",
     "cluster.state.machine",
