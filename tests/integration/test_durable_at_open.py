@@ -16,10 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
-]
+pytestmark = pytest.mark.slow
 
 FLUSHES = 10
 
@@ -59,6 +56,7 @@ def run(program: str, path: Path, count: int, *, kill_at: int = 0) -> tuple[str,
 
     `kill_at`: it dies at that sync of the write-ahead log, before the kernel has done it.
     """
+    assert shutil.which("strace"), "strace is not installed (Debian: apt-get install strace)"
     log = path.parent.parent / "strace.log"
     calls = ["-e", "trace=fsync,fdatasync,write"]
     if kill_at:
