@@ -57,6 +57,10 @@ class Core(StockNode):
         """Whether this node's journal surely has all that it ever promised (see `standing.py`)."""
         raise NotImplementedError
 
+    def say_again(self) -> None:
+        """No leader is heard by this node, which has no vote: tell the others who it is."""
+        raise NotImplementedError
+
     def counts(self, peer: str) -> bool:
         """Whether the word of `peer` is one of a quorum's."""
         raise NotImplementedError

@@ -89,6 +89,7 @@ class Election:
         if not core.may_vote():
             self.wait(*core.settings.early_election_ms)
             core.set_leader(None)
+            core.say_again()
             return
         self.retry()
         core.set_leader(None)

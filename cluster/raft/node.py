@@ -133,6 +133,9 @@ class CorrectedNode(Core):
     def may_vote(self) -> bool:
         return self.standings.may_vote()
 
+    def say_again(self) -> None:
+        self.standings.say_again()
+
     def counts(self, peer: str) -> bool:
         return self.standings.counts(peer)
 

@@ -96,14 +96,23 @@ class Standings:
         hello = Hello(core.term, journal.incarnation, int(journal.standing), journal.last_index, life)
         core.outbox.reply(peer, hello)
 
+    def say_again(self) -> None:
+        """No leader is heard: a hello that was lost would keep the cluster unfounded for ever."""
+        if self.core.journal.standing is Standing.NEW:
+            self._say_to_all()
+
     def _say_to_all(self) -> None:
         for peer in self.core.peers:
             self._say(peer)
 
     def on_hello(self, peer: str, message: Hello) -> None:
         core, journal = self.core, self.core.journal
-        self.disconnected(peer)
+        before = self._heard.get(peer)
+        if before is None or (before.incarnation, before.standing) != (message.incarnation, message.standing):
+            self.disconnected(peer)
         known = journal.known.get(peer)
+        if message.standing == Standing.NEW and journal.standing is not Standing.NEW:
+            self._say(peer)  # it may ask again because it has not heard
         if message.standing == Standing.VOTER:
             if known is not None and _has_forgotten(message, known):
                 logger.error(
