@@ -172,7 +172,7 @@ def beside(work: Callable[[], requests.Response]) -> tuple[threading.Thread, lis
     return thread, answers
 
 
-@pytest.mark.parametrize("way", ["raise", "die", "hang"])
+@pytest.mark.parametrize("way", ["raise", "die", pytest.param("hang", marks=pytest.mark.soak)])
 def test_on_all_nodes_the_write_is_the_casualty(lab: Lab, way: str) -> None:
     bad, good = lab.collection(f"bad-{way}"), lab.collection(f"good-{way}")
     assert lab.add(bad, "before").status_code == 201
@@ -210,7 +210,7 @@ def test_what_was_done_before_the_engine_died_counts(lab: Lab) -> None:
     lab.assert_equal(bad, {"poison-done"})
 
 
-@pytest.mark.parametrize("way", ["raise", "die", "hang"])
+@pytest.mark.parametrize("way", ["raise", "die", pytest.param("hang", marks=pytest.mark.soak)])
 def test_on_one_node_it_is_that_node_s_own_fault(lab: Lab, way: str) -> None:
     bad = lab.collection(f"one-{way}")
     victim = lab.wait_whole() if way == "raise" else next(n for n in lab.nodes if n != lab.wait_whole())

@@ -41,6 +41,15 @@ def test_every_size_of_cluster(nodes: int) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("seed", [397, 654])
+def test_poison_that_spoils_a_merged_call(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Open: a read shows writes of a merged call that was narrowed down before they are marked as begun."""
+    monkeypatch.setattr("tests.simulation.plan.POISONED_SEEDS", seed + 1)
+    result = run_seed(seed)
+    assert isinstance(result, Result), result.text
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_soak() -> None:
     """As many seeds as fit in SOAK_MINUTES (10), in SOAK_JOBS processes (2).
