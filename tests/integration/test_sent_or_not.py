@@ -52,7 +52,7 @@ async def attempted(send: Callable[[str, str], Awaitable[object]], method: str) 
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "POST"])
 def test_the_balancer_does_not_take_a_write_that_broke_for_one_that_was_not_sent(method: str) -> None:
     async def scenario() -> None:
-        upstream = Upstream(1.0)
+        upstream = Upstream(1.0, b"secret")
         await upstream.start()
 
         async def send(url: str, method: str) -> object:
