@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cluster.service.health import Health
     from cluster.service.leader import Leader
     from cluster.service.reads import Reads
+    from cluster.service.room import Room
     from cluster.service.sickness import Sickness
     from cluster.service.vitals import Vitals
 
@@ -47,7 +48,9 @@ class StatusReport:
         tending: Tending,
         sickness: Sickness,
         vitals: Vitals,
+        room: Room,
     ) -> None:
+        self._room = room
         self._vitals = vitals
         self._tending = tending
         self._sickness = sickness
@@ -88,6 +91,7 @@ class StatusReport:
             "match_index": raft.match_index,
             "connected": list(raft.connected),
             "engine": self._engine(),
+            "disk": self._room.status(),
             "versions": self._versions,
             "state": found.state,
             "healthy": found.healthy,
