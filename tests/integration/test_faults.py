@@ -33,7 +33,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
 @pytest.fixture(autouse=True)
 def _everything_runs(cluster: RunningCluster) -> None:
     """Each test begins with a whole, healthy cluster, whatever the one before broke."""
-    cluster.up()
+    cluster.up_again()
     cluster.wait_caught_up()
 
 

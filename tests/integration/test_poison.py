@@ -7,7 +7,6 @@ One cluster for all. Each node's Chroma fails on records whose ids begin with `p
 from __future__ import annotations
 
 import os
-import random
 import signal
 import threading
 import time
@@ -20,10 +19,10 @@ import requests
 from cluster.chroma.poison import VARIABLE
 from cluster.cli.layout import DataDirectory
 from cluster.cli.plan import new_plan
-from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 from cluster.cli.serving import wait_until_serving
 from cluster.cli.supervisor import Supervisor
 from cluster.failpoint import VARIABLE as FAILPOINTS
+from evaluation.processes import free_ports
 from tests.integration.harness import RunningCluster
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     directory = DataDirectory(tmp_path_factory.mktemp("poison") / "data")
     directory.prepare()
-    ports = choose_ports(7, shuffled_ports(random.Random()), port_is_free)
+    ports = free_ports(7)
     plan = new_plan(3, ports[0], ports[1:])
     directory.write_plan(plan)
     supervisor = Supervisor(directory, plan)

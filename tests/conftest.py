@@ -1,0 +1,36 @@
+"""Of interest to a run in several processes only (`make test`): see `tests/lanes.py`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lanes import COMPUTING, NICENESS, rank, scope_of
+
+if TYPE_CHECKING:
+    from tests.scheduling import LaneScheduling
+
+
+def _worker(config: pytest.Config) -> str | None:
+    """Which of several processes this is; None if it is the only one, or the one that starts the others."""
+    given: dict[str, str] | None = getattr(config, "workerinput", None)
+    return given["workerid"] if given else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _worker(config) == COMPUTING:
+        os.nice(NICENESS)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if _worker(config) is not None:
+        items.sort(key=lambda item: rank(scope_of(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> LaneScheduling:
+    from tests.scheduling import LaneScheduling
+
+    return LaneScheduling(config)
