@@ -33,4 +33,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_make_scheduler(config: pytest.Config) -> LaneScheduling:
     from tests.scheduling import LaneScheduling
 
+    config.option.loadscopereorder = False  # they are in order already
     return LaneScheduling(config)

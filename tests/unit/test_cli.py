@@ -145,8 +145,11 @@ def test_up_refuses_an_impossible_number_of_nodes(
 def test_down_is_idempotent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "down", "--data", str(tmp_path / "none")) == 0
-    assert "nothing to stop" in capsys.readouterr().out
+    nowhere = tmp_path / (
+        "none-" * 20
+    )  # longer than a line: messages are not broken where a path happens to end
+    assert run(monkeypatch, "down", "--data", str(nowhere)) == 0
+    assert capsys.readouterr().out == f"No cluster in {nowhere}: nothing to stop.\n"
     assert not (tmp_path / "none").exists()
     founded(tmp_path / "data")
     assert run(monkeypatch, "down", "--data", str(tmp_path / "data")) == 0
