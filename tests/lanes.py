@@ -16,12 +16,13 @@ COMPUTING: Final = "gw0"
 NICENESS: Final = 10
 
 LONG: Final = (
+    "tests/simulation/test_seeds.py",
     "tests/simulation/",
-    "tests/integration/test_failpoints.py",
-    "tests/integration/test_evaluation_faults.py",
-    "tests/integration/test_faults.py",
     "tests/integration/test_containers.py",
+    "tests/integration/test_failpoints.py",
+    "tests/integration/test_faults.py",
     "tests/integration/test_differential.py",
+    "tests/integration/test_evaluation_faults.py",
     "tests/integration/test_poison.py",
     "tests/integration/test_up_down.py",
 )
