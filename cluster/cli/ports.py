@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +19,9 @@ LOOPBACK: Final = "127.0.0.1"
 # Below the ports that Linux and the BSDs hand to outgoing connections: a client's connection must not sit
 # on a node's port while the node is down, or the node could not come back.
 PORT_RANGE: Final = range(18_000, 32_000)
+
+# The same for all processes of the machine, whatever TMPDIR each has. The empty file stays there.
+_PLACE: Final = Path("/tmp")
 
 
 def port_of(address: str) -> int:
@@ -111,7 +113,7 @@ class _Ledger:
         if self._owner != os.getpid():
             self._owner = os.getpid()
             # One for each user: a file of another user could not be opened, nor trusted.
-            path = Path(tempfile.gettempdir()) / f"chroma-cluster-ports-{os.getuid()}"
+            path = _PLACE / f"chroma-cluster-ports-{os.getuid()}"
             try:
                 self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             except OSError:

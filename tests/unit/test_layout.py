@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,6 +177,6 @@ def test_without_a_place_to_agree_in_ports_are_chosen_all_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(ports, "_ledger", ports._Ledger())  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing here"))
+    monkeypatch.setattr(ports, "_PLACE", tmp_path / "nothing here")
     port = choose_ports(1, shuffled_ports(random.Random()), take_port)[0]
     assert port_is_free(port)
