@@ -19,14 +19,15 @@ def _worker(config: pytest.Config) -> str | None:
     return given["workerid"] if given else None
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if _worker(config) == COMPUTING:
-        os.nice(NICENESS)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if _worker(config) is not None:
         items.sort(key=lambda item: rank(scope_of(item.nodeid)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Not before: the others wait until every worker has collected.
+    if _worker(session.config) == COMPUTING:
+        os.nice(NICENESS)
 
 
 @pytest.hookimpl(optionalhook=True)

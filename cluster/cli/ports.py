@@ -112,11 +112,15 @@ class _Ledger:
         """The file's descriptor, opened once by each process (a fork's locks are its own); -1 without one."""
         if self._owner != os.getpid():
             self._owner = os.getpid()
-            # One for each user: a file of another user could not be opened, nor trusted.
+            # One for each user: a file of another user cannot be trusted.
             path = _PLACE / f"chroma-cluster-ports-{os.getuid()}"
             try:
                 self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             except OSError:
+                self._descriptor = -1
+                return -1
+            if os.fstat(self._descriptor).st_uid != os.getuid():  # who owns it could lock all of it for ever
+                os.close(self._descriptor)
                 self._descriptor = -1
         return self._descriptor
 
