@@ -16,6 +16,7 @@ from cluster.cli import app as cli
 from cluster.cli import process_commands
 from cluster.cli.layout import DataDirectory
 from cluster.cli.plan import new_plan
+from evaluation.processes import free_ports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +33,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def founded(path: Path, nodes: int = 3) -> DataDirectory:
     directory = DataDirectory(path)
     directory.prepare()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    directory.write_plan(new_plan(nodes, port, range(18_000, 18_100)))
+    ports = free_ports(2 * nodes + 1)
+    directory.write_plan(new_plan(nodes, ports[0], ports[1:]))
     return directory
 
 
