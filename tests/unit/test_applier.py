@@ -122,13 +122,18 @@ class ToldEngine:
 class Node:
     """One applier over a directory; `again` is a restart from what is durable."""
 
-    def __init__(self, directory: Path, raft: MemoryLog) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        raft: MemoryLog,
+        hide: Callable[[str | None], None] = lambda collection_id: None,
+    ) -> None:
         self.raft = raft
         self.engine = ToldEngine()
         self.store = Store(directory / "state.sqlite")
         self.machine = Machine.load(self.store.items(but=LOCAL_PREFIX))
         self.faults: list[Fault] = []
-        self.applier = Applier(raft, self.machine, self.engine, self.store, self.faults.append)  # type: ignore[arg-type]
+        self.applier = Applier(raft, self.machine, self.engine, self.store, self.faults.append, hide)  # type: ignore[arg-type]
         self._told = self.applier.applied_index
         self._rise = threading.Condition()
         self.applier.add_listener(self._on_rise)
@@ -290,6 +295,35 @@ def test_a_second_death_over_the_same_call_leaves_the_node_stuck_there_until_it_
     assert node.applier.impasse.at is None
     assert node.engine.calls[1:] == [add("a"), add("bad"), add("c")]
     assert node.faults == []
+
+
+def test_what_a_failed_merged_call_left_is_neither_shown_nor_denied_until_it_is_settled(
+    tmp_path: Path, raft: MemoryLog
+) -> None:
+    """The engine does all of a merged call and dies; its writes are then taken one by one."""
+    hidden: list[str | None] = []
+    node = Node(tmp_path, raft, hidden.append)
+    seen: list[tuple[int, int, str | None]] = []
+    died = threading.Event()
+
+    def die(call: Any) -> None:
+        if isinstance(call.command, WriteRecords):
+            if not died.is_set():
+                died.set()
+                raise EngineDied("crashed", proven=True)
+            seen.append((node.applier.started_index(C1), node.applier.started_index(None), hidden[-1]))
+
+    node.engine.before = die
+    raft.append(create())
+    raft.append(add("a"))
+    raft.append(add("b"))
+    raft.append(add("c"))
+    node.applier.start()
+    node.done(4)
+    assert node.engine.calls[1:] == [add("a"), add("b"), add("c")]
+    assert seen == [(4, 4, C1)] * 3
+    assert hidden == [None, C1, None]
+    node.close()
 
 
 def test_a_stuck_node_goes_on_when_the_log_refuses_the_write(node: Node) -> None:
