@@ -23,6 +23,7 @@ from cluster.apply.containment import Stuck
 from cluster.apply.deliberation import describe
 from cluster.apply.examine import Remains, examine
 from cluster.apply.impasse import Impasse
+from cluster.apply.remembering import remember
 from cluster.apply.veil import Veil
 from cluster.chroma.errors import environment_of, fault_of
 from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
@@ -30,7 +31,7 @@ from cluster.failpoint import failpoint
 from cluster.state.catalog import Outcome
 from cluster.state.commands import decode_group
 from cluster.state.refusals import Point
-from cluster.state.work import Call, Resolve
+from cluster.state.work import Call, Remember, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -320,6 +321,9 @@ class Applier:
                     ids = self._engine.resolve(work)
                     failpoint("applier.after_resolve")
                     return self._machine.resolved(step, ids), ()
+                case Remember() as work:
+                    before = remember(self._engine, work)
+                    return self._machine.remembered(step, before), ()
                 case Call() as work:
                     self._note_start(work)
                     failpoint("applier.before_engine")
@@ -397,7 +401,7 @@ class Applier:
         self._store.write((*step.changes, *local), step.index, step.position)
         self._machine.commit(step)
         self._veil.finished(step, self._machine.half_written)
-        if self._machine.half_written is not None and step.work is not None:
+        if self._machine.half_written is not None and isinstance(step.work, Call):
             failpoint("applier.half_written")
         self._note_way_out()
         risen = step.index > self._applied

@@ -154,13 +154,13 @@ class Deliberation:
 
 def agreement(stuck: Stuck, views: Sequence[View]) -> RefuseEntry:
     """What the leader proposes about the write that it and others are stuck at."""
-    part = stuck.point.part
-    done = "Nothing was changed." if part == 0 else f"Its first {part} engine calls were done before."
+    # Of a write of several engine calls the machine adds what became of the calls before this one.
+    done = " Nothing was changed." if stuck.point.part == 0 else ""
     broken = is_broken(stuck, views)
     aside = " The collection cannot be read any more and is set aside: delete it." if broken else ""
     message = (
         f"Chroma failed on this write on every node that tried it: {stuck.cause} The cluster agreed not to "
-        f"apply it. {done}{aside} Do not send it again as it is."
+        f"apply it.{done}{aside} Do not send it again as it is."
     )
     return RefuseEntry(*stuck.point, 500, ERROR, message, broken)
 

@@ -2,9 +2,9 @@
 
 Two things make one so. A write too large for one call is half done between its calls; that is durable (the
 machine's `half_written`). And a call that failed may be done in part, or wholly: it is repeated, and taken
-apart if it was merged from several writes, and until all that it covered is applied, or refused by the cluster,
-the collection may hold writes that are not marked as applied, without others that stand before them in the log,
-or one that is going to be refused.
+apart if it was merged from several writes. Until all that it covered is applied, or refused by the cluster,
+the collection may hold writes that are not marked as applied, without others that stand before them in the
+log, or one that is going to be refused.
 """
 
 from __future__ import annotations
