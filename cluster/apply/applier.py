@@ -26,7 +26,15 @@ from cluster.apply.impasse import Impasse
 from cluster.apply.remembering import remember
 from cluster.apply.veil import Veil
 from cluster.chroma.errors import environment_of, fault_of
-from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
+from cluster.errors import (
+    ClusterError,
+    EngineDied,
+    EngineUnavailable,
+    Fault,
+    OutcomeUnknown,
+    Refusal,
+    Unavailable,
+)
 from cluster.failpoint import failpoint
 from cluster.state.catalog import Outcome
 from cluster.state.commands import decode_group
@@ -79,11 +87,13 @@ class Applier:
         on_fault: Callable[[Fault], None],
         hide: Callable[[str | None], None] = lambda collection_id: None,
         clock: Callable[[], float] = time.monotonic,
+        machine_fault: Callable[[ClusterError], Fault | None] = lambda failure: None,
     ) -> None:
         """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
 
         `hide` is told which collection nobody may read because it may have a part of a write (None: none).
-        `clock` says the seconds by which failed writes are tried again.
+        `clock` says the seconds by which failed writes are tried again. `machine_fault` knows what of this
+        machine (disk, rights) explains a failure of the engine; that is a fault, and blames no write.
 
         Raises:
             Fault: the machine does not stand where the store's marker does.
@@ -101,6 +111,7 @@ class Applier:
         self._engine = engine
         self._store = store
         self._on_fault = on_fault
+        self._machine_fault = machine_fault
         self._veil = Veil(hide, machine.half_written)
         self._applied = machine.applied_index
         self._recovering_until = 0
@@ -346,6 +357,9 @@ class Applier:
         """The engine failed unforeseen: the step if it is done all the same, else None: plan again."""
         if isinstance(failure, Fault) and environment_of(failure.message) is not None:
             raise failure
+        fault = self._machine_fault(failure)
+        if fault is not None:
+            raise fault
         log.warning("log entry %d: %s", step.index, failure.message)
         self._veil.failed(step)
         self._reopen()
