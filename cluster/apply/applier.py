@@ -23,13 +23,23 @@ from cluster.apply.containment import Stuck
 from cluster.apply.deliberation import describe
 from cluster.apply.examine import Remains, examine
 from cluster.apply.impasse import Impasse
+from cluster.apply.remembering import remember
+from cluster.apply.veil import Veil
 from cluster.chroma.errors import environment_of, fault_of
-from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
+from cluster.errors import (
+    ClusterError,
+    EngineDied,
+    EngineUnavailable,
+    Fault,
+    OutcomeUnknown,
+    Refusal,
+    Unavailable,
+)
 from cluster.failpoint import failpoint
 from cluster.state.catalog import Outcome
 from cluster.state.commands import decode_group
 from cluster.state.refusals import Point
-from cluster.state.work import Call, Resolve
+from cluster.state.work import Call, Remember, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,11 +87,13 @@ class Applier:
         on_fault: Callable[[Fault], None],
         hide: Callable[[str | None], None] = lambda collection_id: None,
         clock: Callable[[], float] = time.monotonic,
+        machine_fault: Callable[[ClusterError], Fault | None] = lambda failure: None,
     ) -> None:
         """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
 
-        `hide` is told which collection nobody may read because it has a part of a write (None: none).
-        `clock` says the seconds by which failed writes are tried again.
+        `hide` is told which collection nobody may read because it may have a part of a write (None: none).
+        `clock` says the seconds by which failed writes are tried again. `machine_fault` knows what of this
+        machine (disk, rights) explains a failure of the engine; that is a fault, and blames no write.
 
         Raises:
             Fault: the machine does not stand where the store's marker does.
@@ -99,9 +111,8 @@ class Applier:
         self._engine = engine
         self._store = store
         self._on_fault = on_fault
-        self._hide = hide
-        self._hidden = machine.half_written
-        hide(self._hidden)
+        self._machine_fault = machine_fault
+        self._veil = Veil(hide, machine.half_written)
         self._applied = machine.applied_index
         self._recovering_until = 0
         self.impasse = Impasse(clock)
@@ -150,6 +161,11 @@ class Applier:
     def catalog(self) -> Catalog:
         """Tenants, databases and collections as of the last step; to look at, never to change."""
         return self._machine.catalog
+
+    @property
+    def hidden(self) -> str | None:
+        """The collection that nobody may read now, for it may have a part of a write; None: all may be."""
+        return self._veil.hidden
 
     @property
     def place(self) -> Point:
@@ -316,6 +332,9 @@ class Applier:
                     ids = self._engine.resolve(work)
                     failpoint("applier.after_resolve")
                     return self._machine.resolved(step, ids), ()
+                case Remember() as work:
+                    before = remember(self._engine, work)
+                    return self._machine.remembered(step, before), ()
                 case Call() as work:
                     self._note_start(work)
                     failpoint("applier.before_engine")
@@ -338,7 +357,11 @@ class Applier:
         """The engine failed unforeseen: the step if it is done all the same, else None: plan again."""
         if isinstance(failure, Fault) and environment_of(failure.message) is not None:
             raise failure
+        fault = self._machine_fault(failure)
+        if fault is not None:
+            raise fault
         log.warning("log entry %d: %s", step.index, failure.message)
+        self._veil.failed(step)
         self._reopen()
         self._failures += 1
         if self._machine.narrow(step) or self._failures < _FAILURES:
@@ -381,19 +404,18 @@ class Applier:
         target = call.target
         if len(self._started) > _REMEMBERED:
             # Collections come and go: forget which was touched when, and say the highest for all.
-            self._floor = self._machine.begun_index
+            self._floor = max(self._machine.begun_index, self._started_anywhere)
             self._started = {}
-        self._started_anywhere = call.index
+        # Never lower: a merged call that failed may be done, and is repeated in pieces that end before it.
+        self._started_anywhere = max(self._started_anywhere, call.index)
         for collection_id in (*call.dropped, *((target.collection_id,) if target else ())):
-            self._started[collection_id] = call.index
+            self._started[collection_id] = max(self._started.get(collection_id, 0), call.index)
 
     def _finish(self, step: Step, local: Sequence[Change]) -> None:
         self._store.write((*step.changes, *local), step.index, step.position)
         self._machine.commit(step)
-        if self._machine.half_written != self._hidden:
-            self._hidden = self._machine.half_written
-            self._hide(self._hidden)
-        if self._hidden is not None and step.work is not None:
+        self._veil.finished(step, self._machine.half_written)
+        if self._machine.half_written is not None and isinstance(step.work, Call):
             failpoint("applier.half_written")
         self._note_way_out()
         risen = step.index > self._applied

@@ -72,7 +72,7 @@ class Raft(Protocol):
     """The replicated log of one node. All methods are thread-safe and return at once unless said.
 
     Futures fail with `cluster.errors`: `NotLeader` (surely not appended), `Overloaded` (surely not
-    appended), `OutcomeUnknown` (appended, then leadership lost or stopped), `Fault`.
+    appended), `OutcomeUnknown` (appended, then leadership lost or stopped), `Fault`. A hand-over has its own.
     """
 
     def start(self) -> None:
@@ -111,8 +111,13 @@ class Raft(Protocol):
         """The state machine has durably applied up to `index`: compaction may drop up to it."""
         ...
 
-    def transfer_leadership(self) -> None:
-        """Ask the most caught-up follower to take over; a no-op unless leader."""
+    def transfer_leadership(self, to: str | None = None) -> Future[None]:
+        """Have `to` take over, or the follower that holds most. No proposals are taken until that is over.
+
+        The future is done when this node does not lead any more, within an election timeout. It fails with
+        `NotHandedOver` if leadership stays here: `to` is no member, is not connected, has no vote, lags too
+        far behind or did not take over in time; or this node does not lead.
+        """
         ...
 
     def fail(self, reason: str) -> None:

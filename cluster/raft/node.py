@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pysyncobj.node import Node
     from pysyncobj.transport import Transport
 
+    from cluster.raft.hand_over import Answer
     from cluster.raft.journal import Journal
     from cluster.raft.settings import RaftSettings
 
@@ -167,9 +168,12 @@ class CorrectedNode(Core):
         """The state machine has durably applied up to `index`."""
         self._applied = max(self._applied, index)
 
-    def transfer(self) -> None:
-        """Hand leadership to the most caught-up follower; no proposals are taken meanwhile."""
-        self.hand_over.begin()
+    def transfer(self, to: str | None = None, answer: Answer = lambda why: None) -> None:
+        """Hand leadership to `to`, or to the most caught-up follower; no proposals are taken meanwhile.
+
+        `answer` is told once: None when this node does not lead any more, else why it still does.
+        """
+        self.hand_over.begin(to, answer)
 
     def bar(self, reason: str) -> None:
         """A fault outside the log: hand leadership over and never lead again; go on voting and storing."""

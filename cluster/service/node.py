@@ -92,7 +92,8 @@ class NodeService:
         vitals = Vitals(settings, raft, applier, leader, health, peers)
         report = StatusReport(settings, raft, applier, leader, health, reads, tending, sickness, vitals, room)
         urls = [peer.http for peer in settings.peers.values()]
-        stewardship = Stewardship(raft, tending, peers, urls)
+        by_id = {peer_id: peer.http for peer_id, peer in settings.peers.items()}
+        stewardship = Stewardship(raft, tending, peers, by_id)
         secret = settings.secret_bytes
 
         self.is_leader = leader.is_here

@@ -7,8 +7,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from cluster.errors import NotHandedOver
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from cluster.chroma.interface import Tending
     from cluster.peers import Peers
@@ -28,15 +30,28 @@ def is_to_hand_over(*, leads: bool, down_s: float, since_last_s: float) -> bool:
     return leads and down_s > _PATIENCE_S and since_last_s > _AGAIN_S
 
 
-def has_successor(statuses: Iterable[dict[str, Any] | None]) -> bool:
-    """Whether any other node's Chroma serves (None: that node does not answer); pure."""
-    return any(status is not None and status.get("healthy") is True for status in statuses)
+def successors(statuses: Mapping[str, dict[str, Any] | None]) -> list[str]:
+    """Which other nodes may lead, the furthest first, by what they say of themselves (None: no answer); pure.
+
+    One is well if it serves and is stuck nowhere. That it has caught up is the log's business.
+    """
+    well = [
+        (_number(status.get("applied_index")), node_id)
+        for node_id, status in statuses.items()
+        if status is not None and status.get("healthy") is True and status.get("stuck") is None
+    ]
+    return [node_id for _, node_id in sorted(well, reverse=True)]
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 class Stewardship:
     """Lives on the node's event loop. The node is not barred: it may lead again when its Chroma serves."""
 
-    def __init__(self, raft: Raft, tending: Tending, peers: Peers, urls: Sequence[str]) -> None:
+    def __init__(self, raft: Raft, tending: Tending, peers: Peers, urls: Mapping[str, str]) -> None:
+        """`urls` of the other members by node id."""
         self._raft = raft
         self._tending = tending
         self._peers = peers
@@ -52,7 +67,16 @@ class Stewardship:
             if not is_to_hand_over(leads=leads, down_s=down_s, since_last_s=time.monotonic() - last):
                 continue
             last = time.monotonic()
-            others = await asyncio.gather(*(self._peers.status(url) for url in self._urls))
-            if has_successor(others):
-                log.warning("Chroma has not served for %.1f s: handing leadership over", down_s)
-                await asyncio.to_thread(self._raft.transfer_leadership)
+            others = await asyncio.gather(*(self._peers.status(url) for url in self._urls.values()))
+            await self._hand_over(successors(dict(zip(self._urls, others, strict=True))), down_s)
+
+    async def _hand_over(self, successors: Sequence[str], down_s: float) -> None:
+        """To the first of them that takes over."""
+        for to in successors:
+            log.warning("Chroma has not served for %.1f s: handing leadership over to %s", down_s, to)
+            try:
+                await asyncio.wrap_future(self._raft.transfer_leadership(to))
+            except NotHandedOver as error:
+                log.warning("%s", error.message)
+            else:
+                return

@@ -279,10 +279,19 @@ class Simulation:
         if self.is_up(name):
             self.processes[name].pause(seconds)
 
-    def transfer(self, name: str) -> None:
+    def transfer(self, name: str, to: str | None = None) -> None:
         if self.is_up(name):
             process = self.processes[name]
-            process.enqueue(process.raft.transfer_leadership)
+            process.enqueue(lambda: self._transfer(process, to))
+
+    def _transfer(self, process: Process, to: str | None) -> None:
+        future = process.raft.transfer_leadership(to)
+
+        def over(_: Any) -> None:
+            if process.is_running:
+                self.judge.on_handed_over(process, to, future.exception())
+
+        future.add_done_callback(over)
 
     def lose_disk(self, name: str) -> None:
         """For good; never more than leaves a majority, and not before the cluster is founded."""

@@ -150,7 +150,8 @@ class FaultPlanner:
         self._simulation.pause(self._leader(), self._duration_s())
 
     def _transfer(self) -> None:
-        self._simulation.transfer(self._leader())
+        to = self._rng.choice((None, None, "nobody", *self._simulation.ids))
+        self._simulation.transfer(self._leader(), to)
 
     # ------------------------------------------------------------------ network
 

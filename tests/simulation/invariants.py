@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from cluster.errors import NotHandedOver
 from cluster.raft.messages import Accepted, Append, Heartbeat, HeartbeatReply, Vote, VoteReply
 from tests.simulation.model import Model
 from tests.simulation.stepped import touched
@@ -253,6 +254,17 @@ class Judge:
                 "one vote a term",
                 f"{voter} votes for {self._votes[voter, term]} and {candidate} in term {term}",
             )
+
+    def on_handed_over(self, process: Process, to: str | None, error: Any) -> None:
+        """What the leader that was to hand over was told; `to` it may not have been able to."""
+        name = process.node_id
+        if error is None:
+            if process.node.is_leader:
+                raise Violation("a hand-over is told truly", f"{name} still leads term {process.node.term}")
+            if to == name or to not in (None, *self._simulation.ids):
+                raise Violation("a hand-over is told truly", f"{name} handed leadership over to {to}")
+        elif not isinstance(error, NotHandedOver):
+            raise Violation("a hand-over is told truly", f"{name}: {error}")
 
     def expect_leader(self, leader: str) -> None:
         """From here on only another node's links suffer: the leader stays."""

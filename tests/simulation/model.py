@@ -19,7 +19,6 @@ from cluster.state.commands import (
     WriteRecords,
     decode_group,
 )
-from cluster.state.merging import part_of
 from tests.simulation.engine import record_digest
 
 if TYPE_CHECKING:
@@ -130,10 +129,10 @@ class Model:
             self._remembered.popitem(last=False)
 
     def _refuse(self, command: Any, position: Position, agreement: RefuseEntry) -> tuple[int, Any]:
-        """Only its first parts take effect, if it has several."""
-        name, done = command.collection_id, agreement.part * self._limits.max_records
-        if done and isinstance(command, WriteRecords):
-            self._write(part_of(command, 0, done), position)
+        """Nothing takes effect; but Chroma fixes a dimension with the first engine call of a write."""
+        name = command.collection_id
+        if agreement.part and isinstance(command, WriteRecords) and command.dimension is not None:
+            self._dimensions.setdefault(name, command.dimension)
         refused, broken = self._troubles.get(name, (0, False))
         self._troubles[name] = (refused + 1, broken or agreement.broken)
         return 500, None

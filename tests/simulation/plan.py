@@ -84,11 +84,6 @@ PROFILES: dict[str, tuple[str, ...]] = {
 }
 
 
-POISONED_SEEDS = 200
-"""Poison writes are drawn for seeds below this. Beyond it two of 600 seeds show an open defect of containment
-(see `test_seeds.test_poison_that_spoils_a_merged_call`, which `make soak` runs)."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """Drawn from the seed alone."""
@@ -187,10 +182,6 @@ def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None)
         clients=rng.choice((2, 3, 5, 12, 20)),
         think_s=rng.choice((0.02, 0.1, 0.2)),
         calm_s=rng.choice((0.3, 0.8, 2.0)),
-        poison=_poison(seed) if profile != "minority" else None,
+        poison=poison_plan(random.Random(f"poison plan {seed}")) if profile != "minority" else None,
         probe_bytes=rng.choice((200, 1024, 65536)),
     )
-
-
-def _poison(seed: int) -> PoisonPlan | None:
-    return poison_plan(random.Random(f"poison plan {seed}")) if seed < POISONED_SEEDS else None

@@ -438,7 +438,15 @@ class Process:
             wanted = self.simulation.parts.wanted_index(guarantee, read_index, commit_index)
             self._wait_applied(wanted, serve, lambda error: answer(None, error))
 
+        deadline_s = self.scheduler.now + self.simulation.plan.read_timeout_s
+
         def serve() -> None:
+            if self.applier.hidden == collection_id:  # as `cluster.chroma.gate` does
+                if self.scheduler.now < deadline_s:
+                    self.scheduler.after(0.02, lambda: self.enqueue(serve))
+                else:
+                    answer(None, Unavailable("a write to this collection is being applied"))
+                return
             result = self.engine.read(collection_id), self._content_position(collection_id)
             token = self.applier.started_index(collection_id)
             answer((result, token, self.applier.applied_index), None)

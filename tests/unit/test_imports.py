@@ -26,6 +26,7 @@ PURE = (
     "cluster.state.cursor",
     "cluster.state.merging",
     "cluster.state.refusals",
+    "cluster.state.undo",
     "cluster.state.machine",
     "cluster.propose.grouping",
     "cluster.acks",
