@@ -43,6 +43,7 @@ from cluster.raft.read_rounds import ReadRounds
 from cluster.raft.replication import Replication
 from cluster.raft.standing import Standings
 from cluster.raft.stock import CANDIDATE, FOLLOWER, LEADER
+from cluster.staleness import newer
 
 if TYPE_CHECKING:
     import random
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from cluster.raft.journal import Journal
     from cluster.raft.settings import RaftSettings
+    from cluster.staleness import Knowledge
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +120,11 @@ class CorrectedNode(Core):
     def quorum_contact_s(self) -> float:
         """The time at which this node was last surely in touch with a majority; -inf for never."""
         return self.reads.proven_s() if self.is_leader else self.following.told_s
+
+    def known(self) -> Knowledge:
+        """How far the log is surely complete, and as of when."""
+        heard = self.following.known
+        return newer(heard, self.reads.known()) if self.is_leader else heard
 
     def next_deadline_s(self) -> float:
         """When the next tick is due if nothing arrives before."""
@@ -290,6 +297,7 @@ class CorrectedNode(Core):
 
     def _leave_leadership(self) -> None:
         self.following.told_s = self.quorum_contact_s()
+        self.following.known = self.known()
         self.replication.end()
         self.standings.end()
         self.hand_over.end()
@@ -348,7 +356,7 @@ class CorrectedNode(Core):
             case Rejected():
                 self.replication.on_rejected(peer, message)
             case HeartbeatReply():
-                self.reads.on_reply(peer, message.round)
+                self.reads.on_reply(peer, message.round, now)
 
     # ------------------------------------------------------------------ connections
 
@@ -356,6 +364,7 @@ class CorrectedNode(Core):
         self.note_connected(node)
         if not self.halted:
             self.standings.connected(node.id)
+        self.reads.forget_echo(node.id)
         if self.is_leader and node.id in self.replication.progress:
             self.replication.restart(node.id)
             self.outbox.send(node.id, self.replication.heartbeat(self.reads.number))
@@ -363,6 +372,7 @@ class CorrectedNode(Core):
     def _on_disconnected(self, node: Node) -> None:
         self.note_disconnected(node)
         self.standings.disconnected(node.id)
+        self.reads.forget_echo(node.id)
         if self.halted:
             return
         if self.is_leader and node.id in self.replication.progress:
