@@ -79,7 +79,8 @@ def wanted_index(guarantee: Guarantee, read_index: int | None, known_index: int)
     """The index that the node must have applied before it reads.
 
     `read_index` is the leader's, for linearizable reads; up to `known_index` the log was complete as of the
-    time from which a staleness bound counts. A token above the commit index is waited for: the node is behind.
+    time from which a staleness bound counts. A token above the commit index is waited for: the node is
+    behind.
     """
     match guarantee.level:
         case Level.LINEARIZABLE:
@@ -107,8 +108,8 @@ def check_freshness(
     if guarantee.level is Level.SESSION and quorum_contact_ms > out_of_touch_ms:
         raise Unavailable(
             f"Node {node_id} was last in touch with a majority {quorum_contact_ms:.0f} ms ago, and a read at"
-            f" level {Level.SESSION} allows {out_of_touch_ms:.0f} ms. Nothing was read; ask another node, or read"
-            f" with {CONSISTENCY_HEADER}: {Level.EVENTUAL} and no staleness bound."
+            f" level {Level.SESSION} allows {out_of_touch_ms:.0f} ms. Nothing was read; ask another node, or"
+            f" read with {CONSISTENCY_HEADER}: {Level.EVENTUAL} and no staleness bound."
         )
 
 
@@ -123,9 +124,9 @@ def check_age(guarantee: Guarantee, age_ms: float, node_id: str) -> None:
     bound_ms = guarantee.max_staleness_ms
     if bound_ms is not None and age_ms > bound_ms:
         raise Unavailable(
-            f"What node {node_id} holds may be {age_ms:.0f} ms old, and this read allows {bound_ms:.0f} ms. No"
-            f" answer was given; ask another node, or read with {CONSISTENCY_HEADER}: {Level.LINEARIZABLE} and no"
-            f" {MAX_STALENESS_HEADER}, which asks the leader."
+            f"What node {node_id} holds may be {age_ms:.0f} ms old, and this read allows {bound_ms:.0f} ms."
+            f" No answer was given; ask another node, or read with {CONSISTENCY_HEADER}: {Level.LINEARIZABLE}"
+            f" and no {MAX_STALENESS_HEADER}, which asks the leader."
         )
 
 

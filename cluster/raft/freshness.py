@@ -60,7 +60,7 @@ class Stamps:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a heartbeat carries for its receiver: see the module. Durations in microseconds; echo 0: nothing."""
+    """What a heartbeat carries for its receiver: see the module. In microseconds; echo 0: nothing."""
 
     echo: int = 0
     heard_us: int = 0

@@ -47,7 +47,7 @@ class ReadRounds:
         self._proven_s: dict[str, float] = {}
         """When that round began: at that time the follower was surely in no newer term."""
         self._echoes: dict[str, tuple[int, float]] = {}
-        """The newest round that each follower has answered on its present connection, and when that came in."""
+        """The newest round that each has answered on its present connection, and when that came in."""
         self._rounds: list[_Round] = []
 
     def begin(self) -> None:

@@ -102,9 +102,7 @@ class Reads:
         if collection_id is not None and trouble is not None and trouble.is_broken:
             raise set_aside(collection_id, trouble)
 
-    async def _guaranteed(
-        self, level: Level, min_index: int | None, max_staleness_ms: float | None
-    ) -> Ready:
+    async def _guaranteed(self, level: Level, min_index: int | None, max_staleness_ms: float | None) -> Ready:
         self._health.require_serving()
         # A client that talks to this node without a token has the session that this node remembers.
         floor = self._seen_index if min_index is None else min_index

@@ -109,7 +109,7 @@ class Waiting:
         return index
 
     async def applied(self, index: int, wait_s: float | None = None) -> None:
-        """Return when this node's Chroma has everything up to `index`, within `wait_s`, or else the read timeout.
+        """Return when this node's Chroma has everything up to `index`, in `wait_s` or the read timeout.
 
         Raises:
             Unavailable: not in time.

@@ -1,4 +1,4 @@
-"""No answered read with a bound is older than its bound: over slow links, after freezes, direct and balanced."""
+"""No answered read is older than its bound: over slow links, after freezes, direct and balanced."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def counting(running: Started) -> AsyncIterator[Counter]:
 
 
 async def freeze(running: Started, member: str, counter: Counter, seconds: float) -> None:
-    """SIGSTOP of a node, for `seconds` and until others have acknowledged writes for longer than the bound."""
+    """SIGSTOP of a node, for `seconds` and until others acknowledge writes for longer than the bound."""
     pids = running.system.pids(member)
     began_s = time.monotonic()
     for pid in pids:

@@ -89,7 +89,9 @@ def main() -> int:
         "--seconds", type=float, help="simulated seconds of faults, instead of the seed's choice"
     )
     parser.add_argument("--mutation", help="switch a deliberate bug on (see tests/simulation/mutations.py)")
-    parser.add_argument("--profile", choices=tuple(PROFILES), help="which faults, instead of the seed's choice")
+    parser.add_argument(
+        "--profile", choices=tuple(PROFILES), help="which faults, instead of the seed's choice"
+    )
     parser.add_argument("--hash", action="store_true", help="print the hash of the whole trace")
     parser.add_argument("--lines", type=int, default=80, help="how many events a failure prints")
     options = parser.parse_args()
@@ -126,7 +128,16 @@ def main() -> int:
         if options.hash:
             print(f"seed {seed} trace {result.trace_hash}")
     cpu_s = time.process_time() - began
-    names = ("steps", "messages", "commits", "writes answered", "reads answered", "terms", "crashes", "bounded reads")
+    names = (
+        "steps",
+        "messages",
+        "commits",
+        "writes answered",
+        "reads answered",
+        "terms",
+        "crashes",
+        "bounded reads",
+    )
     counted = ", ".join(f"{total} {name}" for total, name in zip(totals, names, strict=True))
     print(f"{options.count} seeds, {failures} failures; {counted}")
     if not options.hash:
