@@ -305,12 +305,6 @@ _ALL = (
         Parts(node=node_of(reads=staleness.KnownBeforeOwnCommit)),
     ),
     Mutation(
-        "echo-to-any-process",
-        "",
-        "a restarted follower is told of the answers of the process before",
-        Parts(node=node_of(reads=staleness.EchoToAnyProcess)),
-    ),
-    Mutation(
         "not-judged-again",
         "",
         "a read with a bound is not judged again when it is done",

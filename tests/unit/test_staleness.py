@@ -1,4 +1,4 @@
-"""How old what a node holds may be: the arithmetic, one node message by message, and reads that are judged twice."""
+"""How old what a node holds may be: arithmetic, one node message by message, reads judged twice."""
 
 from __future__ import annotations
 

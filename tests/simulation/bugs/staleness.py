@@ -44,12 +44,5 @@ class KnownBeforeOwnCommit(ReadRounds):
         return Knowledge(self.core.commit_index, self.proven_s())
 
 
-class EchoToAnyProcess(ReadRounds):
-    """A new process is told of the answers of the one before it."""
-
-    def forget_echo(self, peer: str) -> None:
-        """Nothing is forgotten."""
-
-
 def not_judged_again(guarantee: Guarantee, age_ms: float, node_id: str) -> None:
     """A read that began within its bound is answered, however long it took."""
