@@ -43,6 +43,7 @@ from cluster.raft.read_rounds import ReadRounds
 from cluster.raft.replication import Replication
 from cluster.raft.standing import Standings
 from cluster.raft.stock import CANDIDATE, FOLLOWER, LEADER
+from cluster.staleness import newer
 
 if TYPE_CHECKING:
     import random
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from cluster.raft.hand_over import Answer
     from cluster.raft.journal import Journal
     from cluster.raft.settings import RaftSettings
+    from cluster.staleness import Knowledge
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +121,11 @@ class CorrectedNode(Core):
     def quorum_contact_s(self) -> float:
         """The time at which this node was last surely in touch with a majority; -inf for never."""
         return self.reads.proven_s() if self.is_leader else self.following.told_s
+
+    def known(self) -> Knowledge:
+        """How far the log is surely complete, and as of when."""
+        heard = self.following.known
+        return newer(heard, self.reads.known()) if self.is_leader else heard
 
     def next_deadline_s(self) -> float:
         """When the next tick is due if nothing arrives before."""
@@ -294,6 +301,7 @@ class CorrectedNode(Core):
 
     def _leave_leadership(self) -> None:
         self.following.told_s = self.quorum_contact_s()
+        self.following.known = self.known()
         self.replication.end()
         self.standings.end()
         self.hand_over.end()
@@ -352,7 +360,7 @@ class CorrectedNode(Core):
             case Rejected():
                 self.replication.on_rejected(peer, message)
             case HeartbeatReply():
-                self.reads.on_reply(peer, message.round)
+                self.reads.on_reply(peer, message.round, now)
 
     # ------------------------------------------------------------------ connections
 
@@ -360,6 +368,7 @@ class CorrectedNode(Core):
         self.note_connected(node)
         if not self.halted:
             self.standings.connected(node.id)
+        self.reads.forget_echo(node.id)
         if self.is_leader and node.id in self.replication.progress:
             self.replication.restart(node.id)
             self.outbox.send(node.id, self.replication.heartbeat(self.reads.number))
@@ -367,6 +376,7 @@ class CorrectedNode(Core):
     def _on_disconnected(self, node: Node) -> None:
         self.note_disconnected(node)
         self.standings.disconnected(node.id)
+        self.reads.forget_echo(node.id)
         if self.halted:
             return
         if self.is_leader and node.id in self.replication.progress:

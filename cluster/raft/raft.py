@@ -26,6 +26,7 @@ from cluster.raft.meta import damaged_advice
 from cluster.raft.node import CorrectedNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.transport import TcpTransport
+from cluster.steady import steady_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +93,7 @@ class RaftNode:
         self._identity = Identity(cluster_id, node_id, secret)
         self._on_change = on_change
         self._on_fault = on_fault
-        self._clock = time.monotonic
+        self._clock = steady_s
         self._rng = random.Random()
         self._lock = threading.Lock()
         self._queue: deque[_Proposal] = deque()  # guarded by _lock
@@ -414,6 +415,7 @@ class RaftNode:
             leader_commit=node.leader_commit(),
             lacks=None if node.is_leader else node.following.lacks,
             unservable=dict(node.replication.unservable),
+            known=node.known(),
         )
         before = self._picture.status
         self._picture = _Picture(status, node.quorum_contact_s())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cluster.staleness import MAX_DRIFT
+
 MIB = 1024 * 1024
 
 
@@ -28,6 +30,8 @@ class RaftSettings:
     journal_budget_bytes: int = 256 * MIB
     """Old entries are dropped only while the journal holds more than this."""
     cache_bytes: int = 64 * MIB
+    max_drift: float = MAX_DRIFT
+    """The most by which the clocks of two nodes may differ in rate."""
 
     def __post_init__(self) -> None:
         low, high = self.election_timeout_ms

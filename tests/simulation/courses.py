@@ -118,9 +118,43 @@ def lost_disk(mutation: str | None = None) -> Violation | None:
     return None
 
 
+def two_of_five(mutation: str | None = None) -> Violation | None:
+    """A leader and one follower are cut off from three nodes, which elect a leader and commit entries.
+
+    Until the old leader steps down its follower goes on answering it, which proves nothing.
+    """
+    simulation = _quiet_cluster(mutation)
+    network, processes = simulation.network, simulation.processes
+    try:
+        _until(simulation, lambda: simulation.newest_leader() is not None, "a leader")
+        first = simulation.newest_leader()
+        assert first is not None
+        _until(simulation, lambda: _is_settled(simulation, first), "all follow it")
+        follower, *others = [node_id for node_id in simulation.ids if node_id != first]
+        holes = [(one, other) for one in (first, follower) for other in others]
+        holes += [(other, one) for one, other in holes]
+        for hole in holes:
+            network.block(*hole)
+        _until(simulation, lambda: simulation.newest_leader() in others, "the majority has a leader")
+        second = simulation.newest_leader()
+        assert second is not None
+        assert processes[first].node.is_leader, "the old leader stepped down too early"
+        committed = len(simulation.judge.committed)
+        _propose(processes[second])
+        _until(simulation, lambda: len(simulation.judge.committed) > committed, "it commits an entry")
+        _until(simulation, lambda: not processes[first].node.is_leader, "the old leader gives up")
+        for hole in holes:
+            network.unblock(*hole)
+        _until(simulation, lambda: _is_settled(simulation, second), "all agree")
+    except Violation as violation:
+        return violation
+    return None
+
+
 COURSES: dict[str, Callable[[str | None], Violation | None]] = {
     "acks-carry-no-term": old_acks,
     "wiped-node-votes": lost_disk,
+    "best-follower-proves": two_of_five,
 }
 """By the bug that a course must show. Without the bug it runs to its end."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.simulation.bugs import applying, classics, containing, log, reads, standing
+from tests.simulation.bugs import applying, classics, containing, log, reads, staleness, standing
 from tests.simulation.parts import Parts, node_of
 
 
@@ -279,6 +279,36 @@ _ALL = (
         "",
         "of a merged call that fails the first write is refused",
         Parts(load_machine=containing.blame_the_first),
+    ),
+    Mutation(
+        "fresh-from-arrival",
+        "",
+        "how old a leader's word is counts from its arrival",
+        Parts(node=node_of(following=staleness.FreshFromArrival)),
+    ),
+    Mutation(
+        "best-follower-proves",
+        "",
+        "one follower's answer proves that a leader still led",
+        Parts(node=node_of(reads=staleness.BestFollowerProves)),
+    ),
+    Mutation(
+        "proof-age-left-out",
+        "",
+        "a leader's word leaves out how long ago it surely led",
+        Parts(node=node_of(reads=staleness.ProofAgeLeftOut)),
+    ),
+    Mutation(
+        "known-before-own-commit",
+        "",
+        "a new leader takes its commit index for complete",
+        Parts(node=node_of(reads=staleness.KnownBeforeOwnCommit)),
+    ),
+    Mutation(
+        "not-judged-again",
+        "",
+        "a read with a bound is not judged again when it is done",
+        Parts(check_after=staleness.not_judged_again),
     ),
 )
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}
