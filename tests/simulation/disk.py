@@ -52,6 +52,8 @@ class Disk:
         self.stall: Callable[[float], None] = lambda seconds: None
         self.crash_point: tuple[str, int] | None = None
         """(name of the point, how many times to pass it first)."""
+        self.crash_takes_power: bool | None = None
+        """Whether what is written there and not synced goes with that crash; None: by chance."""
         self._synced_log: tuple[dict[int, Row], bytes | None, Meta | None] | None = None
         self._synced_state: tuple[dict[str, bytes], Marker] | None = None
         """What a loss of power would leave of the journal, and of the state; None: all that is there."""

@@ -189,7 +189,7 @@ class Process:
             if self.raft.has_more:
                 self.scheduler.after(0.0005, lambda: self.enqueue(_nothing))
         except Crash as crash:
-            self.simulation.crash(self.node_id, power=self.rng.random() < 0.5, why=str(crash))
+            self._die(crash)
         finally:
             self._is_inside = False
             if self.clock.stall_s:
@@ -198,6 +198,10 @@ class Process:
                 self._drain_at(self._free_at)
         if self._backlog and self.is_running and self.scheduler.now >= self._free_at:
             self._drain_at(self.scheduler.now)
+
+    def _die(self, crash: Crash) -> None:
+        power, chosen = self.rng.random() < 0.5, self.disk.crash_takes_power
+        self.simulation.crash(self.node_id, power=power if chosen is None else chosen, why=str(crash))
 
     def _plan_timer(self) -> None:
         due = self.clock.true_time(self.node.next_deadline_s()) + 1e-6
@@ -254,7 +258,7 @@ class Process:
                     self._note_marked((step.index, step.position))
                     self.simulation.judge.on_applied(self, step)
         except Crash as crash:
-            self.simulation.crash(self.node_id, power=self.rng.random() < 0.5, why=str(crash))
+            self._die(crash)
             return
         finally:
             if not self._is_inside:
