@@ -50,6 +50,7 @@ class Disk:
         self.was_wiped = False
         self.slowness_s: Callable[[], float] = lambda: 0.0
         self.stall: Callable[[float], None] = lambda seconds: None
+        self.on_state_write: Callable[[], None] = lambda: None
         self.crash_point: tuple[str, int] | None = None
         """(name of the point, how many times to pass it first)."""
         self.crash_takes_power: bool | None = None
@@ -241,6 +242,7 @@ class SimulatedStore:
 
     def write(self, changes: Iterable[Change], index: int, position: int = 0) -> None:
         disk = self._disk
+        disk.on_state_write()
         try:
             disk.begin_write("store")
         except sqlite3.Error as error:

@@ -69,6 +69,7 @@ class Process:
         self.disk.has_failed = False
         self.disk.crash_point = None
         self.disk.stall = self._stall
+        self.disk.on_state_write = lambda: simulation.judge.before_durable(self)
         self.clock.stall_s = 0.0
         journal = parts.journal(
             parts.storage(self.disk),
@@ -104,6 +105,7 @@ class Process:
             self._on_fault,
             clock=self.clock,  # type: ignore[arg-type]
         )
+        self.applier.batch_bytes = simulation.plan.batch_bytes
         self.node = self.raft.begin(parts.node, journal, self.wire)
         self.applier.on_call = self._on_call
         self.applier.start()

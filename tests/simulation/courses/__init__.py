@@ -17,5 +17,7 @@ COURSES: dict[str, Callable[[str | None], Violation | None]] = {
     "unsynced-tail-counts": logs.unsynced_tail,
     "unsynced-marker-counts": logs.unsynced_marker,
     "blame-the-first": poisoned.poison_beside_a_good_write,
+    "no-hold": poisoned.fault_that_passes,
+    "no-look-ahead": poisoned.late_member,
 }
 """By the bug that a course must show. Without the bug it runs to its end."""

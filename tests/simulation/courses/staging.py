@@ -25,6 +25,7 @@ def quiet_cluster(
     *,
     poison: PoisonPlan | None = None,
     journal_budget_bytes: int = 1 << 28,
+    batch_bytes: int = 1 << 24,
 ) -> Simulation:
     """Nodes without clients or faults; a leader that hears nothing stays for two seconds."""
     plan = make_plan(1, nodes=nodes)
@@ -40,6 +41,7 @@ def quiet_cluster(
         engine_high_s=0.002,
         clients=0,
         poison=poison,
+        batch_bytes=batch_bytes,
     )
     simulation = Simulation(plan, parts_of(mutation))
     for node_id in simulation.ids:
