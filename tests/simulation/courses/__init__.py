@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.courses import logs, poisoned
+from tests.simulation.courses import applying, logs, poisoned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,8 @@ COURSES: dict[str, Callable[[str | None], Violation | None]] = {
     "unsynced-tail-counts": logs.unsynced_tail,
     "unsynced-marker-counts": logs.unsynced_marker,
     "blame-the-first": poisoned.poison_beside_a_good_write,
+    "refusals-not-reset": poisoned.good_between_bad,
+    "drop-notes-no-token": applying.gone_database,
     "no-hold": poisoned.fault_that_passes,
     "no-look-ahead": poisoned.late_member,
 }

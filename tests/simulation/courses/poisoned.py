@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
-from cluster.state.commands import CreateCollection, Proposal, WriteRecords, encode_proposal
-from tests.simulation.clients import DATABASE, TENANT
-from tests.simulation.courses.staging import leader_of, propose, quiet_cluster, until
+from tests.simulation.courses.staging import begin, create, enter, leader_of, quiet_cluster, until, write
 from tests.simulation.invariants import Violation
 from tests.simulation.poison import PoisonPlan
 
@@ -84,40 +81,29 @@ def late_member(mutation: str | None = None) -> Violation | None:
     return None
 
 
-def begin(simulation: Simulation, leader: str, *commands: WriteRecords) -> None:
-    """A collection, and then one entry with these commands."""
-    create(simulation, leader)
-    enter(simulation, leader, *commands)
+def good_between_bad(mutation: str | None = None) -> Violation | None:
+    """Two refused writes, a good one, a third refused one: the collection goes on to take writes."""
+    simulation = quiet_cluster(mutation, nodes=3, poison=FOREVER)
+    try:
+        leader = leader_of(simulation)
+        names = ("bad 1", "bad 2", "good", "bad 3", "last")
+        for name in names:
+            if name.startswith("bad"):
+                simulation.poison.add(name, "raises", dict.fromkeys(simulation.ids, float("inf")))
+        create(simulation, leader)
+        for name in names:
+            enter(simulation, leader, write(name, name))
+        until(simulation, lambda: is_over(simulation, 3), "three are refused", 60)
+        simulation.judge.check_equal(list(simulation.processes.values()))
+    except Violation as violation:
+        return violation
+    return None
 
 
-def create(simulation: Simulation, leader: str) -> None:
-    """A collection, until everybody has it."""
-    command = CreateCollection(TENANT, DATABASE, "c", "c", True, None, None, None)
-    propose(simulation.processes[leader], [encode_proposal(Proposal("create", b"", command))])
-    until(
-        simulation,
-        lambda: all("c" in one.engine.digests for one in simulation.processes.values()),
-        "all have the collection",
-    )
-
-
-def enter(simulation: Simulation, leader: str, *commands: WriteRecords) -> None:
-    """One entry with these commands."""
-    proposals = [encode_proposal(Proposal(f"write {command.ids}", b"", command)) for command in commands]
-    propose(simulation.processes[leader], proposals)
-
-
-def write(record_id: str, document: str) -> WriteRecords:
-    """An upsert of one record into the one collection of a course."""
-    return WriteRecords(
-        "upsert", "c", (record_id,), 2, (struct.pack("<2f", 0.5, 0.5),), ({"n": 1},), (document,), None
-    )
-
-
-def is_over(simulation: Simulation) -> bool:
-    """A write is refused, and everybody has applied all that is committed."""
+def is_over(simulation: Simulation, refused: int = 1) -> bool:
+    """So many writes are refused, and everybody has applied all that is committed."""
     judge = simulation.judge
-    return bool(judge.model.refused) and all(
+    return len(judge.model.refused) == refused and all(
         process.applier.applied_index == len(judge.committed)
         for process in simulation.processes.values()
         if process.is_running

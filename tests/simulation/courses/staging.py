@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cluster.raft.settings import RaftSettings
-from cluster.state.commands import encode_group
+from cluster.state.commands import CreateCollection, Proposal, WriteRecords, encode_group, encode_proposal
+from tests.simulation.clients import DATABASE, TENANT
 from tests.simulation.cluster import Simulation
 from tests.simulation.mutations import parts_of
 from tests.simulation.network import Weather
@@ -66,6 +68,36 @@ def leader_of(simulation: Simulation) -> str:
 def propose(process: Process, proposals: list[bytes] | None = None) -> None:
     """An entry with these proposals (none: an empty one)."""
     process.enqueue(lambda: process.raft.propose(encode_group(process.wall_ms(), proposals or [])) and None)
+
+
+def begin(simulation: Simulation, leader: str, *commands: WriteRecords) -> None:
+    """A collection, and then one entry with these commands."""
+    create(simulation, leader)
+    enter(simulation, leader, *commands)
+
+
+def create(simulation: Simulation, leader: str) -> None:
+    """A collection, until everybody has it."""
+    command = CreateCollection(TENANT, DATABASE, "c", "c", True, None, None, None)
+    propose(simulation.processes[leader], [encode_proposal(Proposal("create", b"", command))])
+    until(
+        simulation,
+        lambda: all("c" in one.engine.digests for one in simulation.processes.values()),
+        "all have the collection",
+    )
+
+
+def enter(simulation: Simulation, leader: str, *commands: WriteRecords) -> None:
+    """One entry with these commands."""
+    proposals = [encode_proposal(Proposal(f"write {command.ids}", b"", command)) for command in commands]
+    propose(simulation.processes[leader], proposals)
+
+
+def write(record_id: str, document: str) -> WriteRecords:
+    """An upsert of one record into the one collection of a course."""
+    return WriteRecords(
+        "upsert", "c", (record_id,), 2, (struct.pack("<2f", 0.5, 0.5),), ({"n": 1},), (document,), None
+    )
 
 
 def is_settled(simulation: Simulation, leader: str) -> bool:
