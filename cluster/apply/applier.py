@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What is taken from the log at once: enough for neighbouring writes to be merged, bounded in memory.
-_BATCH_BYTES: Final = 16 * 1024 * 1024
 #: How long a wait for commits may last before the thread looks whether it is to stop.
 _WAIT_S: Final = 0.25
 #: How often the thread, while it is stuck or the engine is away, looks whether it may go on.
@@ -77,6 +75,9 @@ class Applier:
     are thread-safe. `catalog` may be looked into from other threads (single look-ups and its
     sorted listings); what they find may be one step old or one step early.
     """
+
+    batch_bytes = 16 * 1024 * 1024
+    """What is taken from the log at once: enough for neighbouring writes to be merged, bounded in memory."""
 
     def __init__(
         self,
@@ -254,19 +255,23 @@ class Applier:
             while not self._stopping.is_set():
                 commit = self._raft.wait_commit(self._applied, _WAIT_S)
                 if commit > self._applied:
-                    batch = self._take()
-                    self._look_ahead(commit)
-                    self._apply_batch(batch)
+                    self._apply_batch(self._next_batch(commit))
         except Fault as fault:
             self._break(fault)
         except BaseException as error:  # a bug must stop the node as surely as a full disk
             log.exception("the applier failed after log entry %d", self._applied)
             self._break(fault_of(f"apply the log after entry {self._applied}", error))
 
+    def _next_batch(self, commit: int) -> list[LogEntry]:
+        """What is applied next, once all that is committed has been looked through."""
+        batch = self._take()
+        self._look_ahead(commit)
+        return batch
+
     def _take(self) -> list[LogEntry]:
         start = self._applied + 1
         try:
-            found = self._raft.entries(start, _BATCH_BYTES)
+            found = self._raft.entries(start, self.batch_bytes)
         except LookupError:
             raise Fault(
                 f"Log entry {start} is the next to apply, but the log here begins later: this node is "
@@ -297,7 +302,7 @@ class Applier:
     def _look_ahead(self, commit: int) -> None:
         """Look through what is committed: what the cluster refuses further on must not be tried before."""
         while self._scanned < commit and not self._stopping.is_set():
-            for entry in self._raft.entries(self._scanned + 1, _BATCH_BYTES):
+            for entry in self._raft.entries(self._scanned + 1, self.batch_bytes):
                 self._scan(entry)
 
     def _may_go_on(self) -> bool:

@@ -25,6 +25,7 @@ import msgpack
 
 from cluster.errors import NotHandedOver
 from cluster.raft.messages import Accepted, Append, Heartbeat, HeartbeatReply, Vote, VoteReply
+from cluster.state.cursor import Cursor
 from tests.simulation.model import Model
 from tests.simulation.stepped import touched
 
@@ -338,6 +339,14 @@ class Judge:
     def on_difference(self, name: str, what: str) -> None:
         """A node finds that it applied what the cluster refuses."""
         raise Violation("what is refused is applied nowhere", f"{name}: {what}")
+
+    def before_durable(self, process: Process) -> None:
+        """A step is about to be made durable: other threads, and nodes that ask, see this moment too."""
+        meta = process.disk.pairs.get("meta")
+        cursor = Cursor() if meta is None else Cursor.decode(meta)
+        place = process.applier.place
+        if place != (cursor.index + 1, cursor.position, cursor.part):
+            raise Violation("applied is durable", f"{process.node_id} says {place} before it is written")
 
     def on_applied(self, process: Process, step: Step) -> None:
         name = process.node_id

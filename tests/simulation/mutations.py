@@ -206,6 +206,12 @@ _ALL = (
         Parts(applier=reads.TokenFromMarker),
     ),
     Mutation(
+        "drop-notes-no-token",
+        "",
+        "who finds a collection gone gets the token of what was before",
+        Parts(applier=reads.DropNotesNoToken),
+    ),
+    Mutation(
         "apply-out-of-order", "", "an entry's proposals in reverse", Parts(applier=applying.ApplyOutOfOrder)
     ),
     Mutation(
@@ -216,6 +222,12 @@ _ALL = (
     ),
     Mutation(
         "mark-before-call", "10", "a step is marked before its call", Parts(applier=applying.MarkBeforeCall)
+    ),
+    Mutation(
+        "memory-before-store",
+        "10",
+        "a step counts, and is told to others, before it is durable",
+        Parts(applier=applying.MemoryBeforeStore),
     ),
     Mutation(
         "skip-an-entry",
@@ -261,6 +273,18 @@ _ALL = (
         "",
         "a majority refuses a write that another node has applied",
         Parts(deliberation=containing.ProposeThoughApplied),
+    ),
+    Mutation(
+        "no-hold",
+        "",
+        "a refusal is proposed while others may be trying the write again",
+        Parts(deliberation=containing.NoHold),
+    ),
+    Mutation(
+        "no-look-ahead",
+        "",
+        "what is committed is not looked through before any of it is applied",
+        Parts(applier=containing.NoLookAhead),
     ),
     Mutation(
         "note-not-durable",

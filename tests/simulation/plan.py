@@ -127,6 +127,8 @@ class Plan:
     poison: PoisonPlan | None
     probe_bytes: int
     """In place of the node's own constant, so that few bytes are many messages."""
+    batch_bytes: int = 1 << 24
+    """What the applier takes from the log at once; an entry at least."""
 
     @property
     def dead_after_s(self) -> float:

@@ -81,8 +81,12 @@ class Poison:
         way: Way = self._rng.choice(("raises", "raises", "dies-after", "breaks"))
         if self.plan.kind != "all":
             way = "raises" if way == "breaks" else way
-        self._doses[document] = Dose(way, ends)
+        self.add(document, way, ends)
         return document
+
+    def add(self, document: str, way: Way, until_s: dict[str, float]) -> None:
+        """From now on writes with this document are poison, by node until a moment of simulated time."""
+        self._doses[document] = Dose(way, until_s)
 
     def heal(self) -> None:
         """What is not for ever on every node is over."""

@@ -71,6 +71,7 @@ class Process:
         self.disk.has_failed = False
         self.disk.crash_point = None
         self.disk.stall = self._stall
+        self.disk.on_state_write = lambda: simulation.judge.before_durable(self)
         self.clock.stall_s = 0.0
         journal = parts.journal(
             parts.storage(self.disk),
@@ -106,6 +107,7 @@ class Process:
             self._on_fault,
             clock=self.clock,  # type: ignore[arg-type]
         )
+        self.applier.batch_bytes = simulation.plan.batch_bytes
         self.node = self.raft.begin(parts.node, journal, self.wire)
         self.applier.on_call = self._on_call
         self.applier.start()
@@ -191,7 +193,7 @@ class Process:
             if self.raft.has_more:
                 self.scheduler.after(0.0005, lambda: self.enqueue(_nothing))
         except Crash as crash:
-            self.simulation.crash(self.node_id, power=self.rng.random() < 0.5, why=str(crash))
+            self._die(crash)
         finally:
             self._is_inside = False
             if self.clock.stall_s:
@@ -200,6 +202,10 @@ class Process:
                 self._drain_at(self._free_at)
         if self._backlog and self.is_running and self.scheduler.now >= self._free_at:
             self._drain_at(self.scheduler.now)
+
+    def _die(self, crash: Crash) -> None:
+        power, chosen = self.rng.random() < 0.5, self.disk.crash_takes_power
+        self.simulation.crash(self.node_id, power=power if chosen is None else chosen, why=str(crash))
 
     def _plan_timer(self) -> None:
         due = self.clock.true_time(self.node.next_deadline_s()) + 1e-6
@@ -256,7 +262,7 @@ class Process:
                     self._note_marked((step.index, step.position))
                     self.simulation.judge.on_applied(self, step)
         except Crash as crash:
-            self.simulation.crash(self.node_id, power=self.rng.random() < 0.5, why=str(crash))
+            self._die(crash)
             return
         finally:
             if not self._is_inside:

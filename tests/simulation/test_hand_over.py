@@ -13,7 +13,7 @@ from cluster.state.commands import CreateCollection, Proposal, WriteRecords, enc
 from tests.simulation.cluster import Simulation
 from tests.simulation.network import Weather
 from tests.simulation.plan import make_plan
-from tests.simulation.poison import Dose, PoisonPlan
+from tests.simulation.poison import PoisonPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_the_well_one_comes_to_lead(well: int) -> None:
     assert leader is not None
     followers = sorted(name for name in simulation.ids if name != leader)
     healthy, sick = followers[well], followers[1 - well]
-    simulation.poison._doses[DOCUMENT] = Dose("raises", dict.fromkeys((leader, sick), float("inf")))
+    simulation.poison.add(DOCUMENT, "raises", dict.fromkeys((leader, sick), float("inf")))
     process = simulation.processes[leader]
     write = WriteRecords("add", "c", ("a",), 1, (struct.pack("<f", 1.0),), None, (DOCUMENT,), None)
     create = CreateCollection("default_tenant", "default_database", "name", "c", False, None, None, None)
