@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cluster.service.reads import Reads
     from cluster.service.sickness import Sickness
     from cluster.service.vitals import Vitals
+    from cluster.snapshot.filling import Filling
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,9 @@ class StatusReport:
         tending: Tending,
         sickness: Sickness,
         vitals: Vitals,
+        filling: Filling,
     ) -> None:
+        self._filling = filling
         self._vitals = vitals
         self._tending = tending
         self._sickness = sickness
@@ -97,6 +100,7 @@ class StatusReport:
             "lacks": None if raft.lacks is None else asdict(raft.lacks),
             "unservable": {peer: asdict(lack) for peer, lack in raft.unservable.items()},
             "stuck": self._stuck(),
+            "filling": None if (filling := self._filling.progress()) is None else filling.as_json(),
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),
         }
