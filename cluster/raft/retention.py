@@ -35,16 +35,16 @@ class Retention:
         """Keep what comes after `index`, for `who` is being filled with a snapshot of it; renewed or over."""
         self._holds[who] = (index, self.core.clock() + seconds)
 
-    def release(self, who: str) -> None:
-        self._holds.pop(who, None)
-
     def compact(self, applied: int) -> None:
         """Drop what is applied here, oldest first, down to the bound."""
         journal = self.core.journal
         if journal.bytes_held <= self.bound_bytes:
             return
         now = self.core.clock()
-        self._holds = {who: it for who, it in self._holds.items() if it[1] > now}
+        # Who was not waited for needs another snapshot.
+        self._holds = {
+            who: it for who, it in self._holds.items() if it[1] > now and it[0] >= journal.base_index
+        }
         held = min((index for index, _ in self._holds.values()), default=applied)
         if held < applied and journal.bytes_held <= _HELD * self.bound_bytes:
             journal.compact(held, self.bound_bytes)

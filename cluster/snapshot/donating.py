@@ -119,7 +119,6 @@ class Donor:
             raise Refusal(
                 404, "NotFoundError", "The snapshot has no such file or offset. Nothing was changed."
             )
-        failpoint("snapshot.before_part")
         file = found.files[number]
         await asyncio.sleep(self._limit.wait_s(min(PART_BYTES, file.size - offset), self._clock()))
         path = self._taker.path_of(snapshot_id, file)
@@ -136,6 +135,7 @@ class Donor:
 
 
 def _read(path: Path, offset: int) -> bytes:
+    failpoint("snapshot.before_part")
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
         return file.read(PART_BYTES)

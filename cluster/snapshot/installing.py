@@ -76,7 +76,8 @@ def finish(directory: Path, reset_log: Callable[[Manifest], bool | None]) -> Ins
     marker = directory / _MARKER
     try:
         if not marker.exists():
-            files.remove(directory / "replaced")
+            if (directory / "replaced").exists():
+                _tidy(directory)
             return None
         fetched = incoming(directory) / _read(marker)
         manifest = Manifest.decode((fetched / "manifest").read_bytes())
@@ -91,8 +92,7 @@ def finish(directory: Path, reset_log: Callable[[Manifest], bool | None]) -> Ins
         files.remove(marker)
         files.sync_directory(directory)
         failpoint("install.done")
-        files.remove(directory / "replaced")
-        files.remove(incoming(directory))
+        _tidy(directory)
     except (OSError, ValueError) as error:
         raise Fault(
             f"A snapshot is to be installed in {directory}, and that failed: {error}. The node's earlier "
@@ -104,6 +104,12 @@ def finish(directory: Path, reset_log: Callable[[Manifest], bool | None]) -> Ins
         return None
     log.info("snapshot %s of %s is installed, index %d", manifest.name, manifest.node_id, manifest.index)
     return Installed(manifest, was_reset)
+
+
+def _tidy(directory: Path) -> None:
+    """An install is done. What was replaced goes last: it says that this is still to be done."""
+    files.remove(incoming(directory))
+    files.remove(directory / "replaced")
 
 
 def _read(marker: Path) -> str:
