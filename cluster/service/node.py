@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from cluster.peers import Peers
     from cluster.propose.proposer import Proposer
     from cluster.raft.interface import Position, Raft
+    from cluster.snapshot.donating import Donor
+    from cluster.snapshot.filling import Filling
     from cluster.state.catalog import Catalog
     from cluster.state.commands import RefuseEntry
 
@@ -57,7 +59,16 @@ class NodeService:
         peers: Peers,
         proposer: Proposer,
         propose_agreement: Callable[[RefuseEntry], Future[Position]],
+        donor: Donor,
+        filling: Filling,
+        hold_log: Callable[[str, int, float], None],
     ) -> None:
+        self.donor = donor
+        self.hold_log = hold_log
+        self.refill = filling.refill
+        self.keep_filled = filling.run
+        self.keep_tidy = donor.keep_tidy
+        self._filling = filling
         self.node_id = settings.node_id
         self.allow_reset = settings.allow_reset
         self.max_request_bytes = settings.max_request_bytes
@@ -79,7 +90,7 @@ class NodeService:
         proposer: Proposer,
         propose_agreement: Callable[[RefuseEntry], Future[Position]],
     ) -> None:
-        health = Health(settings.node_id, raft, tending, applier.impasse)
+        health = Health(settings.node_id, raft, tending, applier.impasse, self._filling.progress)
         leader = Leader(settings, raft)
         waiting = Waiting(settings, raft, applier, peers, leader, health)
         others = {node_id: peer.http for node_id, peer in settings.peers.items()}
@@ -90,7 +101,19 @@ class NodeService:
         containing = Containing(settings, raft, applier, peers, leader, propose_agreement)
         sickness = Sickness(tending, reads)
         vitals = Vitals(settings, raft, applier, leader, health, peers)
-        report = StatusReport(settings, raft, applier, leader, health, reads, tending, sickness, vitals, room)
+        report = StatusReport(
+            settings,
+            raft,
+            applier,
+            leader,
+            health,
+            reads,
+            tending,
+            sickness,
+            vitals,
+            room,
+            self._filling,
+        )
         urls = [peer.http for peer in settings.peers.values()]
         by_id = {peer_id: peer.http for peer_id, peer in settings.peers.items()}
         stewardship = Stewardship(raft, tending, peers, by_id)

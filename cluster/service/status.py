@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cluster.service.room import Room
     from cluster.service.sickness import Sickness
     from cluster.service.vitals import Vitals
+    from cluster.snapshot.filling import Filling
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,10 @@ class StatusReport:
         sickness: Sickness,
         vitals: Vitals,
         room: Room,
+        filling: Filling,
     ) -> None:
         self._room = room
+        self._filling = filling
         self._vitals = vitals
         self._tending = tending
         self._sickness = sickness
@@ -104,6 +107,7 @@ class StatusReport:
             "lacks": None if raft.lacks is None else asdict(raft.lacks),
             "unservable": {peer: asdict(lack) for peer, lack in raft.unservable.items()},
             "stuck": self._stuck(),
+            "filling": None if (filling := self._filling.progress()) is None else filling.as_json(),
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),
         }

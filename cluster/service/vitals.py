@@ -70,6 +70,7 @@ class Vitals:
                 self._catching_up.caught_up(now),
                 self._catching_up.behind_s(now),
                 self._leader.url(),
+                self._health.filling,
             )
         )
 
