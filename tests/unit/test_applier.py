@@ -66,6 +66,11 @@ class MemoryLog:
             self._grown.notify_all()
             return len(self.log)
 
+    def append_payload(self, payload: bytes) -> None:
+        with self._grown:
+            self.log.append(payload)
+            self._grown.notify_all()
+
     def status(self) -> RaftStatus:
         return RaftStatus("n", "leader", 1, "n", 1, self.last_index or len(self.log), len(self.log), 0.0)
 
