@@ -37,6 +37,8 @@ class Connection:
         self.is_broken = False
         self.unsent: memoryview = memoryview(b"")
         self.opened_s = self.received_s = self.sent_s = now
+        self.number = 0
+        """Counts this node's sockets in the order in which they were opened or accepted."""
         self.watched = 0
 
     @property
@@ -57,6 +59,8 @@ class Peer:
         self.address = address
         self.connection: Connection | None = None
         self.dials: set[Connection] = set()
+        self.newest = 0
+        """The number of the latest connection over which it has proven itself."""
         self.dial_due_s = 0.0
         self.is_resolving = False
         self.turn = -1

@@ -174,7 +174,7 @@ class TcpTransport(Transport):
         if last is not None and now - last > 5 * _UPKEEP_S:
             # This thread itself was held up: what the others sent meanwhile is only being read now.
             for connection in self._sockets.connections:
-                connection.received_s += now - last
+                connection.received_s = min(now, connection.received_s + now - last)
         if self._listener.is_resting and self._listener.sock is not None:
             self._listener.is_resting = False
             self._sockets.selector.register(self._listener.sock, selectors.EVENT_READ, self._listener)
@@ -291,6 +291,11 @@ class TcpTransport(Transport):
 
     def _establish(self, connection: Connection, peer: str) -> None:
         state = self._peers[peer]
+        if connection.number < state.newest:
+            # What hung in the network since before the peer dialled anew: it has given this one up long ago.
+            self._sockets.break_off(connection, "the peer has connected anew since", quiet=True)
+            return
+        state.newest = connection.number
         if state.connection is not None:
             # The peer has given the old connection up, or it would not have dialled again.
             self._sockets.close(state.connection)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.simulation.bugs import applying, classics, containing, log, reads, staleness, standing
+from tests.simulation.bugs import applying, classics, containing, links, log, reads, staleness, standing
 from tests.simulation.parts import Parts, node_of
 
 
@@ -334,6 +334,38 @@ _ALL = (
         "a read with a bound is not judged again when it is done",
         Parts(check_after=staleness.not_judged_again),
     ),
+    Mutation(
+        "old-link-stays",
+        "",
+        "a peer dials anew, and its old connection is not closed",
+        Parts(transport=links.OldLinkStays),
+    ),
+    Mutation(
+        "old-link-taken",
+        "",
+        "a connection that hung in the network takes the place of a newer one",
+        Parts(transport=links.OldLinkTaken),
+    ),
+    Mutation(
+        "loss-is-not-told",
+        "",
+        "the log is not told that a link broke",
+        Parts(transport=links.LossIsNotTold),
+    ),
+    Mutation(
+        "silence-is-no-loss",
+        "",
+        "a link on which nothing comes any more is kept",
+        Parts(transport=links.SilenceIsNoLoss),
+    ),
+    Mutation("no-pings", "", "who has nothing to say is taken for silent", Parts(transport=links.NoPings)),
+    Mutation(
+        "other-dials-stay",
+        "",
+        "attempts that are under way when one succeeds go on",
+        Parts(transport=links.OtherDialsStay),
+    ),
+    Mutation("no-redial", "", "a link that broke is not dialled again", Parts(transport=links.NoRedial)),
 )
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}
 
