@@ -1,16 +1,23 @@
-"""Of interest to a run in several processes only (`make test`): see `tests/lanes.py`."""
+"""What holds for all tests, and how a run in several processes is spread over them (`tests/lanes.py`)."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.lanes import COMPUTING, NICENESS, rank, scope_of
 
 if TYPE_CHECKING:
     from tests.scheduling import LaneScheduling
+
+# No test asserts a speed, hypothesis neither: a machine that is busy with clusters is slow at times.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 def _worker(config: pytest.Config) -> str | None:
