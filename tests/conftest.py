@@ -11,6 +11,8 @@ import pytest
 from tests.lanes import COMPUTING, NICENESS, rank, scope_of
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+
     from tests.scheduling import LaneScheduling
 
 # No test asserts a speed, hypothesis neither: a machine that is busy with clusters is slow at times.
@@ -38,8 +40,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> LaneScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LaneScheduling:
     from tests.scheduling import LaneScheduling
 
     config.option.loadscopereorder = False  # they are in order already
-    return LaneScheduling(config)
+    return LaneScheduling(config, log)
