@@ -1,16 +1,25 @@
-"""Of interest to a run in several processes only (`make test`): see `tests/lanes.py`."""
+"""What holds for all tests, and how a run in several processes is spread over them (`tests/lanes.py`)."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.lanes import COMPUTING, NICENESS, rank, scope_of
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+
     from tests.scheduling import LaneScheduling
+
+# No test asserts a speed, hypothesis neither: a machine that is busy with clusters is slow at times.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 def _worker(config: pytest.Config) -> str | None:
@@ -31,8 +40,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> LaneScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LaneScheduling:
     from tests.scheduling import LaneScheduling
 
     config.option.loadscopereorder = False  # they are in order already
-    return LaneScheduling(config)
+    return LaneScheduling(config, log)

@@ -191,7 +191,7 @@ class Lab:
         while not (value := condition()):
             states = {name: self.status(name) for name in self.nodes} if time.monotonic() > end else None
             assert states is None, f"waited {deadline_s} s for {what}: {states}\n{self.cluster.logs()}"
-            time.sleep(0.02)
+            time.sleep(0.05)
         return value
 
     def outcome(self, write: Write) -> tuple[int, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.lanes import COMPUTING, LONG, choose, computes, rank, scope_of
 
@@ -48,3 +49,8 @@ def test_the_long_ones_exist_and_come_first() -> None:
 
 def test_a_file_is_one_piece_of_work() -> None:
     assert scope_of("tests/unit/test_lanes.py::test_a[b::c]") == "tests/unit/test_lanes.py"
+
+
+def test_no_property_fails_because_the_machine_is_busy() -> None:
+    assert settings().deadline is None
+    assert HealthCheck.too_slow in settings().suppress_health_check
