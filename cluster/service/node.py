@@ -64,7 +64,7 @@ class NodeService:
         hold_log: Callable[[str, int, float], None],
     ) -> None:
         self.donor = donor
-        self.hold_log = hold_log
+        self._hold_log = hold_log
         self.refill = filling.refill
         self.keep_filled = filling.run
         self.keep_tidy = donor.keep_tidy
@@ -165,6 +165,10 @@ class NodeService:
     def failed(self) -> bool:
         """Whether there was a fault."""
         return self._health.broken
+
+    def hold_log(self, who: str, index: int, seconds: float) -> None:
+        """As `cluster.api.interface.PeerService.hold_log`."""
+        self._hold_log(who, index, seconds)
 
     def close(self) -> None:
         """Wait for reads under way and stop the worker threads."""
