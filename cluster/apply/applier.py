@@ -23,6 +23,7 @@ from cluster.apply.containment import Stuck
 from cluster.apply.deliberation import describe
 from cluster.apply.examine import Remains, examine
 from cluster.apply.impasse import Impasse
+from cluster.apply.witness import Blind
 from cluster.chroma.errors import environment_of, fault_of
 from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
 from cluster.failpoint import failpoint
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.apply.store import Store
+    from cluster.apply.witness import Witness
     from cluster.chroma.interface import Engine
     from cluster.raft.interface import Entry, Raft
     from cluster.state.catalog import Catalog, Change
@@ -77,11 +79,13 @@ class Applier:
         on_fault: Callable[[Fault], None],
         hide: Callable[[str | None], None] = lambda collection_id: None,
         clock: Callable[[], float] = time.monotonic,
+        witness: Witness | None = None,
     ) -> None:
         """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
 
         `hide` is told which collection nobody may read because it has a part of a write (None: none).
-        `clock` says the seconds by which failed writes are tried again.
+        `clock` says the seconds by which failed writes are tried again. `witness` sees what is about to be
+        written while it digests the records.
 
         Raises:
             Fault: the machine does not stand where the store's marker does.
@@ -100,6 +104,7 @@ class Applier:
         self._store = store
         self._on_fault = on_fault
         self._hide = hide
+        self._witness: Witness = witness or Blind()
         self._hidden = machine.half_written
         hide(self._hidden)
         self._applied = machine.applied_index
@@ -150,6 +155,11 @@ class Applier:
     def catalog(self) -> Catalog:
         """Tenants, databases and collections as of the last step; to look at, never to change."""
         return self._machine.catalog
+
+    @property
+    def verified_ms(self) -> int | None:
+        """Log time of the last verification of everything that is applied here; None: there was none."""
+        return self._machine.verified_ms
 
     @property
     def place(self) -> Point:
@@ -318,6 +328,7 @@ class Applier:
                     return self._machine.resolved(step, ids), ()
                 case Call() as work:
                     self._note_start(work)
+                    self._witness.before(work)
                     failpoint("applier.before_engine")
                     local = self._engine.apply(work)
                     failpoint("applier.after_engine")
@@ -390,6 +401,9 @@ class Applier:
     def _finish(self, step: Step, local: Sequence[Change]) -> None:
         self._store.write((*step.changes, *local), step.index, step.position)
         self._machine.commit(step)
+        if step.verification is not None:
+            state, broken = self._machine.dump(), self._machine.refusals.broken()
+            self._witness.begin(step.verification, state, broken)
         if self._machine.half_written != self._hidden:
             self._hidden = self._machine.half_written
             self._hide(self._hidden)
