@@ -42,7 +42,12 @@ from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
 from cluster.service.node import NodeService
+from cluster.service.verification import Verifying
 from cluster.state.machine import Machine
+from cluster.verify.alarms import FILE as ALARMS
+from cluster.verify.alarms import Alarms
+from cluster.verify.scanner import Scanner
+from cluster.verify.sealing import Seal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,6 +147,8 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     machine = Machine.load(store.items(but=LOCAL_PREFIX))
     feed = StatusFeed(loop)
     faults = _FaultLine(feed, settings.data_dir)
+    seal = Seal(settings.data_dir)
+    stack.callback(seal.apply)
     engine = IsolatedEngine(
         settings.data_dir / "chroma",
         store.items(LOCAL_PREFIX),
@@ -153,7 +160,9 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     scratch = IsolatedScratch()
     stack.callback(scratch.close)
     raft = _raft(settings, journal, secret, tls, feed, faults)
-    applier = Applier(raft, machine, engine, store, faults.report, engine.hide)
+    scanner = Scanner(engine, settings.verify_records_per_s)
+    stack.callback(scanner.close)
+    applier = Applier(raft, machine, engine, store, faults.report, engine.hide, witness=scanner)
     applier.add_listener(lambda _: feed.changed())
     peers = Peers(timeout_ms=settings.read_timeout_ms, secret=secret)
     limits = GroupLimits(queue_bytes=settings.queue_bytes)
@@ -171,6 +180,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         proposer=Proposer(raft, limits, clock.now_ms, loop),
         # Past the waiting line, which is full of writes that wait for this one.
         propose_agreement=lambda agreement: raft.propose(encode_agreement(clock.now_ms(), agreement)),
+        verifying=Verifying(scanner, Alarms(settings.data_dir / ALARMS), clock.now_ms, feed.changed, seal),
     )
     faults.service = service
     stack.callback(service.close)
@@ -250,6 +260,7 @@ async def _serve(node: _Node, stop: asyncio.Event) -> bool:
                     node.service.keep_line(),
                     node.service.compare_versions(node.feed.changed),
                     node.service.keep_containing(),
+                    node.service.keep_verifying(),
                 )
             ]
             stopped, room = loop.create_task(stop.wait()), loop.create_task(node.faults.room_again())

@@ -103,7 +103,27 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
             raise invalid(f"This is no question for progress: {error}") from None
         return service.progress(question).encode()
 
+    async def verify(told: bytes) -> dict[str, Any]:
+        return await service.verify(start=bool(_read_object(told).get("start", False)))
+
+    async def digests(told: bytes) -> dict[str, Any]:
+        question = _read_object(told)
+        try:
+            return service.digests(question)
+        except (ValueError, TypeError, KeyError) as error:
+            raise invalid(f"This is no question for digests: {error}") from None
+
+    async def verdict(told: bytes) -> dict[str, Any]:
+        words = _read_object(told)
+        try:
+            return await service.take_verdict(words)
+        except (ValueError, TypeError, KeyError) as error:
+            raise invalid(f"This is no verdict: {error}") from None
+
     posts = {
+        "verify": verify,
+        "digests": digests,
+        "verdict": verdict,
         "read-index": read_index,
         "embed": embed,
         "suspect": suspect,
@@ -145,6 +165,21 @@ def _not_for_strangers() -> Refusal:
         "Nothing was changed. A balancer is given the secret by `secret` or `secret_file`."
     )
     return Refusal(403, "ForbiddenError", message)
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
+
+    Raises:
+        Refusal: 400, it has none.
+    """
+    try:
+        told: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        told = None
+    if not isinstance(told, dict):
+        raise invalid("The body must be a JSON object.")
+    return cast("dict[str, Any]", told)
 
 
 def _read_embed(body: bytes) -> tuple[str, list[str], bool]:

@@ -193,6 +193,19 @@ class PeerService(Protocol):
         """How far this node is, where it is stuck, and whether it holds there as it is asked to."""
         ...
 
+    async def verify(self, *, start: bool) -> dict[str, Any]:
+        """Begin a verification of all nodes unless one is under way, at the leader; how far it is, and what
+        the last one found."""
+        ...
+
+    def digests(self, question: dict[str, Any]) -> dict[str, Any]:
+        """What this node digested for a round of verification."""
+        ...
+
+    async def take_verdict(self, told: dict[str, Any]) -> dict[str, Any]:
+        """A verification found which of this node's copies differ, and which are equal to the others'."""
+        ...
+
     async def embed_here(
         self, collection_id: str, texts: Sequence[str], *, query: bool
     ) -> tuple[list[bytes], str, int]:

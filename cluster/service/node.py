@@ -15,6 +15,7 @@ from cluster.service.sickness import Sickness
 from cluster.service.status import StatusReport
 from cluster.service.stewardship import Stewardship
 from cluster.service.vectors import VectorMaking
+from cluster.service.verification import Verification
 from cluster.service.versions import Versions
 from cluster.service.vitals import Vitals
 from cluster.service.waiting import Waiting
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from cluster.peers import Peers
     from cluster.propose.proposer import Proposer
     from cluster.raft.interface import Position, Raft
+    from cluster.service.verification import Verifying
     from cluster.state.catalog import Catalog
     from cluster.state.commands import RefuseEntry
 
@@ -56,6 +58,7 @@ class NodeService:
         peers: Peers,
         proposer: Proposer,
         propose_agreement: Callable[[RefuseEntry], Future[Position]],
+        verifying: Verifying,
     ) -> None:
         self.node_id = settings.node_id
         self.allow_reset = settings.allow_reset
@@ -64,6 +67,7 @@ class NodeService:
         self.oracle = oracle
         self._applier = applier
 
+        self._verifying = verifying
         self._compose(settings, raft, applier, engine, tending, embedder, peers, proposer, propose_agreement)
 
     def _compose(
@@ -82,14 +86,19 @@ class NodeService:
         leader = Leader(settings, raft)
         waiting = Waiting(settings, raft, applier, peers, leader, health)
         writes = Writes(applier, proposer, leader, health, settings.write_timeout_ms)
-        reads = Reads(engine, applier, waiting, health, settings.read_threads)
+        alarms = self._verifying.alarms
+        reads = Reads(engine, applier, waiting, health, settings.read_threads, alarms)
         vectors = VectorMaking(embedder, applier, peers, leader, health, waiting, reads)
         containing = Containing(settings, raft, applier, peers, leader, propose_agreement)
         sickness = Sickness(tending, reads)
-        vitals = Vitals(settings, raft, applier, leader, health, peers)
-        report = StatusReport(settings, raft, applier, leader, health, reads, tending, sickness, vitals)
+        vitals = Vitals(settings, raft, applier, leader, health, peers, alarms)
+        report = StatusReport(
+            settings, raft, applier, leader, health, reads, tending, sickness, vitals, alarms
+        )
         urls = [peer.http for peer in settings.peers.values()]
-        stewardship = Stewardship(raft, tending, peers, urls)
+        stewardship = Stewardship(raft, tending, peers, urls, alarms)
+        verification = Verification(settings, applier, leader, peers, writes, self._verifying)
+        vitals.doubts = lambda: verification.doubts
         secret = settings.secret_bytes
 
         self.is_leader = leader.is_here
@@ -117,6 +126,10 @@ class NodeService:
         self.keep_watch = vitals.watch
         self.keep_line = vitals.watch_line
         self.leader_trouble = vitals.leader_trouble
+        self.verify = verification.verify
+        self.digests = verification.digests
+        self.take_verdict = verification.take_verdict
+        self.keep_verifying = verification.run
         self.fail = health.fail
         self.stop_serving = health.stop_serving
 

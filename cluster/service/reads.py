@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cluster.service.health import Health
     from cluster.service.waiting import Waiting
     from cluster.state.catalog import Catalog
+    from cluster.verify.alarms import Alarms
 
 T = TypeVar("T")
 
@@ -27,8 +28,15 @@ class Reads:
     """Invariant: a read's token covers everything that it may have seen, also work that was under way."""
 
     def __init__(
-        self, engine: Engine, applier: Applier, waiting: Waiting, health: Health, threads: int
+        self,
+        engine: Engine,
+        applier: Applier,
+        waiting: Waiting,
+        health: Health,
+        threads: int,
+        alarms: Alarms,
     ) -> None:
+        self._alarms = alarms
         self._engine = engine
         self._applier = applier
         self._waiting = waiting
@@ -51,6 +59,7 @@ class Reads:
         """As `cluster.api.interface.Service.read`."""
         await self._guaranteed(level, min_index, max_staleness_ms)
         self._require_readable(collection_id)
+        self._alarms.require_equal(collection_id)
         try:
             result = await self.on_engine(fn)
         except Refusal as refusal:

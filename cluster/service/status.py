@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cluster.errors import ClusterError, EngineDied
 from cluster.service.versions import own_versions
+from cluster.state.commands import COMMANDS
 
 if TYPE_CHECKING:
     from cluster.apply.applier import Applier
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cluster.service.reads import Reads
     from cluster.service.sickness import Sickness
     from cluster.service.vitals import Vitals
+    from cluster.verify.alarms import Alarms
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,9 @@ class StatusReport:
         tending: Tending,
         sickness: Sickness,
         vitals: Vitals,
+        alarms: Alarms,
     ) -> None:
+        self._alarms = alarms
         self._vitals = vitals
         self._tending = tending
         self._sickness = sickness
@@ -97,6 +101,8 @@ class StatusReport:
             "lacks": None if raft.lacks is None else asdict(raft.lacks),
             "unservable": {peer: asdict(lack) for peer, lack in raft.unservable.items()},
             "stuck": self._stuck(),
+            "alarms": self._alarms.raised,
+            "commands": COMMANDS,
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),
         }

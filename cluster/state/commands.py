@@ -174,6 +174,8 @@ _TAGS: Final[dict[type[Any], int]] = {
     RefuseEntry: 11,
     Verify: 12,
 }
+#: The commands that this version of the program knows have tags up to this one.
+COMMANDS: Final = max(_TAGS.values())
 _TYPES: Final[dict[int, type[Any]]] = {tag: kind for kind, tag in _TAGS.items()}
 _FIELDS: Final[dict[type[Any], tuple[str, ...]]] = {
     kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _TAGS

@@ -7,19 +7,18 @@ import logging
 import os
 import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cluster.errors import Fault, Unavailable
+from cluster.verify.digest import NODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 FILE: Final = "alarms.json"
-#: In place of a collection: the node as a whole, its replicated state or what else is in its Chroma.
-NODE: Final = "*"
 #: With these, what a listing of collections says of them is wrong as well.
 _OF_COLLECTIONS: Final = frozenset({"name", "metadata", "configuration", "dimension", "unreadable"})
 
@@ -53,7 +52,8 @@ class Alarms:
     ) -> None:
         """A verification found this node's copies of some collections to differ, and of others to be equal.
 
-        `known` are the collections that there are: alarms about others are over. What is in none of them stays.
+        `known` are the collections that there are: alarms about others are over. What is in none
+        of them stays.
 
         Raises:
             Fault: it cannot be made durable; it counts all the same, until this process ends.

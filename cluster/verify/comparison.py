@@ -1,7 +1,7 @@
 """From the digests of several nodes to who differs, where and in what; pure.
 
 Nobody is named right but by agreement: a copy is right if more than half of those compared have it, two at
-least, or if nobody that can read the collection has another. Where no copy is right, all who differ are named.
+least, or if nobody that can read the collection has another. Where no copy is right, all are named.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Finding:
     """In what one node's copy of one collection differs.
 
     `parts` are of the collection (`name`, `metadata`, `configuration`, `dimension`, `unreadable`) or of its
-    records (`vector`, `document`, `metadata of records`, `uri`, `missing`, `extra`). `records` names the first
-    `NAMED` records and what differs in each, `differing` counts them (None: not looked at one by one).
+    records (`vector`, `document`, `metadata of records`, `uri`, `missing`, `extra`, `unreadable`). `records` names
+    the first `NAMED` records and what differs in each, `differing` counts them (None: not looked at one by one).
     `undecided`: no majority says which copy is right.
     """
 
@@ -101,7 +101,9 @@ def findings(
         others = judgement.right or (judgement.wrong - {node})
         if mine.trouble is not None:
             unread = not judgement.right
-            found.append(Finding(node, collection_id, ("unreadable",), undecided=unread, trouble=mine.trouble))
+            found.append(
+                Finding(node, collection_id, ("unreadable",), undecided=unread, trouble=mine.trouble)
+            )
             continue
         parts: list[str] = []
         differing: dict[str, tuple[str, ...]] = {}
@@ -115,9 +117,7 @@ def findings(
         named = dict(sorted(differing.items())[:NAMED])
         count = len(differing) if node in records else None
         kinds = tuple(dict.fromkeys(parts)) or ("records",)
-        found.append(
-            Finding(node, collection_id, kinds, named, count, undecided=not judgement.right)
-        )
+        found.append(Finding(node, collection_id, kinds, named, count, undecided=not judgement.right))
     return found
 
 
@@ -129,7 +129,9 @@ def _differences(mine: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> dict
             found[record_id] = ("missing",)
         elif there is None:
             found[record_id] = ("extra",)
-        elif here != there:
+        elif not here:
+            found[record_id] = ("unreadable",)
+        elif here != there and there:
             found[record_id] = tuple(
                 "metadata of records" if part == "metadata" else part
                 for at, part in enumerate(PARTS)
@@ -156,5 +158,3 @@ def poor_indexes(digests: Mapping[str, CollectionDigest]) -> dict[str, tuple[int
 def odd_ones(values: Mapping[str, str]) -> Judgement:
     """Who differs in a value that every node has (its replicated state)."""
     return judge(dict(values))
-
-

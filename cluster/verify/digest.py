@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from cluster.chroma.digesting import RecordDigest
 
+#: In place of a collection: the node as a whole, its replicated state or what else is in its Chroma.
+NODE: Final = "*"
+
 _MODULUS: Final = 1 << 128
 
 #: What of a collection itself is compared, and where it is in `Engine.collection`.
@@ -46,9 +49,7 @@ class Tally:
         """Count these records in; each of them once in the life of a tally."""
         for digest in digests:
             bucket = bucket_of(digest.id)
-            self.buckets[bucket] = (
-                self.buckets.get(bucket, 0) + int.from_bytes(digest.whole) + 1
-            ) % _MODULUS
+            self.buckets[bucket] = (self.buckets.get(bucket, 0) + int.from_bytes(digest.whole) + 1) % _MODULUS
             self.count += 1
 
     def told(self) -> dict[int, str]:
@@ -104,6 +105,4 @@ class CollectionDigest:
 
 def differing_buckets(told: Collection[Mapping[int, str]]) -> list[int]:
     """The buckets in which nodes differ, sorted; `told` are their non-empty ones."""
-    return [
-        bucket for bucket in range(BUCKETS) if len({buckets.get(bucket, "") for buckets in told}) > 1
-    ]
+    return [bucket for bucket in range(BUCKETS) if len({buckets.get(bucket, "") for buckets in told}) > 1]

@@ -17,7 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from cluster.chroma.digesting import bucket_of, digest_value
+from cluster.chroma.digesting import WHOLE_BYTES, RecordDigest, bucket_of, digest_value
 from cluster.errors import ClusterError, EngineDied, Fault, Unavailable
 from cluster.state.catalog import Catalog, Change
 from cluster.state.commands import DeleteRecords, Reset, WriteRecords
@@ -43,6 +43,12 @@ _PATIENCE_S: Final = 60.0
 _PAUSE_S: Final = 0.1
 #: And one that fails for another reason so often.
 _TRIES: Final = 2
+#: Stands for a record that cannot be read.
+_NO_WHOLE: Final = b"\xff" * WHOLE_BYTES
+
+
+class _Unreadable(ClusterError):
+    """So many records in a row cannot be read that the others need not be tried."""
 
 
 class _Collection:
@@ -54,6 +60,7 @@ class _Collection:
         self.left: set[str] = set()
         self.order: list[str] = []
         self._at = 0
+        self._unreadable = 0
         self.listed = False
         self.closed = False
         self.header: dict[str, str] = {}
@@ -77,17 +84,36 @@ class _Collection:
             ids = [name for name in ids if bucket_of(name) in self._wanted]
         self.order, self.left, self.listed = ids, set(ids), True
 
-    def read_records(self, engine: Inspected, ids: Sequence[str]) -> None:
-        """Digest those of these records that were there and are not digested yet."""
+    def read_records(self, engine: Inspected, ids: Sequence[str], *, one_by_one: bool = False) -> None:
+        """Digest those of these records that were there and are not digested yet.
+
+        Of a page that cannot be read all records count as unreadable, or (`one_by_one`) those that cannot.
+        """
         due = [name for name in dict.fromkeys(ids) if name in self.left]
         for start in range(0, len(due), _PAGE):
             page = due[start : start + _PAGE]
-            digests = engine.digests(self.name, page)
+            digests = self._digest(engine, page, one_by_one=one_by_one)
             self.tally.add(digests)
             if self._wanted is not None:
                 self.parts.update({digest.id: digest.parts for digest in digests})
             # What was listed and is not found is missing here: it is not counted, so the sums differ.
             self.left.difference_update(page)
+
+    def _digest(self, engine: Inspected, page: list[str], *, one_by_one: bool) -> list[RecordDigest]:
+        try:
+            found = engine.digests(self.name, page)
+        except (Unavailable, EngineDied, Fault):
+            raise
+        except ClusterError as error:
+            if len(page) == 1 or not one_by_one:
+                self._unreadable += len(page)
+                if self._unreadable >= _PAGE and one_by_one:
+                    raise _Unreadable(error.message) from None
+                return [RecordDigest(name, _NO_WHOLE, b"") for name in page]
+            singly = [self._digest(engine, [name], one_by_one=True) for name in page]
+            return [digest for digests in singly for digest in digests]
+        self._unreadable = 0
+        return found
 
     def read_page(self, engine: Inspected) -> int:
         """Digest the next page of what is left; how many records that were."""
@@ -97,7 +123,7 @@ class _Collection:
             if self.order[at] in self.left:
                 page.append(self.order[at])
             at += 1
-        self.read_records(engine, page)
+        self.read_records(engine, page, one_by_one=True)
         self._at = at
         if not self.left:
             self.closed = True
@@ -261,7 +287,11 @@ class Scan:
                     count = collection.read_page(self._engine)
             except ClusterError as error:
                 failures += not isinstance(error, Unavailable)
-                if failures >= _TRIES or time.monotonic() - since > _PATIENCE_S:
+                if (
+                    isinstance(error, _Unreadable)
+                    or failures >= _TRIES
+                    or time.monotonic() - since > _PATIENCE_S
+                ):
                     with collection.lock:
                         _note(collection, error)
                     return

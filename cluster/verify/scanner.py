@@ -65,8 +65,8 @@ class Scanner:
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """What this node knows of a round.
 
-        `question` has the `round`; of one that is done the answer has all `digests`, or what else the question
-        `wants`: the `buckets` of some `collections`, or the `parts` of the records of a narrow round.
+        `question` has the `round`; of one that is done the answer has all `digests`, or what else the
+        question `wants`: the `buckets` of some `collections`, or the `parts` of a narrow round's records.
 
         Raises:
             ValueError, TypeError, KeyError: it is no such question.
