@@ -134,8 +134,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         for node, why in sorted(nodes.items())
     ]
     told += [
-        f"warning: the index of collection {name} on {node} finds {found:,} of {asked:,} records by their own "
-        "vectors, fewer than on the best node; the records are equal"
+        f"warning: the index of collection {name} on {node} finds {found:,} of {asked:,} records by their "
+        "own vectors, fewer than on the best node; the records are equal"
         for name, nodes in sorted(result["poor_indexes"].items())
         for node, (asked, found) in sorted(nodes.items())
     ]

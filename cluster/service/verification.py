@@ -154,7 +154,8 @@ class Verification:
         equal = [str(name) for name in told["equal"]]
         known = [str(name) for name in told["known"]]
         await asyncio.to_thread(self._alarms.conclude, differs, equal, known)
-        self._seal.settle()
+        if told["complete"]:
+            self._seal.settle()
         self._on_change()
         if differs:
             self.on_differs([str(donor) for donor in told.get("donors", ())])
@@ -228,7 +229,7 @@ class Verification:
             )
             lost |= lost_later
         result = conclude(first, second, lost)
-        await self._tell(running.round_id, result, first, second)
+        await self._tell(running.round_id, result, first)
         return result, index
 
     async def _look(
@@ -307,11 +308,8 @@ class Verification:
         url = self._members.get(node)
         return None if url is None else await self._peers.digests(url, question)
 
-    async def _tell(
-        self, round_id: str, result: Result, first: Mapping[str, Report], second: Mapping[str, Report]
-    ) -> None:
-        again = {name for report in second.values() for name in report.digests}
-        about = {node: verdict_for(node, result, first, again) for node in first}
+    async def _tell(self, round_id: str, result: Result, first: Mapping[str, Report]) -> None:
+        about = {node: verdict_for(node, result, first) for node in first}
         donors = {node: donors_for(node, result, tuple(first)) for node in first}
         await asyncio.gather(
             *(

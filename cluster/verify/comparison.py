@@ -50,8 +50,9 @@ class Finding:
     """In what one node's copy of one collection differs.
 
     `parts` are of the collection (`name`, `metadata`, `configuration`, `dimension`, `unreadable`) or of its
-    records (`vector`, `document`, `metadata of records`, `uri`, `missing`, `extra`, `unreadable`). `records` names
-    the first `NAMED` records and what differs in each, `differing` counts them (None: not looked at one by one).
+    records (`vector`, `document`, `metadata of records`, `uri`, `missing`, `extra`, `unreadable`).
+    `records` names the first `NAMED` records and what differs in each, `differing` counts them (None: not
+    looked at one by one).
     `undecided`: no majority says which copy is right.
     """
 

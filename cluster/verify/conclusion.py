@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from cluster.chroma.digesting import BUCKETS
 from cluster.verify.comparison import Finding, copies_of, findings, judge, poor_indexes
-from cluster.verify.digest import NODE, CollectionDigest, differing_buckets
+from cluster.verify.digest import DELETED, NODE, SET_ASIDE, CollectionDigest, differing_buckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Standing: TypeAlias = Literal["same", "differs", "incomplete"]
 
+_NOT_AGAIN: Final = "it differed, and could not be looked at again: verify once more"
 #: So many records, as far as can be foreseen, are looked at one by one in each collection.
 _LOOKED_AT: Final = 50_000
 
@@ -130,21 +131,25 @@ def conclude(
     looked_at = by_collection(first)
     again = by_collection(second)
     found = _of_nodes(first)
+    skipped = _skipped(first, second)
     passed: list[str] = []
     for name in doubtful(first):
-        if name not in again:
-            passed.append(name)  # deleted meanwhile, on all nodes
-            continue
         records = {node: report.parts.get(name, {}) for node, report in second.items()}
-        believed = findings(name, again[name], records)
-        found += believed
-        if not believed:
+        believed = findings(name, again.get(name, {}), records)
+        before = copies_of(looked_at[name])
+        unsettled = frozenset[str]()
+        if DELETED not in skipped.get(name, {}).values():
+            # A difference is settled by those who were there both times: who is missing may be the majority.
+            missing = before.keys() - copies_of(again.get(name, {})).keys()
+            unsettled = judge(before).wrong & missing
+            if missing and any(finding.undecided for finding in believed):
+                unsettled, believed = frozenset(before), []
+        if unsettled:
+            nodes = skipped.setdefault(name, {})
+            nodes |= {node: nodes.get(node, _NOT_AGAIN) for node in unsettled}
+        elif not believed:
             passed.append(name)
-    skipped = {
-        name: {node: digest.skipped for node, digest in digests.items() if digest.skipped is not None}
-        for name, digests in (looked_at | again).items()
-    }
-    skipped = {name: nodes for name, nodes in skipped.items() if nodes}
+        found += believed
     standing: Standing = (
         "differs" if found else "incomplete" if _is_incomplete(skipped, not_compared) else "same"
     )
@@ -166,11 +171,19 @@ def conclude(
     )
 
 
+def _skipped(first: Mapping[str, Report], second: Mapping[str, Report]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for reports in (first, second):
+        for name, digests in by_collection(reports).items():
+            for node, digest in digests.items():
+                if digest.skipped is not None:
+                    found.setdefault(name, {})[node] = digest.skipped
+    return found
+
+
 def _is_incomplete(skipped: Mapping[str, Mapping[str, str]], not_compared: Mapping[str, str]) -> bool:
     return bool(not_compared) or any(
-        "deleted" not in why and "set it aside" not in why
-        for nodes in skipped.values()
-        for why in nodes.values()
+        why not in (DELETED, SET_ASIDE) for nodes in skipped.values() for why in nodes.values()
     )
 
 
@@ -187,12 +200,10 @@ def _of_nodes(first: Mapping[str, Report]) -> list[Finding]:
     return found
 
 
-def verdict_for(
-    node: str, result: Result, first: Mapping[str, Report], again: Iterable[str]
-) -> dict[str, Any]:
+def verdict_for(node: str, result: Result, first: Mapping[str, Report]) -> dict[str, Any]:
     """What a node that had a part in the round is told: what differs, and what is equal to the others'.
 
-    `again` are the collections of the second look.
+    `complete`: nothing of it was left out.
     """
     differs: dict[str, dict[str, Any]] = {}
     for finding in result.findings:
@@ -203,14 +214,12 @@ def verdict_for(
                 told["parts"] = [*known["parts"], *told["parts"]]
             differs[finding.collection_id] = told
     looked_at = by_collection(first)
-    unknown = {name for name, nodes in result.skipped.items() if node in nodes} | {
-        name for name in again if name not in looked_at
-    }
+    unknown = {name for name, nodes in result.skipped.items() if node in nodes}
     alone = len(first) < 2
     equal = [] if alone else [name for name in looked_at if name not in differs and name not in unknown]
     if NODE not in differs and not alone:
         equal.append(NODE)
-    return {"differs": differs, "equal": equal, "known": sorted(looked_at)}
+    return {"differs": differs, "equal": equal, "known": sorted(looked_at), "complete": not unknown}
 
 
 def donors_for(node: str, result: Result, members: Sequence[str]) -> list[str]:

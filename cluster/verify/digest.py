@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 #: In place of a collection: the node as a whole, its replicated state or what else is in its Chroma.
 NODE: Final = "*"
 
+#: Why a collection need not be compared: it is gone by now, or nobody reads it any more.
+DELETED: Final = "it was deleted while it was digested"
+SET_ASIDE: Final = "the cluster has set it aside: it cannot be read"
+
 _MODULUS: Final = 1 << 128
 
 #: What of a collection itself is compared, and where it is in `Engine.collection`.

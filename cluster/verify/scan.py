@@ -21,7 +21,7 @@ from cluster.chroma.digesting import WHOLE_BYTES, RecordDigest, bucket_of, diges
 from cluster.errors import ClusterError, EngineDied, Fault, Unavailable
 from cluster.state.catalog import Catalog, Change
 from cluster.state.commands import DeleteRecords, Reset, WriteRecords
-from cluster.verify.digest import CollectionDigest, Tally, header_of
+from cluster.verify.digest import DELETED, SET_ASIDE, CollectionDigest, Tally, header_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,7 +171,7 @@ class Scan:
         for name in broken:
             if name in self._collections:
                 # Every node agreed not to touch it any more: reading it may take Chroma down.
-                self._collections[name].close(skipped="the cluster has set it aside: it cannot be read")
+                self._collections[name].close(skipped=SET_ASIDE)
         self.state_digest = ""
         self.strangers: list[str] = []
         self.records = 0
@@ -222,7 +222,7 @@ class Scan:
             if collection.closed:
                 return
             if collection.name in call.dropped or isinstance(command, Reset):
-                collection.close(skipped="it was deleted while it was digested")
+                collection.close(skipped=DELETED)
                 return
             try:
                 collection.read_list(self._engine)

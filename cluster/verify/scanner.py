@@ -43,9 +43,9 @@ class Scanner:
                 return
             for other in self._scans:
                 other.stop()
+            scan.start()  # before anybody can ask whether it runs
             self._scans = [*self._scans[1 - _KEPT :], scan]
         log.info("verification %s at log entry %d: digesting", scan.round_id, scan.index)
-        scan.start()
 
     def before(self, call: Call) -> None:
         """As `cluster.apply.witness.Witness.before`."""
