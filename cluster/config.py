@@ -92,6 +92,12 @@ class NodeSettings(BaseSettings):
         description="how long a member out of reach is waited for before the others refuse a write on which "
         "all their engines fail; that member may have applied it",
     )
+    disk_reserve_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="with less free on any member's disk, writes that need room are refused "
+        "(default: 5 % of the disk, 1 GiB at most)",
+    )
     read_threads: int = Field(8, ge=1, le=256)
     engine_hang_ms: int = Field(
         4_000,

@@ -4,6 +4,7 @@
     ├── Refusal          deterministic: the same on every node, replicated, an answer (4xx)
     ├── NotLeader        nothing was appended; the leader, where known, is named
     ├── Overloaded       429: surely not applied, a bounded queue is full; try again later
+    ├── NoRoom           507: surely not applied, a member's disk is nearly full; make room
     ├── Unavailable      503: surely nothing changed (a read not served, a write not started)
     │   └── EngineUnavailable   this node's Chroma is being restarted; try elsewhere, or again
     ├── EngineDied       500: Chroma's process died or was killed over this request; never tried elsewhere
@@ -67,6 +68,14 @@ class Overloaded(ClusterError):
 
     status = 429
     error = "OverloadedError"
+    outcome = "unchanged"
+
+
+class NoRoom(ClusterError):
+    """A member's disk is nearly full: surely not applied; room has to be made first."""
+
+    status = 507
+    error = "InsufficientStorageError"
     outcome = "unchanged"
 
 

@@ -258,6 +258,7 @@ async def _serve(node: _Node, stop: asyncio.Event) -> bool:
                     node.service.lead_only_when_well(),
                     node.service.keep_watch(),
                     node.service.keep_line(),
+                    node.service.keep_room(),
                     node.service.compare_versions(node.feed.changed),
                     node.service.keep_containing(),
                     node.service.keep_verifying(),

@@ -116,6 +116,10 @@ _NOTHING_CHANGED: Final = frozenset({"NotLeaderError", "UnavailableError"})
 #: Statuses of a node that another node, or the same one later, may do better at.
 _PASSING: Final = frozenset({502, 503, 504})
 
+#: The leader's word that it took nothing this time: its queue, or a disk, is full. It is no word about an
+#: earlier attempt.
+_NO_PLACE: Final = frozenset({429, 507})
+
 #: Errors of a read that took a node's engine down, or did a moment ago: it is tried nowhere else.
 _DEADLY: Final = frozenset({"EngineDiedError", "QuarantinedError"})
 
@@ -167,7 +171,7 @@ def writing(deadline: float, hold_s: float) -> Generator[Action, Event, Ending]:
         event = yield Send()
         match event:
             case Answered(now, _, status, error):
-                if status == 429:
+                if status in _NO_PLACE:
                     if not unknown:
                         return Relay()
                 elif status not in _PASSING:

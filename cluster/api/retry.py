@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cluster.errors import NotLeader, Overloaded, Unavailable
+from cluster.errors import NoRoom, NotLeader, Overloaded, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -34,9 +34,9 @@ _FIRST_PAUSE_S: Final = 0.025
 _LONGEST_PAUSE_S: Final = 0.2
 
 #: Statuses of a node that its successor, or the same node later, may do better at.
-PASSING: Final = frozenset({Overloaded.status, 502, 503, 504})
+PASSING: Final = frozenset({Overloaded.status, NoRoom.status, 502, 503, 504})
 #: Errors of a node that say: surely nothing changed by this attempt.
-_NOTHING_CHANGED: Final = frozenset({Overloaded.error, NotLeader.error, Unavailable.error})
+_NOTHING_CHANGED: Final = frozenset({Overloaded.error, NoRoom.error, NotLeader.error, Unavailable.error})
 
 # What the generator asks for
 
@@ -149,8 +149,8 @@ def forwarding(now: float, leader: str | None) -> Generator[Action, Event, Endin
                 if status not in PASSING:
                     return Relay()
                 ending = Relay()
-                # A full queue is the leader's answer, unless an earlier attempt may be in it.
-                full = status == Overloaded.status
+                # A full queue or disk is the leader's answer, unless an earlier attempt may be in the log.
+                full = status in (Overloaded.status, NoRoom.status)
                 unknown = unknown or error not in _NOTHING_CHANGED
             case Deposed(now, successor):
                 unknown = True

@@ -1,5 +1,5 @@
-"""The `chroma-cluster` command: a cluster on this machine (`up`, `down`, `status`, `demo`), or one process of
-one; other packages plug in further commands (`cluster.cli.plugins`).
+"""The `chroma-cluster` command: a cluster on this machine (`up`, `down`, `restart`, `status`, `demo`), or one
+process of one; other packages plug in further commands (`cluster.cli.plugins`).
 
 Exit codes: 0 done, 1 it did not work (the reason is on stderr), 2 wrong usage or settings; `status` also
 has 3, it serves but a node is not ready.
@@ -119,6 +119,29 @@ def down(data: DataOption = DEFAULT_DATA) -> None:
     for name, was_killed in stopped.items():
         console.print(f"stopped {title(name)}" + (" (it had to be killed)" if was_killed else ""))
     console.print("The cluster is down." if stopped else "The cluster is not running: nothing to stop.")
+
+
+@app.command()
+def restart(
+    data: DataOption = DEFAULT_DATA,
+    rolling: Annotated[
+        bool, typer.Option("--rolling", help="One node at a time, while the cluster answers (needed).")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long each node may take to catch up.")
+    ] = 120.0,
+) -> None:
+    """Restart every node, one at a time: followers first, the leader last, after it handed leadership over.
+
+    It goes on only when the restarted node has caught up and the balancer uses it again. The balancer is left
+    alone. Exit code 0: all nodes were restarted and are ready; 1: not, and stderr says which were.
+    """
+    from cluster.cli.rolling import restart_rolling
+
+    if not rolling:
+        fail("Say `restart --rolling`. To stop all nodes at once use `down`, then `up`.", code=2)
+    directory = directory_at(data)
+    raise typer.Exit(restart_rolling(directory, known_plan(directory), timeout_s=timeout))
 
 
 @app.command()

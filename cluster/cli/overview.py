@@ -56,6 +56,7 @@ class NodeView:
     state: str | None = None
     remedy: str | None = None
     lacks: Mapping[str, int] | None = None
+    disk: Mapping[str, Any] | None = None
 
     @property
     def is_beyond_waiting(self) -> bool:
@@ -173,6 +174,7 @@ def node_view(
                 state=said.get("state"),
                 remedy=said.get("remedy"),
                 lacks=said.get("lacks"),
+                disk=said.get("disk"),
             )
         reason = f"another server answers at {node.url}"
     return NodeView(

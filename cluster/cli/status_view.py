@@ -39,7 +39,12 @@ def render(overview: Overview) -> RenderableType:
         for node in overview.nodes
         if node.reason is not None
     ]
-    return Group(_headline(overview), Text(), table, *reasons, Text(), _balancer(overview.balancer))
+    disks = [
+        Text(f"{node.id}: {said}", style="yellow")
+        for node in overview.nodes
+        if node.disk is not None and (said := node.disk.get("writes_refused") or node.disk.get("warning"))
+    ]
+    return Group(_headline(overview), Text(), table, *reasons, *disks, Text(), _balancer(overview.balancer))
 
 
 def _headline(overview: Overview) -> Text:

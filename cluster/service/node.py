@@ -11,6 +11,7 @@ from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.leader import Leader
 from cluster.service.reads import Reads
+from cluster.service.room import Room
 from cluster.service.sickness import Sickness
 from cluster.service.status import StatusReport
 from cluster.service.stewardship import Stewardship
@@ -85,7 +86,9 @@ class NodeService:
         health = Health(settings.node_id, raft, tending, applier.impasse)
         leader = Leader(settings, raft)
         waiting = Waiting(settings, raft, applier, peers, leader, health)
-        writes = Writes(applier, proposer, leader, health, settings.write_timeout_ms)
+        others = {node_id: peer.http for node_id, peer in settings.peers.items()}
+        room = Room(settings.node_id, settings.data_dir, settings.disk_reserve_bytes, raft, peers, others)
+        writes = Writes(applier, proposer, leader, health, room, settings.write_timeout_ms)
         alarms = self._verifying.alarms
         reads = Reads(engine, applier, waiting, health, settings.read_threads, alarms)
         vectors = VectorMaking(embedder, applier, peers, leader, health, waiting, reads)
@@ -93,7 +96,7 @@ class NodeService:
         sickness = Sickness(tending, reads)
         vitals = Vitals(settings, raft, applier, leader, health, peers, alarms)
         report = StatusReport(
-            settings, raft, applier, leader, health, reads, tending, sickness, vitals, alarms
+            settings, raft, applier, leader, health, reads, tending, sickness, vitals, room, alarms
         )
         urls = [peer.http for peer in settings.peers.values()]
         stewardship = Stewardship(raft, tending, peers, urls, alarms)
@@ -125,6 +128,7 @@ class NodeService:
         self.lead_only_when_well = stewardship.watch
         self.keep_watch = vitals.watch
         self.keep_line = vitals.watch_line
+        self.keep_room = room.watch
         self.leader_trouble = vitals.leader_trouble
         self.verify = verification.verify
         self.digests = verification.digests

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cluster.service.health import Health
     from cluster.service.leader import Leader
     from cluster.service.reads import Reads
+    from cluster.service.room import Room
     from cluster.service.sickness import Sickness
     from cluster.service.vitals import Vitals
     from cluster.verify.alarms import Alarms
@@ -49,9 +50,11 @@ class StatusReport:
         tending: Tending,
         sickness: Sickness,
         vitals: Vitals,
+        room: Room,
         alarms: Alarms,
     ) -> None:
         self._alarms = alarms
+        self._room = room
         self._vitals = vitals
         self._tending = tending
         self._sickness = sickness
@@ -92,6 +95,7 @@ class StatusReport:
             "match_index": raft.match_index,
             "connected": list(raft.connected),
             "engine": self._engine(),
+            "disk": self._room.status(),
             "versions": self._versions,
             "state": found.state,
             "healthy": found.healthy,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cluster.raft.interface import Position
     from cluster.service.health import Health
     from cluster.service.leader import Leader
+    from cluster.service.room import Room
     from cluster.state.commands import Command
 
 
@@ -32,12 +33,19 @@ class Writes:
     """
 
     def __init__(
-        self, applier: Applier, proposer: Proposer, leader: Leader, health: Health, timeout_ms: int
+        self,
+        applier: Applier,
+        proposer: Proposer,
+        leader: Leader,
+        health: Health,
+        room: Room,
+        timeout_ms: int,
     ) -> None:
         self._applier = applier
         self._proposer = proposer
         self._leader = leader
         self._health = health
+        self._room = room
         self._timeout_ms = timeout_ms
         self._foresight = Foresight()
 
@@ -48,6 +56,7 @@ class Writes:
         self._health.require_serving()
         if not self._leader.is_here():
             raise NotLeader(self._leader.id())
+        self._room.require(command)
         # Clients' keys and our own random ids cannot collide: each has a prefix of its own.
         request_id = f"k:{key}" if key is not None else f"r:{uuid.uuid4().hex}"
         encoded = encode_proposal(Proposal(request_id, digest, command))

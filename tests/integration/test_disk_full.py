@@ -46,7 +46,9 @@ def fill(place: Path) -> Path:
     return filler
 
 
-def test_a_full_disk_is_named_and_waited_out(small_disk: Path) -> None:
+def test_a_full_disk_is_named_and_waited_out(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else writes are refused before the disk is full.
+    monkeypatch.setenv("CHROMA_CLUSTER_DISK_RESERVE_BYTES", "0")
     with running_cluster(small_disk / "data", nodes=1) as cluster:
         collection = cluster.client().create_collection("growing")
         collection.upsert(ids=["before"], embeddings=[[1.0, 2.0]])
@@ -62,6 +64,36 @@ def test_a_full_disk_is_named_and_waited_out(small_disk: Path) -> None:
         assert cluster.node("node-1")["pid"] == pid, "the same process, made anew inside"
         collection.upsert(ids=["after"], embeddings=[[3.0, 4.0]])
         assert {"before", "after"} <= set(collection.get()["ids"])
+
+
+def test_no_write_is_taken_that_would_fill_the_fullest_disk(small_disk: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "node-2").symlink_to(small_disk)
+    with running_cluster(data) as cluster:
+        collection = cluster.client().create_collection("growing")
+        collection.upsert(ids=["a", "b"], embeddings=[[1.0, 2.0], [3.0, 4.0]])
+        path = f"{cluster.url}/api/v2/tenants/default_tenant/databases/default_database/collections"
+        body = {"ids": ["c"], "embeddings": [[1.0, 2.0]]}
+
+        def answer() -> requests.Response:
+            return requests.post(f"{path}/{collection.id}/upsert", json=body, timeout=30)
+
+        filler = fill(small_disk)
+        [refused] = cluster.wait("the refusal", lambda: [it for it in [answer()] if it.status_code != 200])
+        assert (refused.status_code, refused.json()["error"]) == (507, "InsufficientStorageError")
+        assert "The disk of node-2 is nearly full" in refused.json()["message"]
+        assert refused.headers["X-Chroma-Outcome"] == "unchanged"
+        created = requests.post(path, json={"name": "another"}, timeout=30)
+        assert created.status_code == 507
+        assert collection.get(ids=["a"])["ids"] == ["a"]
+        collection.delete(ids=["a"])
+        assert "a" not in collection.get()["ids"]
+        assert all(row["healthy"] for row in cluster.status()["nodes"])
+        filler.unlink()
+        cluster.wait("writes to be taken again", lambda: answer().status_code == 200)
+        collection.upsert(ids=["d"], embeddings=[[1.0, 2.0]])
+        assert {"b", "c", "d"} <= set(collection.get()["ids"])
 
 
 def _grow_until_failed(cluster: RunningCluster, collection_id: str, url: str) -> dict[str, Any] | None:

@@ -36,7 +36,8 @@ class Bench:
         self.proposer = Proposer(cast("Any", self), limits, lambda: 0, loop)
         leader = SimpleNamespace(is_here=lambda: True, id=lambda: "a")
         health = SimpleNamespace(require_serving=lambda: None)
-        parts = (self, self.proposer, leader, health)
+        room = SimpleNamespace(require=lambda command: None)
+        parts = (self, self.proposer, leader, health, room)
         self.writes = Writes(*cast("Any", parts), timeout_ms=timeout_ms)
 
     def propose(self, payload: bytes) -> Future[Position]:

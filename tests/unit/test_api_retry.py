@@ -49,8 +49,9 @@ def test_an_answer_is_relayed(status: int) -> None:
     assert drive(Answered(0.1, status))[1] == Relay()
 
 
-def test_a_full_queue_is_the_answer_unless_an_earlier_attempt_may_be_in_it() -> None:
-    full = Answered(0.3, 429, "OverloadedError")
+@pytest.mark.parametrize(("status", "error"), [(429, "OverloadedError"), (507, "InsufficientStorageError")])
+def test_a_full_queue_is_the_answer_unless_an_earlier_attempt_may_be_in_it(status: int, error: str) -> None:
+    full = Answered(0.3, status, error)
     assert drive(full)[1] == Relay()
     actions, ending = drive(Broken(0.1), Woken(0.2, "b"), full, Woken(0.4, "b"), Answered(0.5, 201))
     assert actions[2:] == [Send("b"), Hold(0.05), Send("b")]
@@ -91,6 +92,7 @@ def test_what_failed_is_sent_to_whoever_leads_after_a_pause(failure: Event) -> N
         # Once in doubt, always in doubt: that a later attempt changed nothing says nothing about the first.
         ([Broken(0.0), Woken(0.1, "b"), unavailable(HOLD_S)], FateUnknown()),
         ([Broken(0.0), Woken(0.1, "b"), Answered(HOLD_S, 429, "OverloadedError")], FateUnknown()),
+        ([Broken(0.0), Woken(0.1, "b"), Answered(HOLD_S, 507, "InsufficientStorageError")], FateUnknown()),
         ([Deposed(0.0, "b"), Woken(0.1, "b"), NotSent(HOLD_S)], FateUnknown()),
     ],
 )
@@ -112,6 +114,7 @@ ASSURANCES = [
     unavailable(0.3),
     unavailable(0.3, "NotLeaderError"),
     Answered(0.3, 429, "OverloadedError"),
+    Answered(0.3, 507, "InsufficientStorageError"),
 ]
 
 

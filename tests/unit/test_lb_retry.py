@@ -140,6 +140,7 @@ def test_a_write_that_failed_is_held_and_sent_again(failure: Event) -> None:
         # Once in doubt, always in doubt: that a later attempt changed nothing says nothing about the first.
         ([Broken(0.1, "a"), Woken(0.2), unavailable(0.3), Woken(0.4), NoNode(1.0)], 504),
         ([Broken(0.1, "a"), Woken(0.2), Answered(1.0, "b", 429, "OverloadedError")], 504),
+        ([Broken(0.1, "a"), Woken(0.2), Answered(1.0, "b", 507, "InsufficientStorageError")], 504),
         ([Broken(0.1, "a"), Woken(0.2), NotSent(1.0, "b")], 504),
         ([Answered(0.1, "a", 504, "OutcomeUnknownError"), Woken(0.2), NotSent(1.0, "a")], 504),
     ],
@@ -166,6 +167,7 @@ ASSURANCES = [
     unavailable(0.3),
     unavailable(0.3, error="NotLeaderError"),
     Answered(0.3, "b", 429, "OverloadedError"),
+    Answered(0.3, "b", 507, "InsufficientStorageError"),
 ]
 
 
@@ -177,8 +179,9 @@ def test_what_a_later_attempt_did_not_do_says_nothing_of_the_first(doubt: Event,
     assert (verdict.status, verdict.error) == (504, "OutcomeUnknownError")
 
 
-def test_a_full_queue_is_passed_on_at_once() -> None:
-    assert drive(writing(10.0, 10.0), Answered(0.1, "a", 429, "OverloadedError"))[1] == Relay()
+@pytest.mark.parametrize(("status", "error"), [(429, "OverloadedError"), (507, "InsufficientStorageError")])
+def test_a_full_queue_or_disk_is_passed_on_at_once(status: int, error: str) -> None:
+    assert drive(writing(10.0, 10.0), Answered(0.1, "a", status, error))[1] == Relay()
 
 
 def test_without_a_leader_a_write_waits_for_news_and_not_for_a_clock() -> None:

@@ -118,3 +118,12 @@ def test_changes_are_told_once_each(after: Overview, lines: list[str]) -> None:
 def test_recovery_is_told_too() -> None:
     sick = replace(GOOD, nodes=(node(1), node(2, healthy=False)))
     assert changes(sick, GOOD) == ["node-2 is healthy"]
+
+
+def test_a_disk_that_fills_up_is_told_below_the_table() -> None:
+    disk = {"warning": "the disk is 91 % full: 5 bytes are free at /d", "writes_refused": None}
+    text = text_of(replace(GOOD, nodes=(node(1, disk=disk), node(2, disk={"warning": None}))))
+    assert "node-1: the disk is 91 % full" in text
+    assert "node-2: the disk" not in text
+    refused = node(1, disk={**disk, "writes_refused": "The disk of node-2 is nearly full"})
+    assert "node-1: The disk of node-2 is nearly full" in text_of(replace(GOOD, nodes=(refused, node(2))))

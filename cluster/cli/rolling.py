@@ -1,0 +1,142 @@
+"""`chroma-cluster restart --rolling`: each node stopped and started again, one after the other, under load.
+
+The cluster answers all the while: one node at a time is away, the leader is the last and hands leadership
+over before it stops, and nothing goes on before the node that was restarted has caught up and the balancer
+sends it requests again. The balancer itself is left alone: a client's connection would end with it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cluster.cli.errors import StartError
+from cluster.cli.interrupts import Interrupts
+from cluster.cli.locks import exclusive
+from cluster.cli.messages import plain_console
+from cluster.cli.overview import look
+from cluster.cli.serving import why_unready
+from cluster.cli.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from cluster.cli.layout import DataDirectory
+    from cluster.cli.overview import Overview
+    from cluster.cli.plan import ClusterPlan
+
+#: Below it the others are no majority while one node is away.
+QUORUM_SURVIVES_FROM: Final = 3
+_POLL_S: Final = 0.1
+
+
+def next_node(overview: Overview, done: Collection[str]) -> str | None:
+    """Who is to be restarted next: a follower if there is one left, the leader last; None: all are done."""
+    left = [node.id for node in overview.nodes if node.id not in done]
+    followers = [node_id for node_id in left if node_id != overview.leader]
+    return next(iter(followers or left), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why no node may be taken away at this moment; `passes`: it may be over soon."""
+
+    text: str
+    passes: bool = True
+
+
+def obstacle(overview: Overview) -> Obstacle | None:
+    """None if there are a leader, a balancer that uses every node, and every node is ready."""
+    for node in overview.nodes:
+        if node.pid is None or node.is_beyond_waiting:
+            return Obstacle(f"{node.id} is not ready: {why_unready(node)}", passes=False)
+    if overview.balancer.pid is None:
+        return Obstacle(f"the balancer is not healthy: {overview.balancer.reason}", passes=False)
+    if overview.leader is None:
+        return Obstacle("no node leads")
+    if not overview.balancer.healthy:
+        return Obstacle(f"the balancer is not healthy: {overview.balancer.reason}")
+    for node in overview.nodes:
+        if not node.ready:
+            return Obstacle(f"{node.id} is not ready: {why_unready(node)}")
+        if not overview.balancer.nodes.get(node.id, False) or node.id in overview.balancer.not_used:
+            said = overview.balancer.not_used.get(node.id, "it has not heard it yet")
+            return Obstacle(f"the balancer does not use {node.id}: {said}")
+    return None
+
+
+def restart_rolling(directory: DataDirectory, plan: ClusterPlan, *, timeout_s: float) -> int:
+    """Restart every node; the exit code: 0 all were and are ready, 130 it was interrupted between two nodes.
+
+    Each node has `timeout_s` to be ready again.
+
+    Raises:
+        StartError: the cluster was not ready (nothing was restarted), or a node did not become ready again
+            (those after it were left alone).
+    """
+    console = plain_console()
+    supervisor = Supervisor(directory, plan)
+    directory.prepare()
+    interrupts = Interrupts()
+    with interrupts.installed(), exclusive(directory):
+        _require_ready(directory, plan, timeout_s)
+        if len(plan.nodes) < QUORUM_SURVIVES_FROM:
+            console.print(
+                f"A cluster of {len(plan.nodes)} has no majority while a node is away: writes wait meanwhile."
+            )
+        done: list[str] = []
+        while (name := next_node(look(directory, plan), done)) is not None:
+            if interrupts.asked():
+                console.print(f"Interrupted. Restarted: {_listed(done)}; the others were left alone.")
+                return 130
+            began = time.monotonic()
+            supervisor.stop([name])
+            supervisor.check([name])
+            supervisor.start([name])
+            failure = _wait(lambda: _trouble(supervisor), timeout_s, interrupts.hurried)
+            if failure is not None:
+                why = failure.rstrip(".")
+                raise StartError(
+                    f"{name} was restarted and is not back: {why}. Restarted before it: {_listed(done)}. "
+                    f"The others were left alone. Mend {name} (its log is {directory.log_file(name)}), then "
+                    "give the same command again."
+                )
+            done.append(name)
+            console.print(f"restarted {name} ({time.monotonic() - began:.1f} s until it had caught up)")
+    console.print(f"All {len(done)} nodes were restarted, one after the other.")
+    return 0
+
+
+def _require_ready(directory: DataDirectory, plan: ClusterPlan, timeout_s: float) -> None:
+    """A node that is just catching up is waited for; another fault has to be mended before."""
+    failure = _wait(lambda: obstacle(look(directory, plan)), min(timeout_s, 10.0), lambda: False)
+    if failure is not None:
+        raise StartError(
+            f"Nothing was restarted: {failure.rstrip('.')}. With one more node away the cluster might not "
+            f"answer. Look with `chroma-cluster status --data {directory.root}`; `chroma-cluster up` starts "
+            "what is missing."
+        )
+
+
+def _trouble(supervisor: Supervisor) -> Obstacle | None:
+    deaths = supervisor.deaths()
+    if deaths:
+        return Obstacle(str(deaths[0]), passes=False)
+    return obstacle(look(supervisor.directory, supervisor.plan))
+
+
+def _wait(
+    trouble: Callable[[], Obstacle | None], timeout_s: float, hurried: Callable[[], bool]
+) -> str | None:
+    """None as soon as there is no trouble; else what it is, when it does not pass or at the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while (found := trouble()) is not None:
+        if not found.passes or time.monotonic() > deadline or hurried():
+            return found.text
+        time.sleep(_POLL_S)
+    return None
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"
