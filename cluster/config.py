@@ -73,6 +73,16 @@ class NodeSettings(BaseSettings):
     heartbeat_ms: int = Field(100, ge=5)
     journal_budget_bytes: int = Field(256 * MEBIBYTE, ge=MEBIBYTE)
 
+    log_retention_bytes: int = Field(
+        1024 * MEBIBYTE,
+        ge=MEBIBYTE,
+        description="entries beyond this, or the size of the newest snapshot if that is larger, are not kept "
+        "for a member that is away; it is filled with a snapshot when it comes back",
+    )
+    snapshot_bytes_per_s: int = Field(
+        0, ge=0, description="bytes a second that this node sends of its snapshots, 0: no limit"
+    )
+
     max_request_bytes: int = Field(40 * MEBIBYTE, ge=1024, description="Chroma's own limit is 40 MiB")
     queue_bytes: int = Field(128 * MEBIBYTE, ge=MEBIBYTE, description="bound on writes that wait for the log")
     write_timeout_ms: int = Field(

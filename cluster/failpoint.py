@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 VARIABLE: Final = "CHROMA_CLUSTER_FAILPOINTS"
 MARKED_WORDS: Final = "CHROMA_CLUSTER_MARKED_WORDS"
 
-#: Every point there is, in the order in which a write meets them: name -> what has just (not) happened.
+#: Every point there is, in the order in which a write, then a snapshot, meets them: name -> what has just (not)
+#: happened.
 NAMES: Final[dict[str, str]] = {
     "forward.before_send": "a follower has a client's write and knows the leader; nothing is sent on",
     "api.decoded": "the leader has read the request; nothing is queued",
@@ -64,6 +65,22 @@ NAMES: Final[dict[str, str]] = {
     "applier.before_outcome": "the step is finished; who waits has not been told",
     "api.before_answer": "the outcome is known; no byte of the answer has left",
     "forward.after_receive": "the follower has the leader's answer; the client has nothing",
+    "snapshot.copied_chroma": "a donor has copied Chroma's files; the state file is not copied",
+    "snapshot.copied": "all files are copied and summed; the applier goes on; nothing is durable",
+    "snapshot.sealed": "the snapshot is durable and has its name; nobody was told",
+    "snapshot.before_part": "a donor is asked for a part of a file; it has read nothing",
+    "fetch.part_written": "a part of a file is written; it is not synced",
+    "fetch.file_done": "a file is complete and verified; it is not synced",
+    "fetch.all_here": "all files are here; they are not synced",
+    "fetch.synced": "all files are durable; nothing is decided",
+    "install.before_decision": "the marker that decides is not written",
+    "install.decided": "the marker is durable; the node still runs as before",
+    "install.log_reset": "the journal goes on from the snapshot; the files are the old ones",
+    "install.state_set_aside": "the old state file is set aside; the new one is not in its place",
+    "install.state_placed": "the new state file is in its place; Chroma's directory is the old one",
+    "install.chroma_set_aside": "the old Chroma directory is set aside; the new one is not in its place",
+    "install.swapped": "all files are in their places; the marker still says to install",
+    "install.done": "the marker is gone; the old files are still there",
 }
 
 

@@ -14,13 +14,16 @@ from cluster.errors import ClusterError, NotLeader, Refusal, Unavailable
 from cluster.proof import HEADER, prove
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 #: For what is only of use at once.
 _SHORT: Final = aiohttp.ClientTimeout(total=1.0, sock_connect=0.5)
 #: For answers of some size.
-_LONG: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=0.5)
+_SIZED: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=0.5)
+#: Until a snapshot is taken; and until a part of one arrives, from a donor that may be bound to be slow.
+_LONG: Final = aiohttp.ClientTimeout(total=None, sock_connect=2.0, sock_read=90.0)
+_PART: Final = aiohttp.ClientTimeout(total=None, sock_connect=2.0, sock_read=10.0)
 
 
 class Peers:
@@ -78,14 +81,14 @@ class Peers:
     async def digests(self, url: str, question: dict[str, Any]) -> dict[str, Any] | None:
         """What the node at `url` knows of a round of verification; None: no answer."""
         try:
-            return await self._ask(url, "/cluster/digests", question, _LONG)
+            return await self._ask(url, "/cluster/digests", question, _SIZED)
         except ClusterError:
             return None
 
     async def verdict(self, url: str, told: dict[str, Any]) -> bool:
         """Tell a node what a verification found about its copies; whether it heard."""
         try:
-            await self._ask(url, "/cluster/verdict", told, _LONG)
+            await self._ask(url, "/cluster/verdict", told, _SIZED)
         except ClusterError:
             return False
         return True
@@ -96,7 +99,7 @@ class Peers:
         Raises:
             ClusterError: it refused, or did not answer.
         """
-        return await self._ask(url, "/cluster/verify", {"start": start}, _LONG)
+        return await self._ask(url, "/cluster/verify", {"start": start}, _SIZED)
 
     async def status(self, url: str) -> dict[str, Any] | None:
         """What a node says of itself, None if it does not answer at once."""
@@ -134,6 +137,50 @@ class Peers:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with self._session.post(f"{url}{path}", data=body, headers=headers, timeout=_SHORT):
                 pass
+
+    async def snapshot(self, url: str, question: Mapping[str, Any]) -> bytes:
+        """The manifest of a snapshot of the node at `url`; see `cluster.snapshot.donating`.
+
+        Raises:
+            ClusterError: the node gives none.
+        """
+        return await self._fetch(url, "/cluster/snapshots", question, _LONG)
+
+    async def snapshot_part(self, url: str, snapshot_id: str, number: int, offset: int) -> bytes:
+        """Bytes of a file of a snapshot, from `offset` on.
+
+        Raises:
+            ClusterError: the node gives none.
+        """
+        question = {"id": snapshot_id, "file": number, "offset": offset}
+        return await self._fetch(url, "/cluster/snapshot-part", question, _PART)
+
+    async def hold_log(self, url: str, node: str, index: int, seconds: float) -> None:
+        """Tell a node to keep its log from `index` on for so long; whether it hears is not known."""
+        with contextlib.suppress(ClusterError):
+            question = {"node": node, "index": index, "seconds": seconds}
+            await self._fetch(url, "/cluster/hold-log", question, _SHORT)
+
+    async def _fetch(
+        self, url: str, path: str, question: Mapping[str, Any], patience: aiohttp.ClientTimeout
+    ) -> bytes:
+        if self._session is None:
+            raise RuntimeError("Peers.open() was not called")
+        body = orjson.dumps(question)
+        try:
+            async with self._session.post(
+                f"{url}{path}", data=body, headers=self._proven(path, body), timeout=patience
+            ) as response:
+                answer = await response.read()
+                if response.status == 200:
+                    return answer
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(f"{url} did not answer ({type(error).__name__}: {error})") from error
+        try:
+            raise _error(status, orjson.loads(answer))
+        except (ValueError, AttributeError):
+            raise Unavailable(f"{url} answered {status}") from None
 
     def _proven(self, path: str, body: bytes) -> dict[str, str]:
         return {"content-type": "application/json", HEADER: prove(self._secret, path, body)}

@@ -37,12 +37,18 @@ from cluster.peers import Peers
 from cluster.propose.grouping import GroupLimits
 from cluster.propose.log_clock import LogClock
 from cluster.propose.proposer import Proposer
+from cluster.raft.journal import Journal
 from cluster.raft.meta import damaged_advice
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
 from cluster.service.node import NodeService
 from cluster.service.verification import Verifying
+from cluster.service.versions import own_versions
+from cluster.snapshot.donating import Donor
+from cluster.snapshot.filling import Filling, Here
+from cluster.snapshot.installing import finish
+from cluster.snapshot.taking import Source, Taker
 from cluster.state.machine import Machine
 from cluster.verify.alarms import FILE as ALARMS
 from cluster.verify.alarms import Alarms
@@ -53,6 +59,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cluster.config import NodeSettings
+    from cluster.snapshot.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +113,7 @@ class _Node:
     service: NodeService
     feed: StatusFeed
     faults: _FaultLine
+    filling: Filling
 
 
 class _FaultLine:
@@ -138,6 +146,7 @@ class _FaultLine:
 def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEventLoop) -> _Node:
     """Parts are entered in the order in which they need each other, and left in reverse."""
     stack.enter_context(DirectoryLock(settings.data_dir))
+    finish(settings.data_dir, lambda manifest: _reset_log(settings, manifest))
     secret = settings.secret_bytes
     tls = None if settings.raft_tls_files is None else Tls.load(*settings.raft_tls_files)
     store = Store(settings.data_dir / "state.sqlite")
@@ -167,6 +176,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     peers = Peers(timeout_ms=settings.read_timeout_ms, secret=secret)
     limits = GroupLimits(queue_bytes=settings.queue_bytes)
     clock = LogClock(lambda: machine.time_ms, time.monotonic_ns)
+    filling = _filling(settings, raft, peers, feed)
     service = NodeService(
         settings,
         raft=raft,
@@ -179,12 +189,81 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         peers=peers,
         proposer=Proposer(raft, limits, clock.now_ms, loop),
         # Past the waiting line, which is full of writes that wait for this one.
-        propose_agreement=lambda agreement: raft.propose(encode_agreement(clock.now_ms(), agreement)),
+        propose_agreement=lambda agreement: raft.propose(
+            encode_agreement(clock.now_ms(), agreement), past_limits=True
+        ),
+        donor=_donor(settings, raft, applier, store),
+        filling=filling,
+        hold_log=raft.hold_log,
         verifying=Verifying(scanner, Alarms(settings.data_dir / ALARMS), clock.now_ms, feed.changed, seal),
     )
     faults.service = service
     stack.callback(service.close)
-    return _Node(settings, raft, applier, peers, service, feed, faults)
+    return _Node(settings, raft, applier, peers, service, feed, faults, filling)
+
+
+def _reset_log(settings: NodeSettings, manifest: Manifest) -> bool | None:
+    """As `cluster.snapshot.installing.finish` needs it.
+
+    Raises:
+        Fault: the journal is damaged or gone.
+    """
+    path = settings.data_dir / "raft.sqlite"
+    if not path.exists():
+        raise Fault(
+            f"A snapshot is to be installed in {settings.data_dir}, but its journal {path.name} is gone. "
+            f"Nothing was changed. {damaged_advice()}"
+        )
+    journal = Journal.open(path, settings.cluster_id, settings.node_id)
+    try:
+        if manifest.index < journal.base_index:
+            return None
+        was_reset = journal.reset_to(manifest.index, manifest.term)
+        journal.flush()
+        return was_reset
+    finally:
+        journal.close()
+
+
+def _donor(settings: NodeSettings, raft: RaftNode, applier: Applier, store: Store) -> Donor:
+    taker = Taker(
+        Source(
+            settings.data_dir,
+            settings.cluster_id,
+            settings.node_id,
+            applier.visits.ask,
+            store.copy_to,
+            raft.term_at,
+            on_taken=raft.note_snapshot,
+        )
+    )
+
+    def may_give() -> str | None:
+        if applier.fault is not None:
+            return applier.fault.message
+        if raft.status().lacks is not None:
+            return "it lacks log entries itself."
+        return None
+
+    return Donor(taker, may_give, bytes_per_s=settings.snapshot_bytes_per_s)
+
+
+def _filling(settings: NodeSettings, raft: RaftNode, peers: Peers, feed: StatusFeed) -> Filling:
+    def lacks() -> int | None:
+        found = raft.status().lacks
+        return None if found is None else found.compacted
+
+    here = Here(
+        settings.data_dir,
+        settings.node_id,
+        settings.cluster_id,
+        own_versions()["chromadb"],
+        lambda: {name: peer.http for name, peer in settings.peers.items()},
+        lacks,
+        lambda: raft.status().first_index - 1,
+        raft.hold_log,
+    )
+    return Filling(here, peers, on_change=feed.changed)
 
 
 def _require_journal(store: Store, journal: Path) -> None:
@@ -222,6 +301,7 @@ def _raft(
             election_timeout_ms=(settings.election_timeout_min_ms, settings.election_timeout_max_ms),
             heartbeat_ms=settings.heartbeat_ms,
             journal_budget_bytes=settings.journal_budget_bytes,
+            log_retention_bytes=settings.log_retention_bytes,
         ),
         on_change=feed.changed,
         on_fault=lambda reason: faults.report(Fault(reason)),
@@ -231,7 +311,7 @@ def _raft(
 
 async def _serve(node: _Node, stop: asyncio.Event) -> bool:
     """Until `stop` is set, and then for as long as it takes to hand over; or until a disk that was full has
-    room again: then True, and the node is to be made anew.
+    room again, or a snapshot is to be installed: then True, and the node is to be made anew.
     """
     settings, raft, applier = node.settings, node.raft, node.applier
     app = create_app(node.service, cluster_routes(node.service, node.feed))
@@ -262,14 +342,19 @@ async def _serve(node: _Node, stop: asyncio.Event) -> bool:
                     node.service.compare_versions(node.feed.changed),
                     node.service.keep_containing(),
                     node.service.keep_verifying(),
+                    node.service.keep_filled(),
+                    node.service.keep_tidy(),
                 )
             ]
-            stopped, room = loop.create_task(stop.wait()), loop.create_task(node.faults.room_again())
-            await asyncio.wait((stopped, room), return_when=asyncio.FIRST_COMPLETED)
-            for task in (*beside, stopped, room):
+            causes = {
+                loop.create_task(stop.wait()): "is stopping",
+                loop.create_task(node.faults.room_again()): "begins anew: the disk has room again",
+                loop.create_task(node.filling.wanted.wait()): "begins anew, from a snapshot",
+            }
+            done, _ = await asyncio.wait(causes, return_when=asyncio.FIRST_COMPLETED)
+            for task in (*beside, *causes):
                 task.cancel()
-            why = "begins anew: the disk has room again" if not stop.is_set() else "is stopping"
-            log.info("node %s %s", settings.node_id, why)
+            log.info("node %s %s", settings.node_id, next(causes[task] for task in causes if task in done))
             # First hand leadership over, so that the others take writes while this one drains.
             await asyncio.to_thread(raft.transfer_leadership)
             node.service.stop_serving()

@@ -27,6 +27,8 @@ ClusterRoutes: TypeAlias = "dict[str, dict[str, Callable[[web.Request], Awaitabl
 STATUS_PERIOD_S: Final = 0.2
 #: Applied indices move with every write; a watcher is told at most so often.
 STATUS_MIN_GAP_S: Final = 0.01
+_LONGEST_HOLD_S: Final = 60.0
+_LONGEST_ID: Final = 64
 
 
 class StatusFeed:
@@ -131,22 +133,78 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
         "progress": progress,
     }
     routes: ClusterRoutes = {"/cluster/status": {"GET": status}}
+    routes |= _snapshot_routes(service)
     for name, answer in posts.items():
         routes[f"/cluster/{name}"] = {"POST": _for_members(service, f"/cluster/{name}", answer)}
     return routes
 
 
+def _snapshot_routes(service: PeerService) -> ClusterRoutes:
+    """What a node that is to be filled asks of the others; see `cluster.snapshot.donating`."""
+
+    async def snapshots(told: bytes) -> bytes:
+        words = _words(told)
+        if isinstance(words.get("id"), str):
+            return (await service.donor.manifest(words["id"])).encode()
+        return (await service.donor.offer(_whole(words, "above"))).encode()
+
+    async def part(told: bytes) -> bytes:
+        words = _words(told)
+        return await service.donor.part(str(words.get("id")), _whole(words, "file"), _whole(words, "offset"))
+
+    async def hold_log(told: bytes) -> bytes:
+        words = _words(told)
+        seconds = min(float(_whole(words, "seconds")), _LONGEST_HOLD_S)
+        service.hold_log(str(words.get("node"))[:_LONGEST_ID], _whole(words, "index"), seconds)
+        return b"{}"
+
+    answers = {"snapshots": snapshots, "snapshot-part": part, "hold-log": hold_log}
+    return {
+        f"/cluster/{name}": {"POST": _for_members(service, f"/cluster/{name}", answer)}
+        for name, answer in answers.items()
+    }
+
+
+def _words(told: bytes) -> dict[str, Any]:
+    """Raises:
+    Refusal: 400, the body is no JSON object.
+    """
+    try:
+        found: Any = orjson.loads(told)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise invalid("A JSON object is needed.")
+    return cast("dict[str, Any]", found)
+
+
+def _whole(words: dict[str, Any], name: str) -> int:
+    """Raises:
+    Refusal: 400, there is no such number.
+    """
+    value = words.get(name)
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 63:
+        raise invalid(f"`{name}` must be a whole number that is not negative.")
+    return number
+
+
 def _for_members(
-    service: PeerService, path: str, answer: Callable[[bytes], Awaitable[dict[str, Any]]]
+    service: PeerService, path: str, answer: Callable[[bytes], Awaitable[dict[str, Any] | bytes]]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """What answers a POST to `path` with the JSON that `answer` makes of the body, if a member sent it."""
+    """What answers a POST to `path` with the JSON or the bytes that `answer` makes of the body, if a member
+    sent it.
+    """
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if HEADER not in request.headers:  # a stranger's body is not even read
             raise _not_for_strangers()
         body = await request.read()
         _require_member(service, path, body, request)
-        return _json(await answer(body))
+        made = await answer(body)
+        if isinstance(made, bytes):
+            return web.Response(body=made, content_type="application/octet-stream")
+        return _json(made)
 
     return handle
 

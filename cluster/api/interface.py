@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cluster.chroma.oracle import Oracle
     from cluster.errors import EngineDied
     from cluster.reads import Level
+    from cluster.snapshot.manifest import Manifest
     from cluster.state.catalog import Catalog, Outcome
     from cluster.state.commands import Command
 
@@ -161,6 +162,22 @@ class Service(Protocol):
         ...
 
 
+class Donating(Protocol):
+    """Gives snapshots of this node to others (`cluster.snapshot.donating`)."""
+
+    async def offer(self, above: int) -> Manifest:
+        """A snapshot of an index not below `above`; raises Unavailable if this node cannot give one now."""
+        ...
+
+    async def manifest(self, snapshot_id: str) -> Manifest:
+        """The manifest of a snapshot that is kept; raises Refusal (404) if it is not."""
+        ...
+
+    async def part(self, snapshot_id: str, number: int, offset: int) -> bytes:
+        """Bytes of a file, from `offset` on; raises Refusal (404) for what there is not."""
+        ...
+
+
 class PeerService(Protocol):
     """One node as the others, and those who watch it, see it: what `/cluster/*` answers."""
 
@@ -204,6 +221,15 @@ class PeerService(Protocol):
 
     async def take_verdict(self, told: dict[str, Any]) -> dict[str, Any]:
         """A verification found which of this node's copies differ, and which are equal to the others'."""
+        ...
+
+    @property
+    def donor(self) -> Donating:
+        """Who gives snapshots of this node."""
+        ...
+
+    def hold_log(self, who: str, index: int, seconds: float) -> None:
+        """Keep the log after `index` for so long: `who` is being filled with a snapshot of that index."""
         ...
 
     async def embed_here(

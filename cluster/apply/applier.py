@@ -23,6 +23,7 @@ from cluster.apply.containment import Stuck
 from cluster.apply.deliberation import describe
 from cluster.apply.examine import Remains, examine
 from cluster.apply.impasse import Impasse
+from cluster.apply.visits import Visits
 from cluster.apply.witness import Blind
 from cluster.chroma.errors import environment_of, fault_of
 from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
@@ -121,6 +122,7 @@ class Applier:
         self._waiting: dict[str, list[Future[Decided]]] = {}
         self._listeners: list[Callable[[int], None]] = []
         self._stopping = threading.Event()
+        self.visits = Visits()
         self._fault: Fault | None = None
         self._thread = threading.Thread(target=self._run, name="applier", daemon=True)
 
@@ -137,6 +139,7 @@ class Applier:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        self.visits.close()
         self._abandon("this node stopped before it had applied the write")
 
     @property
@@ -247,6 +250,7 @@ class Applier:
         try:
             while not self._stopping.is_set():
                 commit = self._raft.wait_commit(self._applied, _WAIT_S)
+                self._let_in()
                 if commit > self._applied:
                     batch = self._take()
                     self._look_ahead(commit)
@@ -257,17 +261,28 @@ class Applier:
             log.exception("the applier failed after log entry %d", self._applied)
             self._break(fault_of(f"apply the log after entry {self._applied}", error))
 
+    def _let_in(self) -> None:
+        """Whoever wants to look at the node's files may do so between two entries."""
+        place = self._machine.place
+        if not place.position and not place.part and self._hidden is None and self.impasse.at is None:
+            self.visits.admit(self._applied)
+
     def _take(self) -> list[LogEntry]:
         start = self._applied + 1
         try:
             found = self._raft.entries(start, _BATCH_BYTES)
         except LookupError:
             raise Fault(
-                f"Log entry {start} is the next to apply, but the log here begins later: this node is "
-                "too far behind. Nothing was changed; restore it from a snapshot of another node."
+                f"Log entry {start} is the next to apply, but the log here begins later: this node's "
+                "state file is older than its journal. Nothing was changed. With the others up and healthy, "
+                "move this node's whole data directory away and start it again: they fill it."
             ) from None
         entries: list[LogEntry] = []
+        # Neighbouring entries may become one step: it must not reach beyond where somebody wants to look.
+        stop = self.visits.next_stop()
         for entry in found:
+            if stop is not None and entries and entry.index > stop:
+                break
             self._scan(entry)
             try:
                 entries.append((entry.index, decode_group(entry.payload) if entry.payload else None))
@@ -307,6 +322,7 @@ class Applier:
 
     def _apply_batch(self, entries: Sequence[LogEntry]) -> None:
         while not self._stopping.is_set():
+            self._let_in()
             if not self._may_go_on():
                 self._stopping.wait(_STUCK_S)
                 continue
@@ -450,6 +466,7 @@ class Applier:
         with self._lock:
             self._fault = fault
         log.error("%s", fault.message)
+        self.visits.close()
         self._abandon(f"this node broke before it had applied the write ({fault.message})")
         self._on_fault(fault)
 

@@ -132,6 +132,20 @@ class Store:
                     db.execute("ROLLBACK")
                 raise self._fault("write", error) from None
 
+    def copy_to(self, path: Path) -> None:
+        """Write all of it to a new file, complete without a log beside it; not synced.
+
+        Raises:
+            Fault: it cannot be read, or the copy cannot be written; what there is of the copy is of no use.
+        """
+        with self._lock:
+            try:
+                with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as copy:
+                    self._db.backup(copy)
+                    copy.execute("PRAGMA journal_mode=DELETE")
+            except (sqlite3.Error, OSError) as error:
+                raise self._fault("copy", error) from None
+
     def close(self) -> None:
         """Close the file; a second close does nothing."""
         with self._lock:

@@ -57,11 +57,13 @@ class NodeView:
     remedy: str | None = None
     lacks: Mapping[str, int] | None = None
     disk: Mapping[str, Any] | None = None
+    filling: Mapping[str, Any] | None = None
+    """How far it is with fetching a snapshot."""
 
     @property
     def is_beyond_waiting(self) -> bool:
         """Whether it says that only an operator can make it ready."""
-        return self.state in ("failed", "lacks entries", "differs")
+        return self.state in ("failed", "differs")
 
     def as_json(self) -> dict[str, Any]:
         """This node in `status --json`."""
@@ -175,6 +177,7 @@ def node_view(
                 remedy=said.get("remedy"),
                 lacks=said.get("lacks"),
                 disk=said.get("disk"),
+                filling=said.get("filling"),
             )
         reason = f"another server answers at {node.url}"
     return NodeView(

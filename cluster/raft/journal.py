@@ -210,6 +210,11 @@ class Journal:
             raise LookupError(f"index {index} is not in {self.base_index}..{self.last_index}")
         return self._runs[bisect.bisect_right(self._runs, index, key=_run_first) - 1][1]
 
+    def term_of(self, index: int) -> int:
+        """`term_at`, for other threads."""
+        with self._lock:
+            return self.term_at(index)
+
     def first_of_term_at(self, index: int) -> int:
         """The first index of the run of equal terms that contains `index`, as far as the log is held."""
         return self._runs[bisect.bisect_right(self._runs, index, key=_run_first) - 1][0]
@@ -373,6 +378,57 @@ class Journal:
         self._delete_to = base
         self._dirty = True
         return base
+
+    def reset_to(self, index: int, term: int) -> bool:
+        """Raft's InstallSnapshot: the state of all entries up to `index`, of `term`, is held otherwise.
+
+        A log that holds that very entry keeps it and what follows; any other is discarded as a whole and
+        begins after `index`. Term, vote, incarnation, standing and what peers promised stay. Whether the log
+        was discarded; durable with the next flush.
+
+        Raises:
+            Fault: that would drop or contradict a committed entry; nothing was changed.
+        """
+        meta = self._meta
+        if index < meta.base_index:
+            raise Fault(
+                f"The journal {self._storage.name} begins after {meta.base_index}: it does not go on from a "
+                f"snapshot of index {index}. Nothing was changed."
+            )
+        if index <= meta.last_index and self.term_at(index) == term:
+            self.set_commit(index)
+            self._dirty = True
+            return False
+        if index <= meta.commit_index:
+            raise Fault(
+                f"The journal {self._storage.name} has the committed entry {index} in term "
+                f"{self.term_at(index)}, the snapshot in term {term}: they contradict each other. Nothing "
+                "was changed. Stop this node and compare it with the others."
+            )
+        with self._lock:
+            self._cache.clear()
+            self._cache_first = index + 1
+            self._cache_held = self.bytes_held = 0
+            self._runs = [(index, term)]
+            self._meta = replace(
+                meta,
+                base_index=index,
+                base_term=term,
+                last_index=index,
+                last_term=term,
+                commit_index=index,
+            )
+        self._note_term(term)
+        self._pending_first = None
+        self._delete_from, self._delete_to = 0, None
+        self.durable_index = index
+        self._dirty = True
+        return True
+
+    def _note_term(self, term: int) -> None:
+        """A log never holds an entry of a later term than its own."""
+        if term > self._meta.term:
+            self.set_term(term, None)
 
     def flush(self) -> None:
         """Make everything changed so far durable, in one transaction. This is the fsync point.

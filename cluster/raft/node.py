@@ -41,6 +41,7 @@ from cluster.raft.messages import (
 )
 from cluster.raft.read_rounds import ReadRounds
 from cluster.raft.replication import Replication
+from cluster.raft.retention import Retention
 from cluster.raft.standing import Standings
 from cluster.raft.stock import CANDIDATE, FOLLOWER, LEADER
 
@@ -70,6 +71,7 @@ class CorrectedNode(Core):
     reads_type: type[ReadRounds] = ReadRounds
     hand_over_type: type[HandOver] = HandOver
     standings_type: type[Standings] = Standings
+    retention_type: type[Retention] = Retention
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class CorrectedNode(Core):
         self.reads = self.reads_type(self, self.replication)
         self.hand_over = self.hand_over_type(self, self.replication)
         self.standings = self.standings_type(self, self.replication)
+        self.retention = self.retention_type(self)
         transport.setOnMessageReceivedCallback(self._on_message)
         transport.setOnNodeConnectedCallback(self._on_connected)
         transport.setOnNodeDisconnectedCallback(self._on_disconnected)
@@ -135,6 +138,10 @@ class CorrectedNode(Core):
 
     def say_again(self) -> None:
         self.standings.say_again()
+
+    def is_full(self, *, leading: bool) -> bool:
+        """See `Retention.is_full`."""
+        return self.retention.is_full(self._applied, leading=leading)
 
     def counts(self, peer: str) -> bool:
         return self.standings.counts(peer)
@@ -259,6 +266,7 @@ class CorrectedNode(Core):
         limit = min(self.floor, self._applied, self.commit_index)
         if limit > self.journal.base_index:
             self.journal.compact(limit, self.settings.journal_budget_bytes)
+        self.retention.compact(min(self._applied, self.commit_index))
 
     # ------------------------------------------------------------------ changes of role
 
@@ -310,7 +318,10 @@ class CorrectedNode(Core):
     def _dispatch(self, peer: str, message: Message) -> None:
         match message:
             case Append():
-                self.following.on_append(peer, message)
+                if message.entries and self.is_full(leading=False):
+                    self.following.accept_leader(peer, message.term)  # it will send this again
+                else:
+                    self.following.on_append(peer, message)
             case Accepted() | Rejected() | HeartbeatReply():
                 self._on_follower_reply(peer, message)
             case Heartbeat():

@@ -109,6 +109,7 @@ class RaftNode:
         self._has_more = False
         self._applied = 0
         self._fault_told = False
+        self._is_full = False
         self._node: CorrectedNode | None = None
         self._journal: Journal | None = None
         self._transport: TcpTransport | None = None
@@ -196,8 +197,11 @@ class RaftNode:
 
     # ------------------------------------------------------------------ asking (any thread)
 
-    def propose(self, payload: bytes) -> Future[Position]:
-        """Raises ValueError for an empty payload or one above `settings.max_payload_bytes`."""
+    def propose(self, payload: bytes, *, past_limits: bool = False) -> Future[Position]:
+        """Raises ValueError for an empty payload or one above `settings.max_payload_bytes`.
+
+        `past_limits`: also while this node's applier is so far behind that writes are refused.
+        """
         if not payload:
             raise ValueError("an empty payload is the log's own no-op; propose something")
         if len(payload) > self.settings.max_payload_bytes:
@@ -209,6 +213,11 @@ class RaftNode:
         with self._lock:
             if not self._accepting:
                 refusal = NotLeader(None)
+            elif self._is_full and not past_limits:
+                refusal = Overloaded(
+                    "This node's Chroma is far behind the log, which may not grow further meanwhile. "
+                    "Nothing was changed; send it again later."
+                )
             elif self._pending_bytes and self._pending_bytes + len(payload) > self.settings.pending_bytes:
                 refusal = Overloaded(
                     f"{self._pending_bytes} bytes of writes wait for their commit already. "
@@ -259,6 +268,38 @@ class RaftNode:
 
     def transfer_leadership(self) -> None:
         self._call(self._transfer)
+
+    def term_at(self, index: int) -> int:
+        """The term of the entry at `index`, which is applied here and may just have been compacted.
+
+        Raises:
+            LookupError: it is compacted away, or beyond the end.
+        """
+        journal = self._journal
+        if journal is None:
+            raise LookupError("the journal is not open")
+        return journal.term_of(index)
+
+    def hold_log(self, who: str, index: int, seconds: float) -> None:
+        """Keep what comes after `index` for so long: `who` is being filled with a snapshot of that index.
+
+        Bounded: a log that grows to twice what is usually kept is compacted all the same.
+        """
+
+        def hold() -> None:
+            assert self._node is not None
+            self._node.retention.hold(who, index, seconds)
+
+        self._call(hold)
+
+    def note_snapshot(self, size: int) -> None:
+        """The newest snapshot has `size` bytes (0: there is none): a log of that size is kept at least."""
+
+        def note() -> None:
+            assert self._node is not None
+            self._node.retention.snapshot_bytes = size
+
+        self._call(note)
 
     def fail(self, reason: str) -> None:
         self._call(lambda: self._bar(reason))
@@ -381,6 +422,7 @@ class RaftNode:
 
     def _publish(self, node: CorrectedNode, transport: TcpTransport) -> None:
         journal = node.journal
+        self._is_full = node.is_full(leading=True)
         status = RaftStatus(
             self.node_id,
             node.role,

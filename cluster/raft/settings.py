@@ -26,7 +26,9 @@ class RaftSettings:
     fragment_bytes: int = 256 * 1024
     """Messages longer than this are cut, so that heartbeats go between the pieces."""
     journal_budget_bytes: int = 256 * MIB
-    """Old entries are dropped only while the journal holds more than this."""
+    """Old entries that all members hold are dropped only while the journal holds more than this."""
+    log_retention_bytes: int = 1024 * MIB
+    """Beyond this, or the size of the newest snapshot if that is larger, no absent member is waited for."""
     cache_bytes: int = 64 * MIB
 
     def __post_init__(self) -> None:
@@ -48,7 +50,14 @@ class RaftSettings:
             raise ValueError(
                 f"early_election_ms is ({early_low}, {early_high}); want 0 <= first < second <= {high}"
             )
-        for name in ("append_bytes", "inflight_bytes", "pending_bytes", "fragment_bytes", "cache_bytes"):
+        for name in (
+            "log_retention_bytes",
+            "append_bytes",
+            "inflight_bytes",
+            "pending_bytes",
+            "fragment_bytes",
+            "cache_bytes",
+        ):
             if getattr(self, name) < 1024:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1024")
         if self.max_frame_bytes < self.fragment_bytes:

@@ -76,6 +76,8 @@ class Facts:
     differs: str | None = None
     differs_as_a_whole: bool = False
     doubts: str | None = None
+    filling: str | None = None
+    """How far it is with fetching a snapshot, in words."""
 
 
 def lag_of(raft: RaftStatus, applied: int) -> int | None:
@@ -92,7 +94,9 @@ def diagnose(facts: Facts) -> Diagnosis:
     if trouble is not None and trouble.state != "not serving":
         return Diagnosis(trouble.state, False, False, lag, trouble.reason, trouble.remedy)
     if raft.lacks is not None:
-        return Diagnosis("lacks entries", False, False, lag, lack_reason(raft.lacks), lack_remedy())
+        return Diagnosis(
+            "lacks entries", False, False, lag, lack_reason(raft.lacks, facts.filling), lack_remedy()
+        )
     if trouble is not None:
         return Diagnosis(trouble.state, False, False, lag, trouble.reason, trouble.remedy)
     if raft.leader is None or raft.quorum_contact_ms > facts.contact_limit_ms:
@@ -109,19 +113,19 @@ def diagnose(facts: Facts) -> Diagnosis:
     return Diagnosis("ready", True, True, lag)
 
 
-def lack_reason(lack: Lack) -> str:
-    """Why a node that lacks entries does not serve."""
+def lack_reason(lack: Lack, filling: str | None) -> str:
+    """Why a node that lacks entries does not serve, and how far it is with being filled."""
     return (
         f"It lacks log entries from {lack.needs} on; the others have compacted up to {lack.compacted}, "
-        "and there is no snapshot transfer yet: waiting does not mend it."
+        f"so it is filled with a snapshot of another node: {filling or 'it begins to look for a donor'}."
     )
 
 
 def lack_remedy() -> str:
     """What an operator does about a node that lacks entries."""
     return (
-        "Stop the node and put its own data directory back, as it was before it lost entries; until then the "
-        "other nodes serve without it."
+        "Wait: it is filled by itself, and the other nodes serve meanwhile. If it says that no node can give "
+        "a snapshot, mend what keeps them from it."
     )
 
 

@@ -10,6 +10,8 @@ from cluster.errors import Fault, Unavailable
 from cluster.service.diagnosis import Trouble, lack_reason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cluster.apply.impasse import Impasse
     from cluster.chroma.interface import Tending
     from cluster.raft.interface import Raft
@@ -25,7 +27,15 @@ _MIXED: Final = (
 class Health:
     """The first fault of a node, and whether it was told to stop."""
 
-    def __init__(self, node_id: str, raft: Raft, tending: Tending, impasse: Impasse) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        raft: Raft,
+        tending: Tending,
+        impasse: Impasse,
+        filling: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._filling = filling
         self._tending = tending
         self._node_id = node_id
         self._raft = raft
@@ -92,7 +102,13 @@ class Health:
     def lack(self) -> str | None:
         """Why this node cannot catch up with the others, or None."""
         lacks = self._raft.status().lacks
-        return None if lacks is None else lack_reason(lacks)
+        return None if lacks is None else lack_reason(lacks, self.filling)
+
+    @property
+    def filling(self) -> str | None:
+        """How far this node is with fetching a snapshot, in words; None: it fetches none."""
+        progress = self._filling()
+        return None if progress is None else str(progress)
 
     def require_no_fault(self) -> None:
         """Raises:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from cluster.propose.proposer import Proposer
     from cluster.raft.interface import Position, Raft
     from cluster.service.verification import Verifying
+    from cluster.snapshot.donating import Donor
+    from cluster.snapshot.filling import Filling
     from cluster.state.catalog import Catalog
     from cluster.state.commands import RefuseEntry
 
@@ -60,7 +62,16 @@ class NodeService:
         proposer: Proposer,
         propose_agreement: Callable[[RefuseEntry], Future[Position]],
         verifying: Verifying,
+        donor: Donor,
+        filling: Filling,
+        hold_log: Callable[[str, int, float], None],
     ) -> None:
+        self.donor = donor
+        self.hold_log = hold_log
+        self.refill = filling.refill
+        self.keep_filled = filling.run
+        self.keep_tidy = donor.keep_tidy
+        self._filling = filling
         self.node_id = settings.node_id
         self.allow_reset = settings.allow_reset
         self.max_request_bytes = settings.max_request_bytes
@@ -83,7 +94,7 @@ class NodeService:
         proposer: Proposer,
         propose_agreement: Callable[[RefuseEntry], Future[Position]],
     ) -> None:
-        health = Health(settings.node_id, raft, tending, applier.impasse)
+        health = Health(settings.node_id, raft, tending, applier.impasse, self._filling.progress)
         leader = Leader(settings, raft)
         waiting = Waiting(settings, raft, applier, peers, leader, health)
         others = {node_id: peer.http for node_id, peer in settings.peers.items()}
@@ -96,7 +107,18 @@ class NodeService:
         sickness = Sickness(tending, reads)
         vitals = Vitals(settings, raft, applier, leader, health, peers, alarms)
         report = StatusReport(
-            settings, raft, applier, leader, health, reads, tending, sickness, vitals, room, alarms
+            settings,
+            raft,
+            applier,
+            leader,
+            health,
+            reads,
+            tending,
+            sickness,
+            vitals,
+            room,
+            alarms,
+            self._filling,
         )
         urls = [peer.http for peer in settings.peers.values()]
         stewardship = Stewardship(raft, tending, peers, urls, alarms)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cluster.service.room import Room
     from cluster.service.sickness import Sickness
     from cluster.service.vitals import Vitals
+    from cluster.snapshot.filling import Filling
     from cluster.verify.alarms import Alarms
 
 log = logging.getLogger(__name__)
@@ -52,9 +53,11 @@ class StatusReport:
         vitals: Vitals,
         room: Room,
         alarms: Alarms,
+        filling: Filling,
     ) -> None:
         self._alarms = alarms
         self._room = room
+        self._filling = filling
         self._vitals = vitals
         self._tending = tending
         self._sickness = sickness
@@ -107,6 +110,7 @@ class StatusReport:
             "stuck": self._stuck(),
             "alarms": self._alarms.raised,
             "commands": COMMANDS,
+            "filling": None if (filling := self._filling.progress()) is None else filling.as_json(),
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),
         }

@@ -79,6 +79,7 @@ class Vitals:
                 self._alarms.reason,
                 NODE in self._alarms.raised,
                 self.doubts(),
+                self._health.filling,
             )
         )
 

@@ -509,7 +509,7 @@ def test_a_log_that_begins_later_is_a_fault(node: Node, monkeypatch: pytest.Monk
     node.applier.start()
     assert not node.wait_applied(1)
     node.applier.stop(WAIT_S)
-    assert "restore it from a snapshot" in node.faults[0].message
+    assert "they fill it" in node.faults[0].message
 
 
 def test_a_marker_beside_the_state_is_a_fault(tmp_path: Path, raft: MemoryLog) -> None:

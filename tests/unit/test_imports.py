@@ -40,6 +40,9 @@ PURE = (
     "cluster.chroma.watchdog",
     "cluster.chroma.death",
     "cluster.service.diagnosis",
+    "cluster.snapshot.manifest",
+    "cluster.snapshot.pace",
+    "cluster.snapshot.choosing",
 )
 #: Values and protocols only: what they import is for type checkers.
 VALUES = ("cluster.raft.interface",)
@@ -52,6 +55,7 @@ HARMLESS = {
     "hashlib",
     "hmac",
     "itertools",
+    "json",
     "math",
     "msgpack",
     "re",
@@ -206,7 +210,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.chroma.interface",
         "cluster.chroma.errors",
     ),
+    "cluster.snapshot.": (),
     "cluster.service.": (
+        "cluster.snapshot.",
         "cluster.state.",
         "cluster.raft.interface",
         "cluster.propose.",
@@ -221,6 +227,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.embedding.policy",
         "cluster.chroma.interface",
         "cluster.chroma.oracle",
+        "cluster.snapshot.manifest",
         # What members ask and say about a write on which engines fail.
         "cluster.apply.containment",
     ),
@@ -232,6 +239,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.chroma.",
         "cluster.apply.",
         "cluster.embedding.",
+        "cluster.snapshot.",
         "cluster.service.",
         "cluster.api.",
     ),
