@@ -126,6 +126,11 @@ class NodeSettings(BaseSettings):
     verify_records_per_s: int = Field(
         2_000, ge=1, description="how many records a node reads in a second when it is verified"
     )
+    auto_repair: bool = Field(
+        False,
+        description="a node that a verification found to differ fills itself from one that is right, at most "
+        "three times a day",
+    )
     allow_reset: bool = False
     allow_mixed_versions: bool = Field(
         False, description="serve reads although the leader's chromadb is of another version; for an upgrade"

@@ -108,6 +108,15 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
     async def verify(told: bytes) -> dict[str, Any]:
         return await service.verify(start=bool(_read_object(told).get("start", False)))
 
+    async def repair(told: bytes) -> dict[str, Any]:
+        words = _read_object(told)
+        if words.get("trust") is True:
+            return await service.trust()
+        donor, reason = words.get("from"), words.get("reason")
+        if not isinstance(donor, str | None) or not isinstance(reason, str):
+            raise invalid("This is no order to repair: `from` names a node or nobody, `reason` says why.")
+        return await service.repair(donor, reason[:1000])
+
     async def digests(told: bytes) -> dict[str, Any]:
         question = _read_object(told)
         try:
@@ -124,6 +133,7 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
 
     posts = {
         "verify": verify,
+        "repair": repair,
         "digests": digests,
         "verdict": verdict,
         "read-index": read_index,

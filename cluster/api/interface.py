@@ -215,6 +215,14 @@ class PeerService(Protocol):
         the last one found."""
         ...
 
+    async def repair(self, donor: str | None, reason: str) -> dict[str, Any]:
+        """Begin to fill this node with a copy of `donor`'s data, or of a node that is well; who that is."""
+        ...
+
+    async def trust(self) -> dict[str, Any]:
+        """The operator says that this node's copy is right, whatever a verification found."""
+        ...
+
     def digests(self, question: dict[str, Any]) -> dict[str, Any]:
         """What this node digested for a round of verification."""
         ...

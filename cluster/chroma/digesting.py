@@ -8,11 +8,10 @@ value could be read in two ways its kind and its length are part of what is dige
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import numpy as np
+from cluster.chroma.interface import RecordDigest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,15 +24,6 @@ PART_BYTES: Final = 8
 WHOLE_BYTES: Final = 16
 #: Records are spread over so many buckets by a hash of their id.
 BUCKETS: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class RecordDigest:
-    """`whole` (16 bytes) covers the id and all parts; `parts` are `PARTS`, 8 bytes each, in one string."""
-
-    id: str
-    whole: bytes
-    parts: bytes
 
 
 def bucket_of(record_id: str) -> int:
@@ -91,7 +81,7 @@ def canonical(value: Any) -> bytes:
 
 
 def _vector(vector: Any) -> bytes:
-    return b"" if vector is None else np.asarray(vector, dtype="<f4").tobytes()
+    return b"" if vector is None else struct.pack(f"<{len(vector)}f", *vector)
 
 
 def _column(values: Sequence[Any] | None, count: int) -> Sequence[Any]:

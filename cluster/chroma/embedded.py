@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     import chromadb_rust_bindings as rust
 
-    from cluster.chroma.digesting import RecordDigest
+    from cluster.chroma.interface import RecordDigest
     from cluster.state.catalog import Change
     from cluster.state.work import Call, Resolve
 

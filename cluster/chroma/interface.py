@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cluster.chroma.digesting import RecordDigest
     from cluster.errors import Refusal
     from cluster.state.catalog import Change
     from cluster.state.commands import Metadata
@@ -74,6 +73,16 @@ class Neighbours:
     uris: list[list[str | None]] | None
     metadatas: list[list[dict[str, Any] | None]] | None
     distances: list[list[float | None]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDigest:
+    """Digests of one record (`cluster.chroma.digesting`): `whole` (16 bytes) covers the id and all parts, `parts`
+    are those of vector, document, metadata and uri, 8 bytes each, in one string."""
+
+    id: str
+    whole: bytes
+    parts: bytes
 
 
 #: What `get` reads if it is not told.

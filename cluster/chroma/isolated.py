@@ -22,9 +22,16 @@ from cluster.chroma.channel import (
     unpack_neighbours,
     unpack_records,
 )
-from cluster.chroma.digesting import RecordDigest
 from cluster.chroma.gate import Gate
-from cluster.chroma.interface import EVERY_RECORD, Condition, Get, Neighbours, Query, Records
+from cluster.chroma.interface import (
+    EVERY_RECORD,
+    Condition,
+    Get,
+    Neighbours,
+    Query,
+    RecordDigest,
+    Records,
+)
 from cluster.chroma.keeper import Keeper, Kept
 from cluster.chroma.watchdog import Limits
 from cluster.state.catalog import Change

@@ -267,6 +267,54 @@ def verify(
     raise typer.Exit(exit_code(result))
 
 
+@app.command()
+def repair(
+    data: DataOption = DEFAULT_DATA,
+    node: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="This node, whatever is known of it.", show_default=False),
+    ] = None,
+    collection: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only nodes whose copy of this collection differs (they are filled as a whole).",
+            show_default=False,
+        ),
+    ] = None,
+    donor: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="ID",
+            help="This node's copy is right: yours to say where no majority does.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long each node may take.")
+    ] = 3600.0,
+) -> None:
+    """Fill nodes that a verification found to differ with a copy of one that is right; the rest serves on.
+
+    All nodes are compared in the end. Exit code 0: all have the same; 1: something still differs; 2: it
+    could not be done.
+    """
+    from cluster.cli.repairing import Order
+    from cluster.cli.repairing import repair as mend
+    from cluster.cli.verifying import exit_code, lines
+    from cluster.cli.verifying import verify as compare
+
+    plan = known_plan(directory_at(data))
+    if not mend(plan, Order(node, collection, donor), timeout, typer.echo):
+        typer.echo("Nothing is known to differ, so nothing was done. `chroma-cluster verify` compares.")
+        return
+    result = compare(known_members(data, None, None), lambda line: None)
+    for line in lines(result):
+        typer.echo(line)
+    raise typer.Exit(exit_code(result))
+
+
 # `node` and `lb` take every setting as a flag. The flags come from the settings' models, which take a
 # while to import: these two pass on what they are given, so that the other commands need not wait.
 PASS_ON: dict[str, Any] = {

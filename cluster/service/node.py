@@ -11,6 +11,7 @@ from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.leader import Leader
 from cluster.service.reads import Reads
+from cluster.service.repair import Repair
 from cluster.service.room import Room
 from cluster.service.sickness import Sickness
 from cluster.service.status import StatusReport
@@ -124,6 +125,8 @@ class NodeService:
         stewardship = Stewardship(raft, tending, peers, urls, alarms)
         verification = Verification(settings, applier, leader, peers, writes, self._verifying)
         vitals.doubts = lambda: verification.doubts
+        repair = Repair(others, peers, alarms, self.refill, automatic=settings.auto_repair)
+        verification.on_differs = repair.on_differs
         secret = settings.secret_bytes
 
         self.is_leader = leader.is_here
@@ -156,6 +159,8 @@ class NodeService:
         self.digests = verification.digests
         self.take_verdict = verification.take_verdict
         self.keep_verifying = verification.run
+        self.repair = repair.repair
+        self.trust = repair.trust
         self.fail = health.fail
         self.stop_serving = health.stop_serving
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILE: Final = "alarms.json"
+_REPAIRS: Final = "repairs.json"
 #: With these, what a listing of collections says of them is wrong as well.
 _OF_COLLECTIONS: Final = frozenset({"name", "metadata", "configuration", "dimension", "unreadable"})
 
@@ -82,6 +83,26 @@ class Alarms:
             Fault: the file cannot be removed.
         """
         self.conclude({}, tuple(self._alarms))
+
+    def may_repair(self, now: float, times: int, window_s: float) -> bool:
+        """Whether this node may be repaired by itself once more at `now` (seconds, wall clock): it was less
+        than so many `times` within the window. It is noted, and the note outlasts the repair."""
+        path = self._path.with_name(_REPAIRS)
+        with self._lock:
+            try:
+                known: Any = json.loads(path.read_text())
+                earlier = [float(at) for at in known if now - window_s < float(at) <= now]
+            except FileNotFoundError:
+                earlier = []
+            except (OSError, ValueError, TypeError):
+                return False
+            if len(earlier) >= times:
+                return False
+            try:
+                path.write_text(json.dumps([*earlier, now]))
+            except OSError:
+                return False
+            return True
 
     def require_equal(self, collection_id: str | None) -> None:
         """Whether this node may be read from: of a collection, or (None) of the list of collections.

@@ -134,6 +134,9 @@ def conclude(
     skipped = _skipped(first, second)
     passed: list[str] = []
     for name in doubtful(first):
+        if second and name not in again:
+            passed.append(name)  # it was deleted between the looks
+            continue
         records = {node: report.parts.get(name, {}) for node, report in second.items()}
         believed = findings(name, again.get(name, {}), records)
         before = copies_of(looked_at[name])

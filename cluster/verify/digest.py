@@ -15,7 +15,7 @@ from cluster.chroma.digesting import BUCKETS, bucket_of, digest_value
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from cluster.chroma.digesting import RecordDigest
+    from cluster.chroma.interface import RecordDigest
 
 #: In place of a collection: the node as a whole, its replicated state or what else is in its Chroma.
 NODE: Final = "*"

@@ -17,7 +17,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from cluster.chroma.digesting import WHOLE_BYTES, RecordDigest, bucket_of, digest_value
+from cluster.chroma.digesting import WHOLE_BYTES, bucket_of, digest_value
+from cluster.chroma.interface import RecordDigest
 from cluster.errors import ClusterError, EngineDied, Fault, Unavailable
 from cluster.state.catalog import Catalog, Change
 from cluster.state.commands import DeleteRecords, Reset, WriteRecords

@@ -37,6 +37,14 @@ class Seal:
         """Why what this node has is not to be trusted before it was verified, or None."""
         return self._doubts
 
+    def doubt(self, why: str) -> None:
+        """What is there is not to be trusted before it was verified, also after a restart."""
+        self._doubts = why
+        try:
+            self._path.write_text("{}")
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._path, error)
+
     def settle(self) -> None:
         """A verification has looked at everything since."""
         if self._doubts is not None:
@@ -78,6 +86,11 @@ class Seal:
             self._path.unlink(missing_ok=True)
         except OSError as error:
             log.warning("%s cannot be removed: %s", self._path, error)
+
+
+def forget(data_dir: Path) -> None:
+    """The files were replaced by this node itself: what was noted says nothing about them."""
+    (data_dir / _FILE).unlink(missing_ok=True)
 
 
 def _files(directory: Path) -> dict[str, list[int]]:

@@ -40,12 +40,16 @@ PURE = (
     "cluster.chroma.watchdog",
     "cluster.chroma.death",
     "cluster.service.diagnosis",
+    "cluster.chroma.digesting",
+    "cluster.verify.digest",
+    "cluster.verify.comparison",
+    "cluster.verify.conclusion",
     "cluster.snapshot.manifest",
     "cluster.snapshot.pace",
     "cluster.snapshot.choosing",
 )
 #: Values and protocols only: what they import is for type checkers.
-VALUES = ("cluster.raft.interface",)
+VALUES = ("cluster.raft.interface", "cluster.chroma.interface")
 HARMLESS = {
     "__future__",
     "collections",
@@ -60,6 +64,7 @@ HARMLESS = {
     "msgpack",
     "re",
     "signal",
+    "struct",
     "typing",
     "urllib",
 }
@@ -211,7 +216,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.chroma.errors",
     ),
     "cluster.snapshot.": (),
+    # Replicas compared while they serve.
+    "cluster.verify.": ("cluster.state.", "cluster.chroma.interface", "cluster.chroma.digesting"),
     "cluster.service.": (
+        "cluster.verify.",
         "cluster.snapshot.",
         "cluster.state.",
         "cluster.raft.interface",
@@ -233,6 +241,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     # Composition: the only one who knows all rooms of a node.
     "cluster.server": (
+        "cluster.verify.",
         "cluster.state.",
         "cluster.raft.",
         "cluster.propose.",

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.chroma.digesting import RecordDigest, digest_records
-from cluster.chroma.interface import Records
+from cluster.chroma.digesting import digest_records
+from cluster.chroma.interface import RecordDigest, Records
 from cluster.errors import ClusterError, EngineUnavailable, Refusal
 from cluster.state.catalog import Catalog, Change
 from cluster.state.commands import (
