@@ -1,4 +1,4 @@
-"""Silent changes of one stopped node's Chroma directory, one function each; none of them goes through the log."""
+"""Silent changes of one stopped node's Chroma directory, one function each; none goes through the log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from chromadb.api.models.Collection import Collection
 
-#: hnswlib keeps a record of the lowest layer as its links (a count and 2 M of them), its vector and its label.
+#: hnswlib keeps a record of the lowest layer as its links (a count and 2 M of them), its vector, its label.
 _LINKS_BYTES = 4 * (1 + 2 * 16)
 _LABEL_BYTES = 8
 
@@ -47,8 +47,8 @@ def change_metadata_value(chroma: Path, name: str, record_id: str, key: str, val
     """One value of one record, in Chroma's SQLite file."""
     with closing(sqlite3.connect(chroma / "chroma.sqlite3")) as db, db:
         changed = db.execute(
-            "UPDATE embedding_metadata SET int_value = ? WHERE key = ? AND id = (SELECT e.id FROM embeddings e "
-            "JOIN segments s ON e.segment_id = s.id JOIN collections c ON s.collection = c.id "
+            "UPDATE embedding_metadata SET int_value = ? WHERE key = ? AND id = "
+            "(SELECT e.id FROM embeddings e JOIN segments s ON e.segment_id = s.id JOIN collections c ON s.collection = c.id "
             "WHERE c.name = ? AND e.embedding_id = ?)",
             (value, key, name, record_id),
         ).rowcount

@@ -1,4 +1,4 @@
-"""Replicas are compared while they serve: what differs is found, named and not served, and is made equal again."""
+"""Replicas are compared while they serve: what differs is found, named, not served, and made equal again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DIMENSION = 16
-#: Each collection is for one kind of corruption. From 1,000 records on Chroma saves an index to its directory.
+#: Each collection is for one kind of corruption. From 1,000 records on Chroma saves an index to disk.
 NAMES = {"vector": 1050, "record": 60, "metadata": 60, "index": 1050, "older": 1050, "many": 400, "sound": 60}
 LEVELS = ("linearizable", "session", "eventual")
 
@@ -177,6 +177,8 @@ def test_every_kind_of_silent_change_is_found_named_and_not_served(cluster: Runn
     assert found[ids["many"]]["differing_records"] == 200
 
     assert_nothing_wrong_is_served(cluster, row, ids, right)
+    assert_an_alarm_outlasts_a_restart(cluster, row, wrong)
+    assert_it_is_repaired(cluster, row, ids)
 
 
 def assert_nothing_wrong_is_served(
@@ -191,3 +193,77 @@ def assert_nothing_wrong_is_served(
                 assert direct.status_code == 503, f"{name} {level}: {direct.text}"
             for _ in range(3):
                 assert answers(cluster.url, ids[name], level).json() == right[name]
+
+
+def assert_an_alarm_outlasts_a_restart(cluster: RunningCluster, row: dict[str, Any], wrong: set[str]) -> None:
+    cluster.kill(cluster.node(row["id"]))
+    cluster.wait(f"{row['id']} to be gone", lambda: cluster.node(row["id"])["pid"] is None)
+    cluster.up(check=False)
+    assert alarms(row).keys() == wrong
+    assert cluster.node(row["id"])["state"] == "differs"
+
+
+def assert_it_is_repaired(cluster: RunningCluster, row: dict[str, Any], ids: dict[str, str]) -> None:
+    done = repaired(cluster)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{row['id']} is repaired and ready." in done.stdout
+    assert alarms(row) == {}
+    code, result = verified(cluster)
+    assert (code, result["standing"]) == (0, "same"), result
+    for name in NAMES:
+        cluster.assert_replicas_equal(ids[name])
+    status = subprocess.run(
+        [*COMMAND, "status", "--data", str(cluster.data)], capture_output=True, check=False
+    )
+    assert status.returncode == 0
+
+
+def repaired(cluster: RunningCluster, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "repair", "--data", str(cluster.data), "--timeout", "90", *flags],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@pytest.mark.soak
+def test_without_a_majority_the_operator_chooses(cluster: RunningCluster) -> None:
+    """Each node has something else: no copy of that collection is served, every other one is, and the one that
+    the operator names is then everybody's. The leader's own copy differs as well."""
+    client = cluster.client()
+    own = str(client.get_collection("record", embedding_function=None).id)
+    sound = str(client.get_collection("sound", embedding_function=None).id)
+    rows = cluster.status()["nodes"]
+    for number, row in enumerate(rows):
+        chroma = stopped(cluster, row)
+        corruption.change_metadata_value(chroma, "record", "record-5", "i", 1000 + number)
+        cluster.up(check=False)
+        if number == 0:
+            # Two of three agree still. What follows is not to be repaired by the first node's alarm.
+            cluster.wait("the first alarm", lambda: own in alarms(rows[0]), 60)
+    code, result = verified(cluster)
+    assert code == 1
+    assert {(one["node"], one["undecided"]) for one in result["findings"]} == {
+        (row["id"], True) for row in rows
+    }
+    for row in rows:
+        assert answers(row["url"], own, "eventual").status_code == 503
+        assert answers(row["url"], sound, "eventual").status_code == 200
+
+    refused = repaired(cluster)
+    assert refused.returncode == 2
+    assert "no healthy copy to repair from" in refused.stderr
+    assert "--from" in refused.stderr
+    done = repaired(cluster, "--from", rows[1]["id"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = cluster.assert_replicas_equal(own)
+    assert found["record-5"][2]["i"] == 1001
+
+
+def test_a_stranger_may_not_ask(cluster: RunningCluster) -> None:
+    url = cluster.status()["nodes"][0]["url"]
+    for path in ("verify", "digests", "verdict", "repair"):
+        answer = requests.post(f"{url}/cluster/{path}", json={"start": True}, timeout=5)
+        assert answer.status_code == 403
