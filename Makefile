@@ -33,9 +33,12 @@ demo: $(VENV)/.installed ## index real texts, kill the leader while writing, com
 
 ##@ Work on it
 
+# The whole suite runs in three processes at once (tests/lanes.py); what ARGS chooses runs in one.
+LANES := $(if $(ARGS),,-n 3)
+
 .PHONY: test
 test: $(VENV)/.installed-dev $(CACHE)/s3/.installed $(CACHE)/bin/server $(CACHE)/bin/porcupine-oracle ## the whole default test suite (choose with ARGS="tests/unit -k name")
-	@$(BIN)/python -m pytest -m "not soak and not chaos and not hostile" $(ARGS)
+	@$(BIN)/python -m pytest -m "not soak and not chaos and not hostile" $(LANES) $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## format, lint and types

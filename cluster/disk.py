@@ -6,6 +6,7 @@ so after a failure the file system itself is asked.
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -15,8 +16,13 @@ from cluster.errors import Fault
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cluster.errors import ClusterError
+
 MEBIBYTE: Final = 1024 * 1024
 
+#: Bytes that are written to see whether that works, and of how many files at most the rights are looked at.
+_PROBE: Final = 64 * 1024
+_FILES: Final = 20_000
 #: Surely about room.
 _FULL: Final = ("no space left", "is full", "disk full", "quota exceeded")
 #: What may be about room, if there is none.
@@ -57,6 +63,8 @@ def space_at(path: Path) -> Space | None:
 
 def explained(fault: Fault, space: Space | None) -> Fault:
     """The fault, with a full disk as its cause if that is what it is."""
+    if isinstance(fault, DiskFull):
+        return fault
     text = fault.message.lower()
     is_sure = any(words in text for words in _FULL)
     if space is None or not (is_sure or any(words in text for words in _VAGUE)):
@@ -71,3 +79,41 @@ def explained(fault: Fault, space: Space | None) -> Fault:
             f"and limits on the size of files (`ulimit -f`). What failed: {fault.message}"
         )
     return fault
+
+
+def machine_fault(failure: ClusterError, directory: Path) -> Fault | None:
+    """What of this machine explains that Chroma failed, whatever its words are; None: nothing that is known.
+
+    Asked before a write is suspected of it: what strikes the disks of all nodes at once is no write's doing.
+    """
+    space = space_at(directory)
+    if space is not None and space.is_short:
+        return DiskFull(
+            f"The disk is full: {space.free} bytes are free at {space.path}. What failed: {failure.message}"
+        )
+    why = unwritable(directory)
+    if why is None:
+        return None
+    return Fault(
+        f"This node cannot write its data: {why}. Mend that, then restart the node. No log entry was "
+        f"skipped. What failed: {failure.message}"
+    )
+
+
+def unwritable(directory: Path) -> str | None:
+    """Why this process cannot write to a directory and the files under it at the moment; None if it can."""
+    probe = directory / ".write-probe"
+    try:
+        for path in itertools.islice(directory.rglob("*"), _FILES):
+            if not os.access(path, os.W_OK) and path.exists():
+                return f"{path} is not writable for this user"
+        descriptor = os.open(probe, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        try:
+            os.write(descriptor, bytes(_PROBE))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+            os.unlink(probe)
+    except OSError as error:
+        return f"{error.strerror or error} ({error.filename or probe})"
+    return None

@@ -3,6 +3,7 @@
     ClusterError
     ├── Refusal          deterministic: the same on every node, replicated, an answer (4xx)
     ├── NotLeader        nothing was appended; the leader, where known, is named
+    ├── NotHandedOver    409: leadership stays where it is, and why
     ├── Overloaded       429: surely not applied, a bounded queue is full; try again later
     ├── NoRoom           507: surely not applied, a member's disk is nearly full; make room
     ├── Unavailable      503: surely nothing changed (a read not served, a write not started)
@@ -61,6 +62,17 @@ class NotLeader(ClusterError):
         where = f"the leader is {leader}" if leader else "no leader is known at the moment"
         super().__init__(f"This node is not the leader; {where}. Nothing was changed; send it again.")
         self.leader = leader
+
+
+class NotHandedOver(ClusterError):
+    """Leadership was to go to another node and stays where it is; nothing else was changed."""
+
+    status = 409
+    error = "NotHandedOverError"
+    outcome = "unchanged"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Leadership was not handed over: {why} Nothing was changed.")
 
 
 class Overloaded(ClusterError):

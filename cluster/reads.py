@@ -7,7 +7,11 @@ Pure. Three levels:
 - `session`: the read sees every write and every read that its token stands for. The balancer
   keeps one token per collection and one for the catalogue, the highest index seen in any answer,
   so all its clients together never see a collection go back.
-- `eventual`: what the node has; with a staleness bound, not older than that.
+- `eventual`: what the node has.
+
+With a staleness bound, at any level, the answer shows every write that was answered, by anyone, more than
+that long before the node had the answer ready. How long ago is proven, not assumed: see `cluster.staleness`
+and `cluster.raft.freshness`. A node that cannot prove it refuses.
 
 The token of an answer. A write's is its log index. A read's is not the applied index but the
 highest index whose engine work has *begun* on that collection, taken when the engine read is over:
@@ -71,11 +75,12 @@ def needs_read_index(guarantee: Guarantee) -> bool:
     return guarantee.level is Level.LINEARIZABLE
 
 
-def wanted_index(guarantee: Guarantee, read_index: int | None, commit_index: int) -> int:
+def wanted_index(guarantee: Guarantee, read_index: int | None, known_index: int) -> int:
     """The index that the node must have applied before it reads.
 
-    `read_index` is the leader's, for linearizable reads; `commit_index` is this node's own at the
-    arrival of the read. A token above the commit index is waited for: the node is behind.
+    `read_index` is the leader's, for linearizable reads; up to `known_index` the log was complete as of the
+    time from which a staleness bound counts. A token above the commit index is waited for: the node is
+    behind.
     """
     match guarantee.level:
         case Level.LINEARIZABLE:
@@ -86,33 +91,49 @@ def wanted_index(guarantee: Guarantee, read_index: int | None, commit_index: int
             wanted = guarantee.min_index
         case Level.EVENTUAL:
             wanted = 0
-    # Bounded staleness: the node applies all that was committed when it was last in touch.
-    return wanted if guarantee.max_staleness_ms is None else max(wanted, commit_index)
+    return wanted if guarantee.max_staleness_ms is None else max(wanted, known_index)
 
 
 def check_freshness(
     guarantee: Guarantee, quorum_contact_ms: float, node_id: str, out_of_touch_ms: float = OUT_OF_TOUCH_MS
 ) -> None:
-    """Whether this node's knowledge of the log is recent enough for the guarantee.
+    """Whether this node is in touch, as far as it knows, with a cluster that may have gone on without it.
 
-    `quorum_contact_ms` is the time since it last knew itself in touch with a majority. A commit
-    index learned then, and applied, is not older than that. Linearizable reads need no such
-    check: their read index is a proof of contact.
+    `quorum_contact_ms` is the time since it last knew itself in touch with a majority. Linearizable reads
+    need no such check: their read index is a proof of contact.
 
     Raises:
         Unavailable: it is not; another node may serve the read.
     """
-    if guarantee.level is Level.LINEARIZABLE:
-        return
-    bound_ms = guarantee.max_staleness_ms
-    if guarantee.level is Level.SESSION:
-        bound_ms = out_of_touch_ms if bound_ms is None else min(bound_ms, out_of_touch_ms)
-    if bound_ms is not None and quorum_contact_ms > bound_ms:
+    if guarantee.level is Level.SESSION and quorum_contact_ms > out_of_touch_ms:
         raise Unavailable(
-            f"Node {node_id} was last in touch with a majority {quorum_contact_ms:.0f} ms ago, and this read"
-            f" allows {bound_ms:.0f} ms. Nothing was read; ask another node, or read with"
-            f" {CONSISTENCY_HEADER}: {Level.EVENTUAL} and no staleness bound."
+            f"Node {node_id} was last in touch with a majority {quorum_contact_ms:.0f} ms ago, and a read at"
+            f" level {Level.SESSION} allows {out_of_touch_ms:.0f} ms. Nothing was read; ask another node, or"
+            f" read with {CONSISTENCY_HEADER}: {Level.EVENTUAL} and no staleness bound."
         )
+
+
+def check_age(guarantee: Guarantee, age_ms: float, node_id: str) -> None:
+    """Whether what this node reads, or has just read, is surely within the read's staleness bound.
+
+    `age_ms` is how old it may be, as the node can prove; inf if it can prove nothing.
+
+    Raises:
+        Unavailable: it is not; another node may serve the read.
+    """
+    bound_ms = guarantee.max_staleness_ms
+    if bound_ms is not None and age_ms > bound_ms:
+        raise Unavailable(
+            f"What node {node_id} holds may be {age_ms:.0f} ms old, and this read allows {bound_ms:.0f} ms."
+            f" No answer was given; ask another node, or read with {CONSISTENCY_HEADER}: {Level.LINEARIZABLE}"
+            f" and no {MAX_STALENESS_HEADER}, which asks the leader."
+        )
+
+
+def longest_wait_s(guarantee: Guarantee, age_ms: float, timeout_s: float) -> float:
+    """How long it makes sense to wait for what is not applied: `timeout_s`, or until the bound is over."""
+    bound_ms = guarantee.max_staleness_ms
+    return timeout_s if bound_ms is None else max(0.0, min(timeout_s, (bound_ms - age_ms) / 1000))
 
 
 def behind(wanted: int, applied_index: int, node_id: str) -> Unavailable:

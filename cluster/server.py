@@ -28,7 +28,7 @@ from cluster.chroma.oracle import Oracle
 from cluster.chroma.watchdog import Limits
 from cluster.config import split_address
 from cluster.descriptors import backlog, clients, open_files
-from cluster.disk import DiskFull, explained, space_at
+from cluster.disk import DiskFull, explained, machine_fault, space_at
 from cluster.embedding.embedder import Embedder
 from cluster.errors import ClusterError, Fault
 from cluster.failpoint import arm
@@ -172,7 +172,16 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     raft = _raft(settings, journal, secret, tls, feed, faults)
     scanner = Scanner(engine, settings.verify_records_per_s)
     stack.callback(scanner.close)
-    applier = Applier(raft, machine, engine, store, faults.report, engine.hide, witness=scanner)
+    applier = Applier(
+        raft,
+        machine,
+        engine,
+        store,
+        faults.report,
+        engine.hide,
+        machine_fault=lambda failure: machine_fault(failure, settings.data_dir / "chroma"),
+        witness=scanner,
+    )
     applier.add_listener(lambda _: feed.changed())
     peers = Peers(timeout_ms=settings.read_timeout_ms, secret=secret)
     limits = GroupLimits(queue_bytes=settings.queue_bytes)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
+from cluster.cli.ports import choose_ports, shuffled_ports, take_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,11 +26,13 @@ _given: set[int] = set()
 def free_port() -> int:
     """A port that was free a moment ago, below the range of outgoing connections; never the same twice.
 
+    No other process that asks here, nor an `up` that founds a cluster, gets it while this process runs.
+
     In that range, while the server is down, an outgoing connection could sit on its port, and who dials it
     could even be connected to itself.
     """
     port = choose_ports(
-        1, shuffled_ports(random.Random()), lambda port: port not in _given and port_is_free(port)
+        1, shuffled_ports(random.Random()), lambda port: port not in _given and take_port(port)
     )[0]
     _given.add(port)
     return port

@@ -23,15 +23,25 @@ from cluster.apply.containment import Stuck
 from cluster.apply.deliberation import describe
 from cluster.apply.examine import Remains, examine
 from cluster.apply.impasse import Impasse
+from cluster.apply.remembering import remember
+from cluster.apply.veil import Veil
 from cluster.apply.visits import Visits
 from cluster.apply.witness import Blind
 from cluster.chroma.errors import environment_of, fault_of
-from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
+from cluster.errors import (
+    ClusterError,
+    EngineDied,
+    EngineUnavailable,
+    Fault,
+    OutcomeUnknown,
+    Refusal,
+    Unavailable,
+)
 from cluster.failpoint import failpoint
 from cluster.state.catalog import Outcome
 from cluster.state.commands import decode_group
 from cluster.state.refusals import Point
-from cluster.state.work import Call, Resolve
+from cluster.state.work import Call, Remember, Resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,8 +57,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What is taken from the log at once: enough for neighbouring writes to be merged, bounded in memory.
-_BATCH_BYTES: Final = 16 * 1024 * 1024
 #: How long a wait for commits may last before the thread looks whether it is to stop.
 _WAIT_S: Final = 0.25
 #: How often the thread, while it is stuck or the engine is away, looks whether it may go on.
@@ -71,6 +79,9 @@ class Applier:
     sorted listings); what they find may be one step old or one step early.
     """
 
+    batch_bytes = 16 * 1024 * 1024
+    """What is taken from the log at once: enough for neighbouring writes to be merged, bounded in memory."""
+
     def __init__(
         self,
         raft: Raft,
@@ -80,13 +91,15 @@ class Applier:
         on_fault: Callable[[Fault], None],
         hide: Callable[[str | None], None] = lambda collection_id: None,
         clock: Callable[[], float] = time.monotonic,
+        machine_fault: Callable[[ClusterError], Fault | None] = lambda failure: None,
         witness: Witness | None = None,
     ) -> None:
         """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
 
-        `hide` is told which collection nobody may read because it has a part of a write (None: none).
-        `clock` says the seconds by which failed writes are tried again. `witness` sees what is about to be
-        written while it digests the records.
+        `hide` is told which collection nobody may read because it may have a part of a write (None: none).
+        `clock` says the seconds by which failed writes are tried again. `machine_fault` knows what of this
+        machine (disk, rights) explains a failure of the engine; that is a fault, and blames no write.
+        `witness` sees what is about to be written while it digests the records.
 
         Raises:
             Fault: the machine does not stand where the store's marker does.
@@ -104,10 +117,9 @@ class Applier:
         self._engine = engine
         self._store = store
         self._on_fault = on_fault
-        self._hide = hide
         self._witness: Witness = witness or Blind()
-        self._hidden = machine.half_written
-        hide(self._hidden)
+        self._machine_fault = machine_fault
+        self._veil = Veil(hide, machine.half_written)
         self._applied = machine.applied_index
         self._recovering_until = 0
         self.impasse = Impasse(clock)
@@ -163,6 +175,11 @@ class Applier:
     def verified_ms(self) -> int | None:
         """Log time of the last verification of everything that is applied here; None: there was none."""
         return self._machine.verified_ms
+
+    @property
+    def hidden(self) -> str | None:
+        """The collection that nobody may read now, for it may have a part of a write; None: all may be."""
+        return self._veil.hidden
 
     @property
     def place(self) -> Point:
@@ -252,25 +269,29 @@ class Applier:
                 commit = self._raft.wait_commit(self._applied, _WAIT_S)
                 self._let_in()
                 if commit > self._applied:
-                    batch = self._take()
-                    self._look_ahead(commit)
-                    self._apply_batch(batch)
+                    self._apply_batch(self._next_batch(commit))
         except Fault as fault:
             self._break(fault)
         except BaseException as error:  # a bug must stop the node as surely as a full disk
             log.exception("the applier failed after log entry %d", self._applied)
             self._break(fault_of(f"apply the log after entry {self._applied}", error))
 
+    def _next_batch(self, commit: int) -> list[LogEntry]:
+        """What is applied next, once all that is committed has been looked through."""
+        batch = self._take()
+        self._look_ahead(commit)
+        return batch
+
     def _let_in(self) -> None:
         """Whoever wants to look at the node's files may do so between two entries."""
         place = self._machine.place
-        if not place.position and not place.part and self._hidden is None and self.impasse.at is None:
+        if not place.position and not place.part and self._veil.hidden is None and self.impasse.at is None:
             self.visits.admit(self._applied)
 
     def _take(self) -> list[LogEntry]:
         start = self._applied + 1
         try:
-            found = self._raft.entries(start, _BATCH_BYTES)
+            found = self._raft.entries(start, self.batch_bytes)
         except LookupError:
             raise Fault(
                 f"Log entry {start} is the next to apply, but the log here begins later: this node's "
@@ -306,7 +327,7 @@ class Applier:
     def _look_ahead(self, commit: int) -> None:
         """Look through what is committed: what the cluster refuses further on must not be tried before."""
         while self._scanned < commit and not self._stopping.is_set():
-            for entry in self._raft.entries(self._scanned + 1, _BATCH_BYTES):
+            for entry in self._raft.entries(self._scanned + 1, self.batch_bytes):
                 self._scan(entry)
 
     def _may_go_on(self) -> bool:
@@ -342,6 +363,9 @@ class Applier:
                     ids = self._engine.resolve(work)
                     failpoint("applier.after_resolve")
                     return self._machine.resolved(step, ids), ()
+                case Remember() as work:
+                    before = remember(self._engine, work)
+                    return self._machine.remembered(step, before), ()
                 case Call() as work:
                     self._note_start(work)
                     self._witness.before(work)
@@ -365,7 +389,11 @@ class Applier:
         """The engine failed unforeseen: the step if it is done all the same, else None: plan again."""
         if isinstance(failure, Fault) and environment_of(failure.message) is not None:
             raise failure
+        fault = self._machine_fault(failure)
+        if fault is not None:
+            raise fault
         log.warning("log entry %d: %s", step.index, failure.message)
+        self._veil.failed(step)
         self._reopen()
         self._failures += 1
         if self._machine.narrow(step) or self._failures < _FAILURES:
@@ -408,11 +436,12 @@ class Applier:
         target = call.target
         if len(self._started) > _REMEMBERED:
             # Collections come and go: forget which was touched when, and say the highest for all.
-            self._floor = self._machine.begun_index
+            self._floor = max(self._machine.begun_index, self._started_anywhere)
             self._started = {}
-        self._started_anywhere = call.index
+        # Never lower: a merged call that failed may be done, and is repeated in pieces that end before it.
+        self._started_anywhere = max(self._started_anywhere, call.index)
         for collection_id in (*call.dropped, *((target.collection_id,) if target else ())):
-            self._started[collection_id] = call.index
+            self._started[collection_id] = max(self._started.get(collection_id, 0), call.index)
 
     def _finish(self, step: Step, local: Sequence[Change]) -> None:
         self._store.write((*step.changes, *local), step.index, step.position)
@@ -420,10 +449,8 @@ class Applier:
         if step.verification is not None:
             state, broken = self._machine.dump(), self._machine.refusals.broken()
             self._witness.begin(step.verification, state, broken)
-        if self._machine.half_written != self._hidden:
-            self._hidden = self._machine.half_written
-            self._hide(self._hidden)
-        if self._hidden is not None and step.work is not None:
+        self._veil.finished(step, self._machine.half_written)
+        if self._machine.half_written is not None and isinstance(step.work, Call):
             failpoint("applier.half_written")
         self._note_way_out()
         risen = step.index > self._applied

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cluster.state.refusals import Point
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: How long a member that cannot be reached is waited for before its word is done without, milliseconds.
 WAIT_MS: Final = 10_000.0
@@ -118,6 +118,16 @@ def is_broken(own: Stuck, views: Sequence[View]) -> bool:
     """Whether some node that is stuck there cannot read the collection any more."""
     others = [view.progress.stuck for view in views if view.progress is not None]
     return any(stuck.is_broken for stuck in (own, *others) if stuck is not None and stuck.point == own.point)
+
+
+def successors(point: Point, answers: Mapping[str, Progress | None]) -> list[str]:
+    """Who is past `point`, where this node is stuck, and stuck nowhere else, the furthest first."""
+    well = [
+        (progress.place, peer)
+        for peer, progress in answers.items()
+        if progress is not None and progress.stuck is None and progress.place > point
+    ]
+    return [peer for _, peer in sorted(well, reverse=True)]
 
 
 def _is_stuck_at(point: Point, progress: Progress) -> bool:

@@ -10,7 +10,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from cluster.apply.containment import WAIT_MS, Question, Verdict, View, all_hold, is_broken, judge
+from cluster.apply.containment import (
+    WAIT_MS,
+    Question,
+    Verdict,
+    View,
+    all_hold,
+    is_broken,
+    judge,
+    successors,
+)
 from cluster.errors import OutcomeUnknown
 from cluster.failpoint import failpoint
 from cluster.state.commands import RefuseEntry
@@ -58,6 +67,7 @@ class Deliberation:
         # What was proposed in this term may still be committed: nobody is let go by it.
         self._unknown_term = 0
         self._handed_over_s = float("-inf")
+        self._hand_overs = 0
 
     def question(self) -> Question | None:
         """What to ask of all others now; None: nothing, this node is not stuck."""
@@ -94,7 +104,7 @@ class Deliberation:
         elif self._holding is not None:
             self._let_go()
         if verdict is Verdict.LOCAL and self._proposed is None:
-            self._is_local(stuck, leads)
+            self._is_local(stuck, successors(stuck.point, answers) if leads else ())
         return verdict
 
     def _judge(self, stuck: Stuck, views: Sequence[View], *, leads: bool) -> Verdict:
@@ -143,24 +153,29 @@ class Deliberation:
             self._impasse.let_go(self._holding[1])
             self._holding = None
 
-    def _is_local(self, stuck: Stuck, leads: bool) -> None:
+    def _is_local(self, stuck: Stuck, successors: Sequence[str]) -> None:
+        """It is this node's own fault; `successors`: who may lead in its place, if it does."""
         if not self._impasse.is_local:
             self._impasse.is_local = True
             self._on_local(f"this node's Chroma fails on a write that another node has ({stuck.cause})")
-        if leads and self._clock() - self._handed_over_s > _HAND_OVER_AGAIN_S:
+        if successors and self._clock() - self._handed_over_s > _HAND_OVER_AGAIN_S:
             self._handed_over_s = self._clock()
-            self._raft.transfer_leadership()
+            # Whoever does not take over in time has another one's turn come.
+            to = successors[self._hand_overs % len(successors)]
+            self._hand_overs += 1
+            log.warning("handing leadership over to %s, which has the write that this node fails on", to)
+            self._raft.transfer_leadership(to)
 
 
 def agreement(stuck: Stuck, views: Sequence[View]) -> RefuseEntry:
     """What the leader proposes about the write that it and others are stuck at."""
-    part = stuck.point.part
-    done = "Nothing was changed." if part == 0 else f"Its first {part} engine calls were done before."
+    # Of a write of several engine calls the machine adds what became of the calls before this one.
+    done = " Nothing was changed." if stuck.point.part == 0 else ""
     broken = is_broken(stuck, views)
     aside = " The collection cannot be read any more and is set aside: delete it." if broken else ""
     message = (
         f"Chroma failed on this write on every node that tried it: {stuck.cause} The cluster agreed not to "
-        f"apply it. {done}{aside} Do not send it again as it is."
+        f"apply it.{done}{aside} Do not send it again as it is."
     )
     return RefuseEntry(*stuck.point, 500, ERROR, message, broken)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cluster.chroma.interface import Get
 from cluster.errors import ClusterError, EngineUnavailable, Refusal, Unavailable
 from cluster.state.commands import DeleteRecords, WriteRecords
-from cluster.state.work import Call, Resolve
+from cluster.state.work import Call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def examine(engine: Engine, work: Work) -> Remains:
         return Remains.UNDONE
     try:
         engine.count(target.collection_id)
-        if isinstance(work, Resolve):
+        if not isinstance(work, Call):
             return Remains.UNDONE
         return Remains.DONE if _is_done(engine, work) else Remains.UNDONE
     except Refusal:

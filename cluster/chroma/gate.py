@@ -2,8 +2,9 @@
 
 Chroma keeps a collection in two stores, metadata in SQLite and vectors in an index, and a call changes one
 after the other: a read beside it may find some records new and some old, or the parts of one record. A
-write too large for one call takes several. So nobody reads a collection while a call changes it, and
-nobody reads it between the calls of one write.
+write too large for one call takes several. So nobody reads a collection while a call changes it, nobody
+reads it between the calls of one write, and nobody reads it after a call that failed, until it is known what
+the call left (`cluster.apply.veil`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from cluster.errors import Unavailable
+from cluster.errors import EngineUnavailable, Refusal, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -68,7 +69,11 @@ class Gate:
 
     @contextlib.contextmanager
     def writing(self, collection_id: str | None) -> Generator[None]:
-        """Change the collection (None: no collection's records): waits until those who read it are done."""
+        """Change the collection (None: no collection's records): waits until those who read it are done.
+
+        If that fails, and not because the engine refused it or did not begin it, a part of it may be done:
+        then nobody reads the collection until `hide` says who may.
+        """
         if collection_id is None:
             yield
             return
@@ -76,10 +81,17 @@ class Gate:
             self._writer = threading.current_thread()
             self._writing = collection_id
             self._changed.wait_for(lambda: not self._reading[collection_id])
+        doubtful = True
         try:
             yield
+            doubtful = False
+        except (Refusal, EngineUnavailable):
+            doubtful = False
+            raise
         finally:
             with self._changed:
+                if doubtful:
+                    self._hidden = collection_id
                 self._writing = None
                 self._changed.notify_all()
 

@@ -77,8 +77,8 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class RecordDigest:
-    """Digests of one record (`cluster.chroma.digesting`): `whole` (16 bytes) covers the id and all parts, `parts`
-    are those of vector, document, metadata and uri, 8 bytes each, in one string."""
+    """Digests of one record (`cluster.chroma.digesting`): `whole` (16 bytes) covers the id and all parts,
+    `parts` are those of vector, document, metadata and uri, 8 bytes each, in one string."""
 
     id: str
     whole: bytes

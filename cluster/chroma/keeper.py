@@ -12,7 +12,7 @@ import itertools
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cluster.chroma.backoff import Backoff
@@ -35,6 +35,8 @@ _START_TIMEOUT_S: Final = 120.0
 READ_WAIT_S: Final = 3.0
 #: How much longer it waits for the very first one.
 _FIRST_WAIT_S: Final = 20.0
+#: The longest that a read waits while the watchdog listens to a write; more than it takes to kill it.
+_HUSHED_S: Final = 6.0
 #: How long a write waits at a time, so that its caller can see whether it is to stop.
 _WRITE_WAIT_S: Final = 0.25
 
@@ -66,6 +68,8 @@ class Keeper:
         self._lives = 0
         self._last_death = ""
         self._opening_failed: ClusterError | None = None
+        # Reads wait: the watchdog listens whether the write beside them gets on.
+        self._is_hushed = False
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=self._keep, name=f"{kept.kind}-keeper", daemon=True),
@@ -139,6 +143,8 @@ class Keeper:
             life = self._serving(
                 self._ended_at + READ_WAIT_S, "Nothing was read or changed; ask again, or another node."
             )
+            with self._news:
+                self._news.wait_for(lambda: not self._is_hushed or self._closing.is_set(), _HUSHED_S)
             answer = self._call(life, life.read, method, arguments, None)
             if answer is not None:
                 return answer[0]
@@ -301,18 +307,25 @@ class Keeper:
             if sample is None:
                 continue
             verdict = self._watchdog.observe(time.monotonic(), sample, calls)
+            self._hush(self._watchdog.wants_silence)
             if isinstance(verdict, Kill):
                 life.kill_order = verdict
                 life.kill()
             else:
                 self._suspect(life, hung=verdict == "stalled")
 
+    def _hush(self, wanted: bool) -> None:
+        with self._news:
+            if wanted != self._is_hushed:
+                self._is_hushed = wanted
+                self._news.notify_all()
+
     def _sample(self, life: ChildProcess, *, busy: bool) -> Sample | None:
         found = look(life.pid) if busy else glance(life.pid)
         if found is None or not busy:
             return found
-        # An answer is progress, whatever the counters say.
-        return Sample(found.work + life.answered, found.stopped, found.runs, found.waits_for_disk)
+        # An answer is progress of whoever asked, whatever the counters say.
+        return replace(found, answers=life.answered)
 
     def _watch_opening(self, life: ChildProcess) -> None:
         """Opening waits for the lock of a process before it, quietly; only one that is stopped is ended."""

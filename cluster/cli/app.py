@@ -103,14 +103,15 @@ def up(
 def down(data: DataOption = DEFAULT_DATA) -> None:
     """Stop the cluster's processes on this machine; its data stays. Nothing to stop is fine."""
     from cluster.cli.locks import exclusive
+    from cluster.cli.messages import plain_console
     from cluster.cli.plan import title
     from cluster.cli.supervisor import Supervisor
 
-    console = Console(highlight=False)
+    console = plain_console()
     directory = directory_at(data)
     plan = directory.read_plan()
     if plan is None:
-        console.print(f"No cluster in {directory.root}: nothing to stop.", markup=False)
+        console.print(f"No cluster in {directory.root}: nothing to stop.")
         return
     directory.prepare()
     with exclusive(directory):

@@ -22,7 +22,7 @@ from cluster.cli.locks import exclusive
 from cluster.cli.messages import plain_console
 from cluster.cli.overview import look
 from cluster.cli.plan import BALANCER, DEFAULT_NODES, DEFAULT_PORT, new_plan, settle_plan, title
-from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
+from cluster.cli.ports import choose_ports, shuffled_ports, take_port
 from cluster.cli.serving import wait_until_serving, why_unready
 from cluster.cli.status_view import changes, render
 from cluster.cli.supervisor import Supervisor
@@ -140,7 +140,7 @@ def _settled(
     count = nodes or DEFAULT_NODES
     public = port or DEFAULT_PORT
     candidates = (each for each in shuffled_ports(random.Random()) if each != public)
-    return new_plan(count, public, choose_ports(2 * count, candidates, port_is_free)), None
+    return new_plan(count, public, choose_ports(2 * count, candidates, take_port)), None
 
 
 def _with_hopeless_others(supervisor: Supervisor, outcome: StartOutcome) -> StartOutcome:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from cluster.errors import Fault
 from cluster.failpoint import failpoint
+from cluster.raft.freshness import Stamps, conclusion
 from cluster.raft.interface import Lack
 from cluster.raft.messages import Accepted, Append, Heartbeat, HeartbeatReply, Rejected
 from cluster.raft.stock import FOLLOWER, LEADER
+from cluster.staleness import NOTHING_KNOWN, newer
 
 if TYPE_CHECKING:
     from cluster.raft.core import Core
@@ -23,7 +25,11 @@ class Following:
         self.core = core
         self.election = election
         self.told_s = float("-inf")
-        """When a leader last sent a whole message: what staleness is counted from."""
+        """When a leader's last whole message arrived."""
+        self.known = NOTHING_KNOWN
+        """The newest of what leaders proved; also what this node knew when it led."""
+        self._answered = Stamps()
+        """When this process answered which round of the term."""
         self.leader_commit = 0
         self.lacks: Lack | None = None
         """What a leader said that it cannot send any more; until one sends what fits."""
@@ -48,6 +54,7 @@ class Following:
             self.verified_term = term
             self.verified = core.commit_index
             self.leader_commit = 0
+            self._answered.clear()
         self.told_s = core.clock()
         self.election.attempts = 0
         self.election.leader_heard(self.told_s)
@@ -58,9 +65,18 @@ class Following:
             return
         self.leader_commit = max(self.leader_commit, message.commit)
         self.core.floor = max(self.core.floor, message.floor)
+        if message.echo:
+            self.learn(message)
         if message.round:
+            self._answered.note(message.round, self.core.clock())
             # The term it stands for must be durable: else a restart could forget it and vote in an older one.
             self.core.outbox.reply(peer, HeartbeatReply(self.core.term, message.round))
+
+    def learn(self, message: Heartbeat) -> None:
+        """How old the leader's commit index is, by what it echoes of this node's own answers."""
+        answered_s, drift = self._answered.at(message.echo), self.core.settings.max_drift
+        concluded = conclusion(message.commit, answered_s, message.heard_us, message.led_us, drift)
+        self.known = newer(self.known, concluded)
 
     def on_append(self, peer: str, message: Append) -> None:
         if not self.accept_leader(peer, message.term):

@@ -19,7 +19,7 @@ from typing import Any, cast
 import msgpack
 
 PROTOCOL = "chroma-cluster-raft"
-VERSION = 2
+VERSION = 3
 NONCE_BYTES = 32
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from cluster.staleness import NOTHING_KNOWN, Knowledge
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -46,7 +48,8 @@ class RaftStatus:
     `match_index` is filled on the leader only: the last index each peer is known to hold.
     `leader` is the id of the leader of `term` as this node knows it, or None.
     `quorum_contact_ms` is the time since this node last knew itself in touch with a majority
-    (leader: acks of a majority; follower: the leader's last message), for staleness bounds.
+    (leader: acks of a majority; follower: when the leader's last message arrived). A message may arrive long
+    after it was sent: how old what this node holds may be is told by `known` alone.
     `leader_commit` is the commit index of the term's leader as this node heard it, None before it heard any.
     `lacks` is what this node was told that nobody has any more; `unservable` (on the leader) who lacks what.
     """
@@ -66,13 +69,15 @@ class RaftStatus:
     leader_commit: int | None = None
     lacks: Lack | None = None
     unservable: dict[str, Lack] = field(default_factory=dict[str, Lack])
+    known: Knowledge = NOTHING_KNOWN
+    """How far the log is surely complete, and as of when, by the clock of `cluster.steady`."""
 
 
 class Raft(Protocol):
     """The replicated log of one node. All methods are thread-safe and return at once unless said.
 
     Futures fail with `cluster.errors`: `NotLeader` (surely not appended), `Overloaded` (surely not
-    appended), `OutcomeUnknown` (appended, then leadership lost or stopped), `Fault`.
+    appended), `OutcomeUnknown` (appended, then leadership lost or stopped), `Fault`. A hand-over has its own.
     """
 
     def start(self) -> None:
@@ -111,8 +116,13 @@ class Raft(Protocol):
         """The state machine has durably applied up to `index`: compaction may drop up to it."""
         ...
 
-    def transfer_leadership(self) -> None:
-        """Ask the most caught-up follower to take over; a no-op unless leader."""
+    def transfer_leadership(self, to: str | None = None) -> Future[None]:
+        """Have `to` take over, or the follower that holds most. No proposals are taken until that is over.
+
+        The future is done when this node does not lead any more, within an election timeout. It fails with
+        `NotHandedOver` if leadership stays here: `to` is no member, is not connected, has no vote, lags too
+        far behind or did not take over in time; or this node does not lead.
+        """
         ...
 
     def fail(self, reason: str) -> None:

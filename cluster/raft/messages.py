@@ -96,12 +96,20 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """`round` numbers the leader's quorum rounds; 0 only brings the commit index and wants no reply."""
+    """`round` numbers the leader's quorum rounds; 0 only brings the commit index and wants no reply.
+
+    The rest says how old `commit` is (see `freshness.py`): `echo` is the newest round that the receiver has
+    answered as far as the leader knows, `heard_us` how long ago that answer came in, `led_us` how long ago
+    the leader surely led, in microseconds by its clock at sending. Echo 0: it claims nothing.
+    """
 
     term: int
     commit: int
     floor: int
     round: int
+    echo: int = 0
+    heard_us: int = 0
+    led_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +192,8 @@ def encode(message: Message) -> bytes:
             fields = [1, term, prev_index, prev_term, commit, floor, rows]
         case Accepted(term, match_index):
             fields = [2, term, match_index]
-        case Heartbeat(term, commit, floor, number):
-            fields = [3, term, commit, floor, number]
+        case Heartbeat(term, commit, floor, number, echo, heard_us, led_us):
+            fields = [3, term, commit, floor, number, echo, heard_us, led_us]
         case HeartbeatReply(term, number):
             fields = [4, term, number]
         case Rejected(term, prev_index, conflict_index, conflict_term):
@@ -213,7 +221,7 @@ def encode(message: Message) -> bytes:
 
 _KINDS: dict[int, tuple[type[Any], str]] = {
     2: (Accepted, "ii"),
-    3: (Heartbeat, "iiii"),
+    3: (Heartbeat, "iiiiiii"),
     4: (HeartbeatReply, "ii"),
     5: (Rejected, "iiii"),
     6: (PreVote, "iiii"),

@@ -44,6 +44,7 @@ from cluster.raft.replication import Replication
 from cluster.raft.retention import Retention
 from cluster.raft.standing import Standings
 from cluster.raft.stock import CANDIDATE, FOLLOWER, LEADER
+from cluster.staleness import newer
 
 if TYPE_CHECKING:
     import random
@@ -52,8 +53,10 @@ if TYPE_CHECKING:
     from pysyncobj.node import Node
     from pysyncobj.transport import Transport
 
+    from cluster.raft.hand_over import Answer
     from cluster.raft.journal import Journal
     from cluster.raft.settings import RaftSettings
+    from cluster.staleness import Knowledge
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +125,11 @@ class CorrectedNode(Core):
         """The time at which this node was last surely in touch with a majority; -inf for never."""
         return self.reads.proven_s() if self.is_leader else self.following.told_s
 
+    def known(self) -> Knowledge:
+        """How far the log is surely complete, and as of when."""
+        heard = self.following.known
+        return newer(heard, self.reads.known()) if self.is_leader else heard
+
     def next_deadline_s(self) -> float:
         """When the next tick is due if nothing arrives before."""
         if self.halted:
@@ -174,9 +182,12 @@ class CorrectedNode(Core):
         """The state machine has durably applied up to `index`."""
         self._applied = max(self._applied, index)
 
-    def transfer(self) -> None:
-        """Hand leadership to the most caught-up follower; no proposals are taken meanwhile."""
-        self.hand_over.begin()
+    def transfer(self, to: str | None = None, answer: Answer = lambda why: None) -> None:
+        """Hand leadership to `to`, or to the most caught-up follower; no proposals are taken meanwhile.
+
+        `answer` is told once: None when this node does not lead any more, else why it still does.
+        """
+        self.hand_over.begin(to, answer)
 
     def bar(self, reason: str) -> None:
         """A fault outside the log: hand leadership over and never lead again; go on voting and storing."""
@@ -298,6 +309,7 @@ class CorrectedNode(Core):
 
     def _leave_leadership(self) -> None:
         self.following.told_s = self.quorum_contact_s()
+        self.following.known = self.known()
         self.replication.end()
         self.standings.end()
         self.hand_over.end()
@@ -359,7 +371,7 @@ class CorrectedNode(Core):
             case Rejected():
                 self.replication.on_rejected(peer, message)
             case HeartbeatReply():
-                self.reads.on_reply(peer, message.round)
+                self.reads.on_reply(peer, message.round, now)
 
     # ------------------------------------------------------------------ connections
 
@@ -367,6 +379,7 @@ class CorrectedNode(Core):
         self.note_connected(node)
         if not self.halted:
             self.standings.connected(node.id)
+        self.reads.forget_echo(node.id)
         if self.is_leader and node.id in self.replication.progress:
             self.replication.restart(node.id)
             self.outbox.send(node.id, self.replication.heartbeat(self.reads.number))
@@ -374,6 +387,7 @@ class CorrectedNode(Core):
     def _on_disconnected(self, node: Node) -> None:
         self.note_disconnected(node)
         self.standings.disconnected(node.id)
+        self.reads.forget_echo(node.id)
         if self.halted:
             return
         if self.is_leader and node.id in self.replication.progress:

@@ -6,17 +6,18 @@ proposal does not wait for a tick. Everything that is ready at one turn shares o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cluster.errors import Fault, NotLeader, OutcomeUnknown, Overloaded
+from cluster.errors import Fault, NotHandedOver, NotLeader, OutcomeUnknown, Overloaded
 from cluster.failpoint import failpoint
 from cluster.raft.handshake import Identity
 from cluster.raft.interface import Entry, Position, RaftStatus
@@ -25,6 +26,7 @@ from cluster.raft.meta import damaged_advice
 from cluster.raft.node import CorrectedNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.transport import TcpTransport
+from cluster.steady import steady_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +93,7 @@ class RaftNode:
         self._identity = Identity(cluster_id, node_id, secret)
         self._on_change = on_change
         self._on_fault = on_fault
-        self._clock = time.monotonic
+        self._clock = steady_s
         self._rng = random.Random()
         self._lock = threading.Lock()
         self._queue: deque[_Proposal] = deque()  # guarded by _lock
@@ -266,8 +268,25 @@ class RaftNode:
     def set_applied(self, index: int) -> None:
         self._applied = max(self._applied, index)
 
-    def transfer_leadership(self) -> None:
-        self._call(self._transfer)
+    def transfer_leadership(self, to: str | None = None) -> Future[None]:
+        future: Future[None] = Future()
+
+        def answer(why: str | None) -> None:
+            with contextlib.suppress(InvalidStateError):  # given up by who asked
+                if why is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(NotHandedOver(why))
+
+        with self._lock:
+            node = self._node if self._accepting else None
+            if node is not None:
+                self._calls.append(lambda: node.transfer(to, answer))
+        if node is None:
+            answer(f"{self.node_id} is stopping, or not started.")
+        else:
+            self._wake()
+        return future
 
     def term_at(self, index: int) -> int:
         """The term of the entry at `index`, which is applied here and may just have been compacted.
@@ -438,6 +457,7 @@ class RaftNode:
             leader_commit=node.leader_commit(),
             lacks=None if node.is_leader else node.following.lacks,
             unservable=dict(node.replication.unservable),
+            known=node.known(),
         )
         before = self._picture.status
         self._picture = _Picture(status, node.quorum_contact_s())
@@ -464,6 +484,7 @@ class RaftNode:
             self._accepting = False
             proposals, self._queue = self._queue, deque()
             reads, self._reads = self._reads, deque()
+            calls, self._calls = self._calls, deque()
         for proposal in proposals:
             self._finish(proposal, NotLeader(None))
         for future in reads:
@@ -471,6 +492,8 @@ class RaftNode:
                 future.set_exception(NotLeader(None))
         self._fail_waiting("this node stopped before the commit")
         node.retire()
+        for call in calls:  # each who asked is answered
+            call()
         node.destroy()
         node.journal.close()
         self._picture = _Picture(
@@ -504,10 +527,6 @@ class RaftNode:
 
     def _has_links(self) -> bool:
         return self._transport is not None and bool(self._transport.connected)
-
-    def _transfer(self) -> None:
-        assert self._node is not None
-        self._node.transfer()
 
     def _bar(self, reason: str) -> None:
         assert self._node is not None

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cluster.raft.freshness import NO_CLAIM, Stamps, claim
 from cluster.raft.quorum import reached
+from cluster.staleness import NOTHING_KNOWN, Knowledge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.raft.core import Core
+    from cluster.raft.freshness import Claim
     from cluster.raft.replication import Replication
 
-_ROUNDS_REMEMBERED = 1000
 _NEVER_S = float("-inf")
 
 
@@ -39,16 +41,18 @@ class ReadRounds:
         """The no-op of the own term, while leader."""
         self.new_reads: list[Callable[[int | None], None]] = []
         """Reads that no round has begun for."""
-        self._began: dict[int, float] = {}
+        self._began = Stamps()
         self._acked: dict[str, int] = {}
         """The newest round that each follower has answered in this term."""
         self._proven_s: dict[str, float] = {}
-        """When that round began: since then at the latest the follower was surely there."""
+        """When that round began: at that time the follower was surely in no newer term."""
+        self._echoes: dict[str, tuple[int, float]] = {}
+        """The newest round that each has answered on its present connection, and when that came in."""
         self._rounds: list[_Round] = []
 
     def begin(self) -> None:
         """This node leads a new term: nobody has answered in it."""
-        self._began.clear()
+        self._echoes.clear()
         self._acked = dict.fromkeys(self.core.peers, 0)
         self._proven_s = dict.fromkeys(self.core.peers, float("-inf"))
 
@@ -66,11 +70,10 @@ class ReadRounds:
     def beat(self, now: float) -> None:
         """Begin a quorum round: a heartbeat with a new number to everybody."""
         self.number += 1
-        self._began[self.number] = now
-        self._began.pop(self.number - _ROUNDS_REMEMBERED, None)
+        self._began.note(self.number, now)
         self.heartbeat_due_s = now + self.core.settings.heartbeat_s
         for peer in self.replication.progress:
-            self.replication.send_heartbeat(peer, self.number)
+            self.replication.send_heartbeat(peer, self.number, self.claim(peer))
 
     def begin_for_reads(self, now: float) -> None:
         """Reads wait for a commit in the own term: before it the commit index may lag behind the truth."""
@@ -80,19 +83,38 @@ class ReadRounds:
             self.new_reads = []
             self._answer()
 
-    def on_reply(self, peer: str, number: int) -> None:
+    def on_reply(self, peer: str, number: int, now: float) -> None:
         """A follower has answered the round `number`, in this term."""
         if number > self.number:
             return
         if number > self._acked[peer]:
             self._acked[peer] = number
-            self._proven_s[peer] = self._began.get(number, self._proven_s[peer])
+            self._proven_s[peer] = max(self._began.at(number), self._proven_s[peer])
+            self._echoes[peer] = (number, now)
             self._answer()
 
     def proven_s(self) -> float:
         """The time at which this leader was last surely in touch with a majority; -inf for never."""
         proven = (at if self.core.counts(peer) else _NEVER_S for peer, at in self._proven_s.items())
         return reached([self.core.clock(), *proven], self.core.quorum)
+
+    def known(self) -> Knowledge:
+        """The commit index, and as of when it is all there is.
+
+        Before the commit of the own no-op it may lack what an earlier leader had committed and answered.
+        """
+        if self.core.commit_index < self.first_own_index:
+            return NOTHING_KNOWN
+        return Knowledge(self.core.commit_index, self.proven_s())
+
+    def claim(self, peer: str) -> Claim:
+        """What the next heartbeat may tell `peer` about the age of this leader's commit index."""
+        echo = self._echoes.get(peer)
+        return NO_CLAIM if echo is None else claim(*echo, self.known().as_of_s, self.core.clock())
+
+    def forget_echo(self, peer: str) -> None:
+        """The connection is another: a new process of `peer` must not be told what the old one answered."""
+        self._echoes.pop(peer, None)
 
     def _answer(self) -> None:
         if not self._rounds:

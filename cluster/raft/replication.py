@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from cluster.failpoint import failpoint
+from cluster.raft.freshness import NO_CLAIM
 from cluster.raft.interface import Lack
 from cluster.raft.messages import Accepted, Append, Heartbeat, Rejected, Unservable, WireEntry
 from cluster.raft.progress import Progress
@@ -13,6 +14,7 @@ from cluster.raft.quorum import reached
 
 if TYPE_CHECKING:
     from cluster.raft.core import Core
+    from cluster.raft.freshness import Claim
 
 logger = logging.getLogger(__name__)
 
@@ -113,13 +115,16 @@ class Replication:
             if progress.commit_sent < core.commit_index and not progress.probing and core.is_connected(peer):
                 self.send_heartbeat(peer, 0)
 
-    def heartbeat(self, number: int) -> Heartbeat:
+    def heartbeat(self, number: int, claim: Claim = NO_CLAIM) -> Heartbeat:
         """A heartbeat of the quorum round `number`; see `messages.Heartbeat`."""
-        return Heartbeat(self.core.term, self.core.commit_index, self.core.floor, number)
+        core = self.core
+        return Heartbeat(
+            core.term, core.commit_index, core.floor, number, claim.echo, claim.heard_us, claim.led_us
+        )
 
-    def send_heartbeat(self, peer: str, number: int) -> None:
+    def send_heartbeat(self, peer: str, number: int, claim: Claim = NO_CLAIM) -> None:
         self.progress[peer].commit_sent = self.core.commit_index
-        self.core.outbox.send(peer, self.heartbeat(number))
+        self.core.outbox.send(peer, self.heartbeat(number, claim))
 
     # ------------------------------------------------------------------ entries
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cluster.staleness import MAX_DRIFT
+
 MIB = 1024 * 1024
 
 
@@ -30,6 +32,8 @@ class RaftSettings:
     log_retention_bytes: int = 1024 * MIB
     """Beyond this, or the size of the newest snapshot if that is larger, no absent member is waited for."""
     cache_bytes: int = 64 * MIB
+    max_drift: float = MAX_DRIFT
+    """The most by which the clocks of two nodes may differ in rate."""
 
     def __post_init__(self) -> None:
         low, high = self.election_timeout_ms

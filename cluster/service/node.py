@@ -121,8 +121,8 @@ class NodeService:
             alarms,
             self._filling,
         )
-        urls = [peer.http for peer in settings.peers.values()]
-        stewardship = Stewardship(raft, tending, peers, urls, alarms)
+        urls = list(others.values())
+        stewardship = Stewardship(raft, tending, peers, others, alarms)
         verification = Verification(settings, applier, leader, peers, writes, self._verifying)
         vitals.doubts = lambda: verification.doubts
         repair = Repair(others, peers, alarms, self.refill, automatic=settings.auto_repair)

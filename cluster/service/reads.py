@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cluster.chroma.interface import Engine
     from cluster.reads import Level
     from cluster.service.health import Health
-    from cluster.service.waiting import Waiting
+    from cluster.service.waiting import Ready, Waiting
     from cluster.state.catalog import Catalog
     from cluster.verify.alarms import Alarms
 
@@ -56,15 +56,17 @@ class Reads:
         collection_id: str | None,
         fn: Callable[[Engine], T],
     ) -> tuple[T, int]:
-        """As `cluster.api.interface.Service.read`."""
-        await self._guaranteed(level, min_index, max_staleness_ms)
+        """As `cluster.api.interface.Service.read`. A refusal is an answer too: judged like one."""
+        ready = await self._guaranteed(level, min_index, max_staleness_ms)
         self._require_readable(collection_id)
         self._alarms.require_equal(collection_id)
         try:
             result = await self.on_engine(fn)
         except Refusal as refusal:
             refusal.log_index = self._applier.started_index(collection_id)
+            self._waiting.judge(ready)
             raise
+        self._waiting.judge(ready)
         return result, self._applier.started_index(collection_id)
 
     async def look_up(
@@ -76,8 +78,13 @@ class Reads:
         fn: Callable[[Catalog], T],
     ) -> tuple[T, int]:
         """As `cluster.api.interface.Service.look_up`."""
-        await self._guaranteed(level, min_index, max_staleness_ms)
-        found = fn(self._applier.catalog)
+        ready = await self._guaranteed(level, min_index, max_staleness_ms)
+        try:
+            found = fn(self._applier.catalog)
+        except Refusal:
+            self._waiting.judge(ready)
+            raise
+        self._waiting.judge(ready)
         return found, self._applier.started_index(collection_id)
 
     async def read_back(self, index: int, fn: Callable[[Engine], T]) -> T:
@@ -104,11 +111,11 @@ class Reads:
         if collection_id is not None and trouble is not None and trouble.is_broken:
             raise set_aside(collection_id, trouble)
 
-    async def _guaranteed(self, level: Level, min_index: int | None, max_staleness_ms: float | None) -> None:
+    async def _guaranteed(self, level: Level, min_index: int | None, max_staleness_ms: float | None) -> Ready:
         self._health.require_serving()
         # A client that talks to this node without a token has the session that this node remembers.
         floor = self._seen_index if min_index is None else min_index
-        await self._waiting.guaranteed(Guarantee(level, floor, max_staleness_ms))
+        return await self._waiting.guaranteed(Guarantee(level, floor, max_staleness_ms))
 
     def close(self) -> None:
         """Wait for reads under way and stop the worker threads."""

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cluster.errors import ClusterError, EngineDied
 from cluster.service.versions import own_versions
+from cluster.staleness import age_ms
 from cluster.state.commands import COMMANDS
+from cluster.steady import steady_s
 
 if TYPE_CHECKING:
     from cluster.apply.applier import Applier
     from cluster.chroma.interface import Tending
     from cluster.config import NodeSettings
-    from cluster.raft.interface import Raft
+    from cluster.raft.interface import Raft, RaftStatus
     from cluster.service.health import Health
     from cluster.service.leader import Leader
     from cluster.service.reads import Reads
@@ -95,6 +97,7 @@ class StatusReport:
             "leader_commit": raft.leader_commit,
             "lag": found.lag,
             "quorum_contact_ms": round(raft.quorum_contact_ms, 1),
+            "known_age_ms": self._known_age_ms(raft),
             "match_index": raft.match_index,
             "connected": list(raft.connected),
             "engine": self._engine(),
@@ -114,6 +117,12 @@ class StatusReport:
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),
         }
+
+    @staticmethod
+    def _known_age_ms(raft: RaftStatus) -> float | None:
+        """The least staleness bound that this node can promise now, but for what it has not applied."""
+        age = age_ms(raft.known, steady_s())
+        return None if age == float("inf") else round(age, 1)
 
     def _stuck(self) -> dict[str, Any] | None:
         """The write that this node's engine fails on, or None."""

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.errors import Unavailable
-from cluster.reads import behind, check_freshness, needs_read_index, wanted_index
+from cluster.reads import (
+    behind,
+    check_age,
+    check_freshness,
+    longest_wait_s,
+    needs_read_index,
+    wanted_index,
+)
+from cluster.staleness import Knowledge, age_ms, seen_as_of
+from cluster.steady import steady_s
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from cluster.apply.applier import Applier
     from cluster.config import NodeSettings
@@ -20,6 +30,15 @@ if TYPE_CHECKING:
     from cluster.service.leader import Leader
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A read may begin. `known` is what it will show at least; `applied` was applied by then."""
+
+    guarantee: Guarantee
+    known: Knowledge
+    applied: int
 
 
 class Waiting:
@@ -33,21 +52,26 @@ class Waiting:
         peers: Peers,
         leader: Leader,
         health: Health,
+        clock: Callable[[], float] = steady_s,
     ) -> None:
+        self._clock = clock
         self._settings = settings
+        self._read_timeout_s = settings.read_timeout_ms / 1000
         self._raft = raft
         self._applier = applier
         self._peers = peers
         self._leader = leader
         self._health = health
 
-    async def guaranteed(self, guarantee: Guarantee) -> None:
-        """Return when this node may serve a read with that guarantee.
+    async def guaranteed(self, guarantee: Guarantee) -> Ready:
+        """Return when this node may serve a read with that guarantee; `judge` what it then has read.
 
         Raises:
             Unavailable: it may not, or not in time; another node may.
         """
+        arrived_s = self._clock()
         status = self._raft.status()
+        known = status.known
         check_freshness(
             guarantee,
             status.quorum_contact_ms,
@@ -55,7 +79,26 @@ class Waiting:
             self._settings.election_timeout_max_ms,
         )
         read_index = await self._linearizable_index() if needs_read_index(guarantee) else None
-        await self.applied(wanted_index(guarantee, read_index, status.commit_index))
+        if read_index is not None:
+            known = Knowledge(read_index, arrived_s)
+        age = self._age_ms(known)
+        check_age(guarantee, age, self._settings.node_id)
+        wait_s = longest_wait_s(guarantee, age, self._read_timeout_s)
+        await self.applied(wanted_index(guarantee, read_index, known.index), wait_s)
+        return Ready(guarantee, known, self._applier.applied_index)
+
+    def judge(self, ready: Ready) -> None:
+        """The read is done: whether it still is what was asked for. This node may have stood still meanwhile.
+
+        Raises:
+            Unavailable: what was read may be older than the read allows.
+        """
+        if ready.guarantee.max_staleness_ms is not None:
+            known = seen_as_of(ready.known, self._raft.status().known, ready.applied)
+            check_age(ready.guarantee, self._age_ms(known), self._settings.node_id)
+
+    def _age_ms(self, known: Knowledge) -> float:
+        return age_ms(known, self._clock())
 
     async def read_index(self) -> int:
         """The leader's read index, proven by a quorum round that starts after this call."""
@@ -65,8 +108,8 @@ class Waiting:
         )
         return index
 
-    async def applied(self, index: int) -> None:
-        """Return when this node's Chroma has everything up to `index`.
+    async def applied(self, index: int, wait_s: float | None = None) -> None:
+        """Return when this node's Chroma has everything up to `index`, in `wait_s` or the read timeout.
 
         Raises:
             Unavailable: not in time.
@@ -83,7 +126,7 @@ class Waiting:
         self._applier.add_listener(listener)
         try:
             if self._applier.applied_index < index:
-                async with asyncio.timeout(self._settings.read_timeout_ms / 1000):
+                async with asyncio.timeout(self._read_timeout_s if wait_s is None else wait_s):
                     await reached
         except TimeoutError:
             raise behind(index, self._applier.applied_index, self._settings.node_id) from None
@@ -96,7 +139,7 @@ class Waiting:
 
     async def _in_time(self, waiting: Awaitable[T], what: str) -> T:
         try:
-            async with asyncio.timeout(self._settings.read_timeout_ms / 1000):
+            async with asyncio.timeout(self._read_timeout_s):
                 return await waiting
         except TimeoutError:
             raise Unavailable(

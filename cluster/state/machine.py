@@ -5,6 +5,8 @@ Pure. The applier drives it, one step at a time:
     while step := machine.next_step(entries):
         if isinstance(step.work, Resolve):
             step = machine.resolved(step, ids_read_from_the_engine)
+        elif isinstance(step.work, Remember):
+            step = machine.remembered(step, records_read_from_the_engine)
         elif step.work is not None:
             try: engine.apply(step.work)
             except <deterministic engine refusal> as error:
@@ -38,7 +40,8 @@ node and is refused again; if it was merged, its proposals are taken one by one.
 
 A write larger than one engine call is done in parts, one step each; the cursor counts parts, and
 only the last one has the outcome. Nobody may read its collection in between: a step before the first part
-makes `half_written` durable, and the step that finishes the write, or refuses it, takes it away.
+makes `half_written` durable, with the records that the write is going to change, and the step that finishes
+the write takes it away. If a part is refused, the parts before it are undone first (`cluster.state.undo`).
 """
 
 from __future__ import annotations
@@ -64,7 +67,8 @@ from cluster.state.cursor import Cursor, Origin
 from cluster.state.merging import alike, merge, part_of, size_of
 from cluster.state.refusals import Point, RefusalTable
 from cluster.state.requests import PREFIX, Answered, RequestPlan, RequestTable
-from cluster.state.work import MAX_BATCH_SIZE, Call, Resolve, Target
+from cluster.state.undo import Before, Undoing, not_kept, not_undone, parts_of, undoing_calls, undone
+from cluster.state.work import MAX_BATCH_SIZE, Call, Remember, Resolve, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,6 +83,8 @@ _META: Final = "meta"
 _INTENT: Final = "intent"
 _HALF_WRITTEN: Final = "half"
 _VERIFIED: Final = "verified"
+_BEFORE: Final = "before"
+_UNDOING: Final = "undoing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +171,8 @@ class Machine:
         self._intent: tuple[str, ...] | None = None
         self._half_written: str | None = None
         self._verified_ms: int | None = None
+        self._before: Before | None = None
+        self._undoing: Undoing | None = None
         # Written with the first step of a new node, so that the store is complete from then on.
         self._unwritten: tuple[Change, ...] = ()
         # Up to here proposals go to the engine one by one: it refused them together.
@@ -199,6 +207,10 @@ class Machine:
             own.append((_HALF_WRITTEN, msgpack.packb(self._half_written)))
         if self._verified_ms is not None:
             own.append((_VERIFIED, msgpack.packb(self._verified_ms)))
+        if self._before is not None:
+            own.append((_BEFORE, self._before.encode()))
+        if self._undoing is not None:
+            own.append((_UNDOING, self._undoing.encode()))
         return sorted([*own, *self.catalog.items(), *self._requests.items(), *self.refusals.items()])
 
     @property
@@ -274,6 +286,12 @@ class Machine:
             raise ValueError("only a step whose work is Resolve can be resolved")
         return replace(step, changes=(*step.changes, Change(_INTENT, msgpack.packb(tuple(ids)))))
 
+    def remembered(self, step: Step, before: Before) -> Step:
+        """`step`, whose work is `Remember`, with the records that its write is going to change."""
+        if not isinstance(step.work, Remember):
+            raise ValueError("only a step whose work is Remember can be remembered")
+        return replace(step, changes=(*step.changes, Change(_BEFORE, before.encode())))
+
     def refused(self, step: Step, outcome: Outcome) -> Step | None:
         """What replaces `step` after the engine refused its work with a deterministic error.
 
@@ -289,7 +307,7 @@ class Machine:
         plan = _Plan(self._requests.plan(), origin.after, proposals=1, origin=origin)
         if self._intent is not None:
             plan.changes.append(Change(_INTENT, None))
-        _finish(plan, origin, outcome)
+        self._end_refused(plan, origin, outcome)
         return self._step(plan)
 
     def narrow(self, step: Step) -> bool:
@@ -319,6 +337,10 @@ class Machine:
             self._half_written = None if change.value is None else msgpack.unpackb(change.value)
         elif change.key == _VERIFIED:
             self._verified_ms = None if change.value is None else msgpack.unpackb(change.value)
+        elif change.key == _BEFORE:
+            self._before = None if change.value is None else Before.decode(change.value)
+        elif change.key == _UNDOING:
+            self._undoing = None if change.value is None else Undoing.decode(change.value)
         elif RefusalTable.owns(change.key):
             self.refusals.put(change)
         else:
@@ -329,7 +351,7 @@ class Machine:
         if len(plan.merged) > 1 and isinstance(work, Call):
             work = replace(work, command=merge(plan.merged))
         if self._half_written is not None and plan.cursor.part == 0 and plan.cursor != self._cursor:
-            plan.changes.append(Change(_HALF_WRITTEN, None))
+            plan.changes.extend(Change(key, None) for key in (_HALF_WRITTEN, _BEFORE, _UNDOING))
         changes = (
             *self._unwritten,
             *plan.changes,
@@ -382,6 +404,8 @@ class Machine:
         agreement = self.refusals.agreed(point)
         if agreement is not None:
             return self._take_refused(plan, origin, point, agreement)
+        if self._undoing is not None and plan.cursor.part:
+            return self._take_undoing(plan, origin, self._undoing)
         try:
             self.refusals.check(proposal.command)
             effect = decide(self.catalog, proposal.command, plan.pending)
@@ -428,10 +452,47 @@ class Machine:
             plan.intent = None
             plan.changes.append(Change(_INTENT, None))
         plan.changes.extend(self.refusals.refuse(point, origin.proposal.command, agreement))
-        body = {"error": agreement.error, "message": agreement.message}
-        _finish(plan, origin, Outcome(agreement.status, body))
         plan.proposals += 1
         plan.is_closed = True
+        body = {"error": agreement.error, "message": agreement.message}
+        return self._end_refused(plan, origin, Outcome(agreement.status, body), is_broken=agreement.broken)
+
+    def _end_refused(self, plan: _Plan, origin: Origin, outcome: Outcome, *, is_broken: bool = False) -> bool:
+        """The proposal's next engine call is refused; False if calls before it are to be undone first."""
+        command, part, size = origin.proposal.command, self._cursor.part, self._limits.max_records
+        if part and isinstance(command, WriteRecords):
+            count = parts_of(command, size)
+            if part >= count:
+                outcome = not_undone(self._undoing.outcome if self._undoing else outcome, outcome)
+                plan.changes.extend(self.refusals.spoil(command.collection_id, outcome))
+            elif is_broken:
+                pass  # nobody reads the collection any more
+            elif self._before is None or not self._before.is_whole:
+                outcome = not_kept(outcome, command.ids[: part * size])
+            elif undoing_calls(command, self._before, part, size):
+                plan.changes.append(Change(_UNDOING, Undoing(part, outcome).encode()))
+                plan.cursor = replace(self._cursor, part=count, time_ms=origin.after.time_ms)
+                return False
+            else:
+                outcome = undone(outcome)
+        _finish(plan, origin, outcome)
+        return True
+
+    def _take_undoing(self, plan: _Plan, origin: Origin, undoing: Undoing) -> bool:
+        """The next call that undoes what the refused write did; False if more follow."""
+        command, size = origin.proposal.command, self._limits.max_records
+        assert isinstance(command, WriteRecords)
+        assert self._before is not None
+        calls = undoing_calls(command, self._before, undoing.part, size)
+        number = plan.cursor.part - parts_of(command, size)
+        target = _target_of(self.catalog.collection(command.collection_id))
+        plan.origin = origin
+        plan.proposals += 1
+        plan.work = Call(calls[number], target, origin.index)
+        if number + 1 < len(calls):
+            plan.cursor = replace(plan.cursor, part=plan.cursor.part + 1)
+            return False
+        _finish(plan, origin, undone(undoing.outcome))
         return True
 
     def _begin(self, plan: _Plan, origin: Origin, effect: Effect) -> bool:
@@ -440,12 +501,18 @@ class Machine:
         target = _target(effect)
         outcome = effect.outcome
         in_parts = isinstance(command, WriteRecords) and len(command.ids) > self._limits.max_records
-        if in_parts and target is not None and self._half_written != target.collection_id:
+        if (
+            isinstance(command, WriteRecords)
+            and in_parts
+            and target is not None
+            and self._half_written != target.collection_id
+        ):
             plan.changes.append(Change(_HALF_WRITTEN, msgpack.packb(target.collection_id)))
+            plan.work = Remember(command, target, origin.index)
             return False
         plan.changes.extend(effect.changes)
         plan.changes.extend(self.refusals.forget(effect.dropped))
-        if isinstance(command, WriteRecords):
+        if isinstance(command, WriteRecords) and not (in_parts and self._parts_left(command, plan)):
             plan.changes.extend(self.refusals.forget((command.collection_id,)))
         plan.pending = effect.after
         if isinstance(command, DeleteRecords) and has_filter(command):
@@ -463,7 +530,7 @@ class Machine:
             first = plan.cursor.part * self._limits.max_records
             last = first + self._limits.max_records
             plan.work = Call(part_of(command, first, last), target, origin.index)
-            if last < len(command.ids):
+            if self._parts_left(command, plan):
                 plan.cursor = replace(plan.cursor, part=plan.cursor.part + 1, time_ms=origin.after.time_ms)
                 return False
         else:
@@ -476,6 +543,10 @@ class Machine:
                     plan.merged_bytes = size_of(command)
         _finish(plan, origin, outcome)
         return True
+
+    def _parts_left(self, command: WriteRecords, plan: _Plan) -> bool:
+        """Whether more calls follow the next one."""
+        return plan.cursor.part + 1 < parts_of(command, self._limits.max_records)
 
     def _join(self, plan: _Plan, origin: Origin, effect: Effect) -> bool:
         """Merge the proposal into the call already planned, if that is the same as two calls."""
@@ -528,7 +599,10 @@ def _refusal_outcome(refusal: Refusal) -> Outcome:
 
 
 def _target(effect: Effect) -> Target | None:
-    collection = effect.collection
+    return _target_of(effect.collection)
+
+
+def _target_of(collection: Collection | None) -> Target | None:
     if collection is None:
         return None
     return Target(collection.tenant, collection.database, collection.name, collection.collection_id)

@@ -148,6 +148,12 @@ class RefusalTable:
             changes.append(Change(TROUBLE + collection_id, _pack(trouble)))
         return changes
 
+    def spoil(self, collection_id: str, outcome: Outcome) -> list[Change]:
+        """What changes when the collection has a part of a write, as `outcome` says: nobody may read it."""
+        before = self._troubles.get(collection_id)
+        trouble = Trouble(before.refused if before is not None else 0, True, str(outcome.body["message"]))
+        return [Change(TROUBLE + collection_id, _pack(trouble))]
+
     def forget(self, collection_ids: Iterable[str]) -> list[Change]:
         """What a good write to these collections changes, or their end: no trouble any more."""
         return [Change(TROUBLE + name, None) for name in collection_ids if name in self._troubles]

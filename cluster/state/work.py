@@ -1,4 +1,4 @@
-"""What the machine asks of the engine: one call that changes it, or one read before a change; pure."""
+"""What the machine asks of the engine: one call that changes it, or a read before a change; pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from cluster.state.commands import Command, DeleteRecords
+    from cluster.state.commands import Command, DeleteRecords, WriteRecords
 
 #: The most records that Chroma takes in one call, as its pre-flight check says: it binds six variables a
 #: record in one statement, and its SQLite takes 32,766 of them. Clients split their writes by it.
@@ -53,4 +53,17 @@ class Resolve:
     index: int
 
 
-Work: TypeAlias = Call | Resolve
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Read from the engine what this write of several calls is about to change, and give it to `remembered`.
+
+    Nothing is changed yet. It becomes part of the durable state before the first call, for a later one may
+    be refused, and then the ones before it are undone (`cluster.state.undo`).
+    """
+
+    command: WriteRecords
+    target: Target
+    index: int
+
+
+Work: TypeAlias = Call | Resolve | Remember

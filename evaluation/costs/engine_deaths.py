@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import chromadb
 import orjson
+
+from evaluation.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ class Client:
 
 def measure(folder: Path, kills: int, pause_s: float) -> dict[str, Any]:
     """The figures of `kills` deaths, `pause_s` seconds apart."""
-    port = _free_port()
+    port = free_port()
     data = ("--data", str(folder))
     up = [*_COMMAND, "up", "--detach", *data, "--port", str(port)]
     subprocess.run(up, check=True, timeout=180, stdout=subprocess.DEVNULL)
@@ -137,12 +138,6 @@ def _wait_node_ms(url: str, collection_id: str, pid: int, killed: float) -> floa
 def _status(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{url}/cluster/status", timeout=10) as answer:
         return orjson.loads(answer.read())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.failure import SystemFailure
 from evaluation.faulting import schedules, targets
-from evaluation.faulting.interface import Struck, take_back
+from evaluation.faulting.interface import Struck, take_back, undone_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,8 @@ class Compound:
     min_seconds: float = 20.0
     mean_wait_s: float = 1.5
     mean_for_s: float = 3.0
+    first_s: float = 60.0
+    """Within this time one of its parts must have struck."""
 
     def why_not(self, system: System) -> str:
         usable = [lane for lane in LANES if self._usable(system, lane)]
@@ -79,20 +81,25 @@ class Compound:
         lanes = {lane: usable for lane in LANES if (usable := self._usable(system, lane))}
         # A seed for each lane: how long one takes must not change what the other does.
         seeds = {lane: context.rng.getrandbits(32) for lane in lanes}
+        first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def go_on() -> None:
             async with asyncio.TaskGroup() as group:
                 for lane, usable in lanes.items():
-                    group.create_task(self._lane(context, struck, usable, random.Random(seeds[lane]), done))
+                    rng = random.Random(seeds[lane])
+                    group.create_task(self._lane(context, struck, usable, rng, done, first))
 
-        struck.task = asyncio.create_task(go_on())
+        async with undone_on_failure(struck):
+            struck.task = asyncio.create_task(go_on())
+            await asyncio.wait(
+                (first, struck.task), timeout=self.first_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not first.done():
+                raise SystemFailure(f"{self.name} does not bite: none of its parts struck: {done}")
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:
         await take_back(struck)
-        bitten = sum(1 for step in struck.detail["steps"] if not step["error"])
-        if not bitten:
-            raise SystemFailure(f"{self.name}: none of its parts struck: {struck.detail['steps']}")
 
     async def _lane(
         self,
@@ -101,7 +108,9 @@ class Compound:
         usable: dict[str, Fault],
         rng: random.Random,
         done: list[dict[str, Any]],
+        first: asyncio.Future[None],
     ) -> None:
+        """One after the other, until it is to end. The first part of any lane that bites resolves `first`."""
         lenient = dataclasses.replace(context, rng=rng, lenient=True)
         plan = schedules.steps(rng, sorted(usable), mean_wait_s=self.mean_wait_s, mean_for_s=self.mean_for_s)
         for step in plan:
@@ -117,6 +126,8 @@ class Compound:
                 continue
             entry["struck"] = list(part.members)
             done.append(entry)
+            if not first.done():
+                first.set_result(None)
             try:
                 stopped = await struck.stopped_within(step.for_s)
             finally:

@@ -48,8 +48,8 @@ def change_metadata_value(chroma: Path, name: str, record_id: str, key: str, val
     with closing(sqlite3.connect(chroma / "chroma.sqlite3")) as db, db:
         changed = db.execute(
             "UPDATE embedding_metadata SET int_value = ? WHERE key = ? AND id = "
-            "(SELECT e.id FROM embeddings e JOIN segments s ON e.segment_id = s.id JOIN collections c ON s.collection = c.id "
-            "WHERE c.name = ? AND e.embedding_id = ?)",
+            "(SELECT e.id FROM embeddings e JOIN segments s ON e.segment_id = s.id "
+            "JOIN collections c ON s.collection = c.id WHERE c.name = ? AND e.embedding_id = ?)",
             (value, key, name, record_id),
         ).rowcount
     assert changed == 1
@@ -69,7 +69,8 @@ def random_changes(collection: Collection, ids: list[str], count: int, seed: int
     """So many changes of different records: deleted, added, or one part of them changed."""
     draw = random.Random(seed)
     chosen: list[str] = draw.sample(ids, count)
-    dimension = len(collection.get(ids=chosen[:1], include=["embeddings"])["embeddings"][0])  # type: ignore[index]
+    first: Any = collection.get(ids=chosen[:1], include=["embeddings"])["embeddings"]
+    dimension = len(first[0])
     for record_id in chosen:
         vector: Any = [draw.gauss(0, 1) for _ in range(dimension)]
         match draw.randrange(5):

@@ -12,7 +12,7 @@ from evaluation.faulting.toxiproxy import ToxiproxyServer
 from evaluation.systems.http import DATABASE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from evaluation.systems.interface import System
@@ -26,9 +26,16 @@ class Started:
     proxies: ToxiproxyServer
     http: aiohttp.ClientSession
 
-    async def ask(self, entry: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    async def ask(
+        self,
+        entry: str,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Any]:
         url = next(each.url for each in self.system.entries if each.name == entry)
-        async with self.http.request(method, url + DATABASE + path, json=body) as response:
+        async with self.http.request(method, url + DATABASE + path, json=body, headers=headers) as response:
             return response.status, await response.json()
 
     async def collection(self, entry: str, name: str, **more: Any) -> Documents:

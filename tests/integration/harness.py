@@ -1,4 +1,4 @@
-"""A real cluster for tests: started by the command line, watched through `status --json`, killed by pid.
+"""A real cluster for tests: started by the command line, watched as `status --json` does, killed by pid.
 
 Every wait is for a condition with a deadline; a missed one raises with the ends of the logs.
 """
@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
 
+from cluster.cli.layout import DataDirectory
+from cluster.cli.overview import look
+from cluster.cli.ports import keep_port, port_of
+from cluster.cli.supervisor import Supervisor
 from evaluation.processes import free_port
 
 if TYPE_CHECKING:
@@ -48,7 +52,24 @@ class RunningCluster:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if check and done.returncode != 0:
             raise AssertionError(f"up failed ({done.returncode}): {done.stdout}{done.stderr}\n{self.logs()}")
+        self._keep_ports()
         return done
+
+    def _keep_ports(self) -> None:
+        """No other test takes a port of a node that is down, which will come back to it."""
+        plan = self.directory.read_plan()
+        for node in plan.nodes if plan else ():
+            keep_port(port_of(node.http))
+            keep_port(port_of(node.raft))
+
+    def up_again(self) -> None:
+        """`up`, unless it is seen without it that nothing is missing and every node is ready."""
+        status = self.status()
+        if (
+            not all(row["pid"] and row["ready"] for row in status["nodes"])
+            or not status["balancer"]["healthy"]
+        ):
+            self.up()
 
     def down(self) -> None:
         subprocess.run(
@@ -59,15 +80,24 @@ class RunningCluster:
             check=True,
         )
 
+    def end(self) -> None:
+        """Stop all that runs, for the end of a test: kill -9 of what has not ended after a second."""
+        plan = self.directory.read_plan()
+        if plan is not None:
+            patience = time.monotonic() + 1
+            supervisor = Supervisor(self.directory, plan)
+            supervisor.stop(list(supervisor.names), hurry=lambda: time.monotonic() > patience)
+
+    @property
+    def directory(self) -> DataDirectory:
+        return DataDirectory(self.data)
+
     def status(self) -> dict[str, Any]:
-        done = subprocess.run(
-            [*COMMAND, "status", "--data", str(self.data), "--json"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        answer: dict[str, Any] = json.loads(done.stdout)
+        """What `status --json` prints, without the half second of processor time that a process of its own
+        would take: waits ask for it again and again."""
+        plan = self.directory.read_plan()
+        assert plan is not None, f"no cluster in {self.data}"
+        answer: dict[str, Any] = json.loads(json.dumps(look(self.directory, plan).as_json()))
         return answer
 
     def node(self, node_id: str) -> dict[str, Any]:
@@ -170,4 +200,4 @@ def running_cluster(data: Path, *flags: str, nodes: int = 3) -> Iterator[Running
         cluster.up(*flags)
         yield cluster
     finally:
-        cluster.down()
+        cluster.end()

@@ -16,6 +16,7 @@ import numpy as np
 from aiohttp import web
 
 from cluster.api.app import SERVER_OPTIONS, create_app
+from cluster.apply.remembering import remember
 from cluster.chroma.embedded import EmbeddedEngine
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.scratch import Scratch
@@ -25,7 +26,7 @@ from cluster.service.guard import Guard
 from cluster.state.catalog import Outcome
 from cluster.state.commands import Group, Proposal
 from cluster.state.machine import Machine
-from cluster.state.work import Call, Resolve
+from cluster.state.work import Call, Remember, Resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +121,8 @@ class SingleService:
                 try:
                     if isinstance(step.work, Resolve):
                         step = self._machine.resolved(step, self._engine.resolve(step.work))
+                    elif isinstance(step.work, Remember):
+                        step = self._machine.remembered(step, remember(self._engine, step.work))
                     elif isinstance(step.work, Call):
                         self._engine.apply(step.work)
                 except Refusal as refusal:

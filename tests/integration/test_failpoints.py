@@ -7,7 +7,6 @@ One cluster for all. Every process has every point armed behind a file of its ow
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
 import time
@@ -20,11 +19,11 @@ import requests
 
 from cluster.cli.layout import DataDirectory
 from cluster.cli.plan import BALANCER, new_plan
-from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 from cluster.cli.processes import identify
 from cluster.cli.serving import wait_until_serving
 from cluster.cli.supervisor import Supervisor
 from cluster.failpoint import NAMES, VARIABLE
+from evaluation.processes import free_ports
 from tests.integration.harness import RunningCluster
 from tests.integration.test_poison import CONTAINMENT
 
@@ -223,7 +222,7 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     directory = DataDirectory(tmp_path_factory.mktemp("failpoints") / "data")
     directory.prepare()
-    ports = choose_ports(7, shuffled_ports(random.Random()), port_is_free)
+    ports = free_ports(7)
     plan = new_plan(3, ports[0], ports[1:])
     directory.write_plan(plan)
     supervisor = Supervisor(directory, plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -18,7 +19,6 @@ from tests.integration.traffic import Writers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
@@ -33,7 +33,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
 @pytest.fixture(autouse=True)
 def _everything_runs(cluster: RunningCluster) -> None:
     """Each test begins with a whole, healthy cluster, whatever the one before broke."""
-    cluster.up()
+    cluster.up_again()
     cluster.wait_caught_up()
 
 
@@ -273,37 +273,38 @@ def test_minority_refuses_writes_and_session_reads_but_serves_eventual_ones(clus
     assert write.status_code in (429, 503, 504)
 
 
-def test_directory_opens_with_plain_chroma_after_down(tmp_path: Path) -> None:
-    with running_cluster(tmp_path, nodes=3) as running:
-        client = running.client()
-        admin = chromadb.AdminClient(_settings(running))
-        admin.create_tenant("acme")
-        admin.create_database("books", tenant="acme")
-        shelf = running.client(tenant="acme", database="books").create_collection(
-            "shelf", metadata={"floor": 2}
-        )
-        shelf.add(ids=["1", "2"], embeddings=[[0.5, 1.5], [2.5, 3.5]], documents=["one", "two"])
-        client.create_collection("gone")
-        client.delete_collection("gone")
-        running.wait_caught_up()
-        paths = [row["chroma_path"] for row in running.status()["nodes"]]
-        running.down()
-        for path in paths:
-            code = (
-                "import chromadb, sys, json\n"
-                "c = chromadb.PersistentClient(sys.argv[1], tenant='acme', database='books')\n"
-                "s = c.get_collection('shelf')\n"
-                "r = s.get(include=['embeddings', 'documents'])\n"
-                "print(json.dumps([s.metadata, r['ids'], r['documents'], r['embeddings'].tolist()]))\n"
-                "print([x.name for x in chromadb.PersistentClient(sys.argv[1]).list_collections()])\n"
-            )
-            done = subprocess.run(
-                [sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            lines = done.stdout.splitlines()
-            assert lines[0] == '[{"floor": 2}, ["1", "2"], ["one", "two"], [[0.5, 1.5], [2.5, 3.5]]]'
-            assert lines[1] == "[]"
+def test_every_directory_opens_with_plain_chroma_after_down(cluster: RunningCluster) -> None:
+    """The last one: it leaves the cluster down."""
+    client = cluster.client()
+    admin = chromadb.AdminClient(_settings(cluster))
+    admin.create_tenant("acme")
+    admin.create_database("books", tenant="acme")
+    shelf = cluster.client(tenant="acme", database="books").create_collection("shelf", metadata={"floor": 2})
+    shelf.add(ids=["1", "2"], embeddings=[[0.5, 1.5], [2.5, 3.5]], documents=["one", "two"])
+    client.create_collection("stays")
+    client.create_collection("gone")
+    client.delete_collection("gone")
+    cluster.wait_caught_up()
+    names = sorted(each.name for each in client.list_collections())
+    assert "stays" in names
+    assert "gone" not in names
+    paths = [row["chroma_path"] for row in cluster.status()["nodes"]]
+    cluster.down()
+    code = (
+        "import chromadb, sys, json\n"
+        "for path in sys.argv[1:]:\n"
+        "    c = chromadb.PersistentClient(path, tenant='acme', database='books')\n"
+        "    s = c.get_collection('shelf')\n"
+        "    r = s.get(include=['embeddings', 'documents'])\n"
+        "    names = sorted(x.name for x in chromadb.PersistentClient(path).list_collections())\n"
+        "    print(json.dumps([s.metadata, r['ids'], r['documents'], r['embeddings'].tolist(), names]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    expected = [{"floor": 2}, ["1", "2"], ["one", "two"], [[0.5, 1.5], [2.5, 3.5]], names]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [expected] * 3
 
 
 def _settings(running: RunningCluster) -> chromadb.Settings:

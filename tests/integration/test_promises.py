@@ -106,7 +106,12 @@ class Readers:
 
 # 5,461 records fit in one call of Chroma; more are written in parts.
 @pytest.mark.parametrize(
-    "records", [1_000, *(pytest.param(many, marks=pytest.mark.slow) for many in (5_000, 5_600))]
+    "records",
+    [
+        1_000,
+        pytest.param(5_000, marks=[pytest.mark.slow, pytest.mark.soak]),
+        pytest.param(5_600, marks=pytest.mark.slow),
+    ],
 )
 def test_no_read_sees_a_part_of_a_write(cluster: RunningCluster, records: int) -> None:
     collection_id = create(cluster, f"whole-{records}")

@@ -62,9 +62,7 @@ def said(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_all_is_well_and_every_node_is_ready(cluster: RunningCluster) -> None:
-    code, seen = cluster.wait(
-        "every node ready", lambda: status(cluster) if status(cluster)[0] == 0 else None
-    )
+    code, seen = cluster.wait("every node ready", lambda: seen if (seen := status(cluster))[0] == 0 else None)
     assert code == 0
     assert all(row["ready"] and row["reason"] is None and row["state"] == "ready" for row in seen["nodes"])
     assert seen["balancer"]["not_used"] == {}

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pty
-import random
 import select
 import shutil
 import signal
@@ -20,9 +19,8 @@ import requests
 
 from cluster.cli.layout import DataDirectory
 from cluster.cli.plan import new_plan
-from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 from cluster.cli.processes import Identity, identify
-from evaluation.processes import free_port
+from evaluation.processes import free_port, free_ports
 from tests.integration.harness import COMMAND, RunningCluster
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def stopped(tmp_path: Path) -> Iterator[RunningCluster]:
     """A cluster that does not exist yet; whatever the test leaves running is stopped."""
     cluster = RunningCluster(tmp_path / "data", free_port())
     yield cluster
-    cluster.down()
+    cluster.end()
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +183,8 @@ def terminal(*arguments: str) -> Generator[Terminal]:
 def test_a_founded_cluster_answers_and_shows_the_stable_interface(cluster: RunningCluster) -> None:
     write(cluster, "founded", "a")
     assert records(cluster, "founded") == ["a"]
-    status = eventually(
-        "all nodes healthy",
-        lambda: next((it for it in [cluster.status()] if all(row["healthy"] for row in it["nodes"])), None),
-    )
+    eventually("all nodes healthy", lambda: all(row["healthy"] for row in cluster.status()["nodes"]))
+    status = json.loads(command(cluster, "status", "--json").stdout)
     assert status["leader"] in NODES
     assert status["balancer"].keys() >= {"url", "pid", "healthy"}
     assert status["balancer"]["url"] == cluster.url
@@ -383,7 +379,7 @@ def _found_with_damage(cluster: RunningCluster, *names: str) -> None:
     """A new cluster with a file where these nodes' directories are to be."""
     directory = DataDirectory(cluster.data)
     directory.prepare()
-    ports = choose_ports(6, shuffled_ports(random.Random()), port_is_free)
+    ports = free_ports(6)
     directory.write_plan(new_plan(3, cluster.port, ports))
     for name in names:
         directory.node_directory(name).write_text("not a directory")

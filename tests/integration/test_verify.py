@@ -230,8 +230,8 @@ def repaired(cluster: RunningCluster, *flags: str) -> subprocess.CompletedProces
 
 @pytest.mark.soak
 def test_without_a_majority_the_operator_chooses(cluster: RunningCluster) -> None:
-    """Each node has something else: no copy of that collection is served, every other one is, and the one that
-    the operator names is then everybody's. The leader's own copy differs as well."""
+    """Each node has something else: no copy of that collection is served, every other one is, and the one
+    that the operator names is then everybody's. The leader's own copy differs as well."""
     client = cluster.client()
     own = str(client.get_collection("record", embedding_function=None).id)
     sound = str(client.get_collection("sound", embedding_function=None).id)

@@ -19,6 +19,7 @@ from tests.simulation.parts import Parts
 from tests.simulation.poison import Poison
 from tests.simulation.process import Process
 from tests.simulation.trace import Trace
+from tests.simulation.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,8 @@ class Result:
     terms: int
     crashes: int
     trace_hash: str
+    bounded_reads: int
+    """Reads with a staleness bound that were answered."""
 
 
 class Simulation:
@@ -83,6 +86,7 @@ class Simulation:
             for number in range(plan.clients)
         ]
         self.poison = Poison(plan.poison, self.ids, random.Random(f"poison {plan.seed}"))
+        self.watcher = Watcher(self, random.Random(f"watcher {plan.seed}"))
         self.helper = Client(self, 99, random.Random(f"client 99 {plan.seed}"))
         self.helper.is_helper = True
 
@@ -99,6 +103,7 @@ class Simulation:
             self._start(name)
         for client in self.clients:
             client.start()
+        self.watcher.start()
         self.faults.start()
         self.scheduler.run_until(self.plan.active_s)
         self._heal()
@@ -117,6 +122,7 @@ class Simulation:
             len(self.judge.leaders),
             self.crashes,
             self.trace.digest(),
+            self.judge.bounded_reads,
         )
 
     # ------------------------------------------------------------------ the end of a run
@@ -279,10 +285,19 @@ class Simulation:
         if self.is_up(name):
             self.processes[name].pause(seconds)
 
-    def transfer(self, name: str) -> None:
+    def transfer(self, name: str, to: str | None = None) -> None:
         if self.is_up(name):
             process = self.processes[name]
-            process.enqueue(process.raft.transfer_leadership)
+            process.enqueue(lambda: self._transfer(process, to))
+
+    def _transfer(self, process: Process, to: str | None) -> None:
+        future = process.raft.transfer_leadership(to)
+
+        def over(_: Any) -> None:
+            if process.is_running:
+                self.judge.on_handed_over(process, to, future.exception())
+
+        future.add_done_callback(over)
 
     def lose_disk(self, name: str) -> None:
         """For good; never more than leaves a majority, and not before the cluster is founded."""

@@ -50,8 +50,11 @@ class Disk:
         self.was_wiped = False
         self.slowness_s: Callable[[], float] = lambda: 0.0
         self.stall: Callable[[float], None] = lambda seconds: None
+        self.on_state_write: Callable[[], None] = lambda: None
         self.crash_point: tuple[str, int] | None = None
         """(name of the point, how many times to pass it first)."""
+        self.crash_takes_power: bool | None = None
+        """Whether what is written there and not synced goes with that crash; None: by chance."""
         self._synced_log: tuple[dict[int, Row], bytes | None, Meta | None] | None = None
         self._synced_state: tuple[dict[str, bytes], Marker] | None = None
         """What a loss of power would leave of the journal, and of the state; None: all that is there."""
@@ -239,6 +242,7 @@ class SimulatedStore:
 
     def write(self, changes: Iterable[Change], index: int, position: int = 0) -> None:
         disk = self._disk
+        disk.on_state_write()
         try:
             disk.begin_write("store")
         except sqlite3.Error as error:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.chroma.interface import Get, Records
 from cluster.errors import EngineDied, Fault
-from cluster.state.commands import CreateCollection, DeleteCollection, DeleteRecords, WriteRecords
+from cluster.state.commands import (
+    CreateCollection,
+    DeleteCollection,
+    DeleteDatabase,
+    DeleteRecords,
+    WriteRecords,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +75,7 @@ class FakeEngine:
                 if collection_id not in self._collections:
                     self._collections[collection_id] = {}
                     self.digests[collection_id] = 0
-            case DeleteCollection():
+            case DeleteCollection() | DeleteDatabase():
                 for collection_id in call.dropped:
                     self._collections.pop(collection_id, None)
                     self.digests.pop(collection_id, None)

@@ -150,7 +150,8 @@ class FaultPlanner:
         self._simulation.pause(self._leader(), self._duration_s())
 
     def _transfer(self) -> None:
-        self._simulation.transfer(self._leader())
+        to = self._rng.choice((None, None, "nobody", *self._simulation.ids))
+        self._simulation.transfer(self._leader(), to)
 
     # ------------------------------------------------------------------ network
 
@@ -230,6 +231,13 @@ class FaultPlanner:
         network.lag(source, target, lag_s)
         self._slow_until(seconds + lag_s)
         self._last(lambda: network.end_lag(source, target), seconds)
+
+    def _slow_link(self) -> None:
+        """What one node says to another takes longer and longer, to some seconds; sometimes both ways."""
+        one, other = self._two()
+        for source, target in ((one, other), (other, one))[: self._rng.choice((1, 1, 2))]:
+            most_s = self._rng.uniform(0.1, 3.0)
+            self._lag(source, target, most_s + self._duration_s(), most_s)
 
     def _late_acks(self) -> None:
         """What a follower answers comes late; meanwhile its leader is deposed, and perhaps leads again."""

@@ -10,23 +10,28 @@ what is on the disks. Checked after each step of a node:
   without it could win an election at that moment;
 - the commit index of a node never goes back while it runs, nor below what its disk promised;
 - what a message promises (vote, term, entries) is durable before the message leaves;
-- a node stops only because of its disk; a leader that was replaced soon stops believing.
+- a node stops only because of its disk; a leader that was replaced soon stops believing;
+- what a node knows to be complete as of some time was all that was committed at that time.
 Checked at each applied step and each answer: outcomes and contents are the model's, each request is decided
 once, no acknowledged write is lost, no refused one applied, reads are as fresh as their guarantee says.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from cluster.errors import NotHandedOver
 from cluster.raft.messages import Accepted, Append, Heartbeat, HeartbeatReply, Vote, VoteReply
+from cluster.state.cursor import Cursor
 from tests.simulation.model import Model
 from tests.simulation.stepped import touched
 
 if TYPE_CHECKING:
     from cluster.raft.storage import Row
+    from cluster.reads import Guarantee
     from cluster.state.catalog import Outcome
     from cluster.state.machine import Step
     from tests.simulation.cluster import Simulation
@@ -58,7 +63,9 @@ class Judge:
         self.acked: dict[str, int] = {}
         """By collection: the highest log index that some client has been shown, by a write or a read."""
         self.reads = 0
+        self.bounded_reads = 0
         self.writes = 0
+        self._committed_at: list[float] = []  # true time of the first commit of entry 1, 2, ...
 
     # ------------------------------------------------------------------ nodes
 
@@ -66,6 +73,7 @@ class Judge:
         """A process has opened its disk."""
         journal, name = process.journal, process.node_id
         process.commit_seen = 0
+        process.known_seen = float("-inf")
         process.led_term = 0
         if journal.commit_index < self._durable_commit.get(name, 0):
             raise Violation("commit never goes back", f"{name} starts at {journal.commit_index}")
@@ -106,6 +114,7 @@ class Judge:
             self._check_commits(process)
         if node.is_leader:
             self._check_leader(process)
+        self._check_known(process)
         meta = process.disk.meta
         if meta is not None:
             self._durable_commit[process.node_id] = meta.commit_index
@@ -204,6 +213,7 @@ class Judge:
                     f"could still be elected by {votes} nodes",
                 )
         self.committed.append((row.term, row.crc))
+        self._committed_at.append(self._simulation.scheduler.now)
         self._simulation.trace.add(
             self._simulation.scheduler.now, process.node_id, "commits", index, "of term", row.term
         )
@@ -215,6 +225,47 @@ class Judge:
                 self._check_is_poison(refused_point)
             for told in self._told:
                 self._check_outcome("a client had been told before it was refused", *told)
+
+    def _complete_at(self, true_s: float) -> int:
+        """How many entries were committed by then."""
+        return bisect_right(self._committed_at, true_s - 1e-9)
+
+    def _check_known(self, process: Process) -> None:
+        """From it follows how old a read may be."""
+        known = process.node.known()
+        if known.as_of_s == process.known_seen:
+            return
+        process.known_seen = known.as_of_s
+        as_of_s = process.clock.true_time(known.as_of_s)
+        if as_of_s > self._simulation.scheduler.now + process.stall_s + 1e-9:
+            raise Violation("what is known is complete", f"{process.node_id} knows the future, {as_of_s}")
+        complete = self._complete_at(as_of_s)
+        if known.index < complete:
+            raise Violation(
+                "what is known is complete",
+                f"{process.node_id} ({process.node.role}) takes {known.index} for all that was committed at "
+                f"{as_of_s:.6f}, when {complete} was",
+            )
+
+    def on_bounded_read(
+        self,
+        process: Process,
+        guarantee: Guarantee,
+        collection_id: str,
+        position: tuple[int, int] | None,
+        applied_index: int,
+    ) -> None:
+        """`process` is about to answer a read with a staleness bound."""
+        assert guarantee.max_staleness_ms is not None
+        self.bounded_reads += 1
+        now = self._simulation.scheduler.now + process.stall_s
+        required = self._complete_at(now - guarantee.max_staleness_ms / 1000)
+        who = f"{guarantee.level} read of {guarantee.max_staleness_ms:.0f} ms at {process.node_id}"
+        if applied_index < required:
+            raise Violation("bounded reads are fresh", f"{who}: {applied_index} applied, {required} is older")
+        for since, _ in self.model.history.get(collection_id, ()) if position is not None else ():
+            if position < since <= (required, 0):
+                raise Violation("bounded reads are fresh", f"{who}: shows {position}, not {since}")
 
     def on_send(self, process: Process, peer: str, message: Any) -> None:
         """What it promises must be on the disk already."""
@@ -254,6 +305,17 @@ class Judge:
                 f"{voter} votes for {self._votes[voter, term]} and {candidate} in term {term}",
             )
 
+    def on_handed_over(self, process: Process, to: str | None, error: Any) -> None:
+        """What the leader that was to hand over was told; `to` it may not have been able to."""
+        name = process.node_id
+        if error is None:
+            if process.node.is_leader:
+                raise Violation("a hand-over is told truly", f"{name} still leads term {process.node.term}")
+            if to == name or to not in (None, *self._simulation.ids):
+                raise Violation("a hand-over is told truly", f"{name} handed leadership over to {to}")
+        elif not isinstance(error, NotHandedOver):
+            raise Violation("a hand-over is told truly", f"{name}: {error}")
+
     def expect_leader(self, leader: str) -> None:
         """From here on only another node's links suffer: the leader stays."""
         self._steady = (leader, max(self.leaders))
@@ -277,6 +339,14 @@ class Judge:
     def on_difference(self, name: str, what: str) -> None:
         """A node finds that it applied what the cluster refuses."""
         raise Violation("what is refused is applied nowhere", f"{name}: {what}")
+
+    def before_durable(self, process: Process) -> None:
+        """A step is about to be made durable: other threads, and nodes that ask, see this moment too."""
+        meta = process.disk.pairs.get("meta")
+        cursor = Cursor() if meta is None else Cursor.decode(meta)
+        place = process.applier.place
+        if place != (cursor.index + 1, cursor.position, cursor.part):
+            raise Violation("applied is durable", f"{process.node_id} says {place} before it is written")
 
     def on_applied(self, process: Process, step: Step) -> None:
         name = process.node_id

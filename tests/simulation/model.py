@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from cluster.state.commands import (
     CreateCollection,
     DeleteCollection,
+    DeleteDatabase,
     DeleteRecords,
     RefuseEntry,
     Verify,
     WriteRecords,
     decode_group,
 )
-from cluster.state.merging import part_of
 from tests.simulation.engine import record_digest
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Model:
         self._remembered: OrderedDict[str, Answer] = OrderedDict()
         self._time_ms = 0
         self._names: dict[str, str] = {}
+        self._has_database = True
         self._records: dict[str, dict[str, Record]] = {}
         self._dimensions: dict[str, int] = {}
 
@@ -131,10 +132,10 @@ class Model:
             self._remembered.popitem(last=False)
 
     def _refuse(self, command: Any, position: Position, agreement: RefuseEntry) -> tuple[int, Any]:
-        """Only its first parts take effect, if it has several."""
-        name, done = command.collection_id, agreement.part * self._limits.max_records
-        if done and isinstance(command, WriteRecords):
-            self._write(part_of(command, 0, done), position)
+        """Nothing takes effect; but Chroma fixes a dimension with the first engine call of a write."""
+        name = command.collection_id
+        if agreement.part and isinstance(command, WriteRecords) and command.dimension is not None:
+            self._dimensions.setdefault(name, command.dimension)
         refused, broken = self._troubles.get(name, (0, False))
         self._troubles[name] = (refused + 1, broken or agreement.broken)
         return 500, None
@@ -150,6 +151,8 @@ class Model:
             case RefuseEntry() | Verify():
                 return 200, {}
             case CreateCollection(name=name, collection_id=collection_id, get_or_create=get):
+                if not self._has_database:
+                    return 400, None
                 if name in self._names:
                     return (200, {"$collection": self._names[name]}) if get else (409, None)
                 self._names[name] = collection_id
@@ -159,11 +162,15 @@ class Model:
             case DeleteCollection(name=name):
                 if name not in self._names:
                     return 404, None
-                collection_id = self._names.pop(name)
-                del self._records[collection_id]
-                self._dimensions.pop(collection_id, None)
-                self._troubles.pop(collection_id, None)
-                self._changed(collection_id, position, None)
+                self._drop(self._names.pop(name), position)
+                return 200, {}
+            case DeleteDatabase():  # there is only one
+                if not self._has_database:
+                    return 404, None
+                self._has_database = False
+                names, self._names = self._names, {}
+                for collection_id in names.values():
+                    self._drop(collection_id, position)
                 return 200, {}
             case WriteRecords() as write:
                 return self._write(write, position)
@@ -171,6 +178,12 @@ class Model:
                 return self._delete(delete, position)
             case other:
                 raise AssertionError(f"the simulation makes no {type(other).__name__}")
+
+    def _drop(self, collection_id: str, position: Position) -> None:
+        del self._records[collection_id]
+        self._dimensions.pop(collection_id, None)
+        self._troubles.pop(collection_id, None)
+        self._changed(collection_id, position, None)
 
     def _write(self, write: WriteRecords, position: Position) -> tuple[int, Any]:
         name = write.collection_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.simulation.bugs import applying, classics, containing, log, reads, standing
+from tests.simulation.bugs import applying, classics, containing, log, reads, staleness, standing
 from tests.simulation.parts import Parts, node_of
 
 
@@ -206,6 +206,12 @@ _ALL = (
         Parts(applier=reads.TokenFromMarker),
     ),
     Mutation(
+        "drop-notes-no-token",
+        "",
+        "who finds a collection gone gets the token of what was before",
+        Parts(applier=reads.DropNotesNoToken),
+    ),
+    Mutation(
         "apply-out-of-order", "", "an entry's proposals in reverse", Parts(applier=applying.ApplyOutOfOrder)
     ),
     Mutation(
@@ -216,6 +222,12 @@ _ALL = (
     ),
     Mutation(
         "mark-before-call", "10", "a step is marked before its call", Parts(applier=applying.MarkBeforeCall)
+    ),
+    Mutation(
+        "memory-before-store",
+        "10",
+        "a step counts, and is told to others, before it is durable",
+        Parts(applier=applying.MemoryBeforeStore),
     ),
     Mutation(
         "skip-an-entry",
@@ -263,6 +275,18 @@ _ALL = (
         Parts(deliberation=containing.ProposeThoughApplied),
     ),
     Mutation(
+        "no-hold",
+        "",
+        "a refusal is proposed while others may be trying the write again",
+        Parts(deliberation=containing.NoHold),
+    ),
+    Mutation(
+        "no-look-ahead",
+        "",
+        "what is committed is not looked through before any of it is applied",
+        Parts(applier=containing.NoLookAhead),
+    ),
+    Mutation(
         "note-not-durable",
         "",
         "that a write was refused is forgotten at a restart",
@@ -279,6 +303,36 @@ _ALL = (
         "",
         "of a merged call that fails the first write is refused",
         Parts(load_machine=containing.blame_the_first),
+    ),
+    Mutation(
+        "fresh-from-arrival",
+        "",
+        "how old a leader's word is counts from its arrival",
+        Parts(node=node_of(following=staleness.FreshFromArrival)),
+    ),
+    Mutation(
+        "best-follower-proves",
+        "",
+        "one follower's answer proves that a leader still led",
+        Parts(node=node_of(reads=staleness.BestFollowerProves)),
+    ),
+    Mutation(
+        "proof-age-left-out",
+        "",
+        "a leader's word leaves out how long ago it surely led",
+        Parts(node=node_of(reads=staleness.ProofAgeLeftOut)),
+    ),
+    Mutation(
+        "known-before-own-commit",
+        "",
+        "a new leader takes its commit index for complete",
+        Parts(node=node_of(reads=staleness.KnownBeforeOwnCommit)),
+    ),
+    Mutation(
+        "not-judged-again",
+        "",
+        "a read with a bound is not judged again when it is done",
+        Parts(check_after=staleness.not_judged_again),
     ),
 )
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}

@@ -40,6 +40,8 @@ class Parts:
     proposer: type[Proposer] = Proposer
     load_machine: Callable[[list[tuple[str, bytes]], Limits], Machine] = Machine.load
     deliberation: type[Deliberation] = Deliberation
+    check_after: Callable[[reads.Guarantee, float, str], None] = reads.check_age
+    """What judges the age of what a read has read."""
     wanted_index: Callable[[reads.Guarantee, int | None, int], int] = reads.wanted_index
 
 

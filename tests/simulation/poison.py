@@ -43,7 +43,9 @@ def poison_plan(rng: random.Random) -> PoisonPlan | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dose:
+class Dose:
+    """Of one poison write: what it does, and on each node until when."""
+
     way: Way
     until_s: dict[str, float]
 
@@ -55,7 +57,7 @@ class Poison:
         self.plan = plan
         self._ids = tuple(ids)
         self._rng = rng
-        self._doses: dict[str, _Dose] = {}
+        self._doses: dict[str, Dose] = {}
         self._is_over = False
         self.broken: set[tuple[str, str]] = set()
         """(node, collection) that cannot be read any more."""
@@ -79,8 +81,12 @@ class Poison:
         way: Way = self._rng.choice(("raises", "raises", "dies-after", "breaks"))
         if self.plan.kind != "all":
             way = "raises" if way == "breaks" else way
-        self._doses[document] = _Dose(way, ends)
+        self.add(document, way, ends)
         return document
+
+    def add(self, document: str, way: Way, until_s: dict[str, float]) -> None:
+        """From now on writes with this document are poison, by node until a moment of simulated time."""
+        self._doses[document] = Dose(way, until_s)
 
     def heal(self) -> None:
         """What is not for ever on every node is over."""

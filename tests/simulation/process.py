@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.apply.agreement import encode_agreement
 from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overloaded, Unavailable
-from cluster.reads import Guarantee, behind, check_freshness, needs_read_index
+from cluster.reads import Guarantee, behind, check_age, check_freshness, needs_read_index
+from cluster.staleness import Knowledge, age_ms, seen_as_of
 from cluster.state.commands import Proposal, encode_proposal
 from tests.simulation.disk import Crash
 from tests.simulation.engine import FakeEngine
@@ -61,6 +62,7 @@ class Process:
         self._marker = (self.disk.marker.index, self.disk.marker.position)
         self._note_marked(self._marker)
         self.commit_seen = 0
+        self.known_seen = float("-inf")
         self.led_term = 0
         self.pending: dict[int, Callable[[], None]] = {}
         """Requests being served: what tells the client that the connection broke."""
@@ -69,6 +71,7 @@ class Process:
         self.disk.has_failed = False
         self.disk.crash_point = None
         self.disk.stall = self._stall
+        self.disk.on_state_write = lambda: simulation.judge.before_durable(self)
         self.clock.stall_s = 0.0
         journal = parts.journal(
             parts.storage(self.disk),
@@ -104,6 +107,7 @@ class Process:
             self._on_fault,
             clock=self.clock,  # type: ignore[arg-type]
         )
+        self.applier.batch_bytes = simulation.plan.batch_bytes
         self.node = self.raft.begin(parts.node, journal, self.wire)
         self.applier.on_call = self._on_call
         self.applier.start()
@@ -189,7 +193,7 @@ class Process:
             if self.raft.has_more:
                 self.scheduler.after(0.0005, lambda: self.enqueue(_nothing))
         except Crash as crash:
-            self.simulation.crash(self.node_id, power=self.rng.random() < 0.5, why=str(crash))
+            self._die(crash)
         finally:
             self._is_inside = False
             if self.clock.stall_s:
@@ -198,6 +202,10 @@ class Process:
                 self._drain_at(self._free_at)
         if self._backlog and self.is_running and self.scheduler.now >= self._free_at:
             self._drain_at(self.scheduler.now)
+
+    def _die(self, crash: Crash) -> None:
+        power, chosen = self.rng.random() < 0.5, self.disk.crash_takes_power
+        self.simulation.crash(self.node_id, power=power if chosen is None else chosen, why=str(crash))
 
     def _plan_timer(self) -> None:
         due = self.clock.true_time(self.node.next_deadline_s()) + 1e-6
@@ -254,7 +262,7 @@ class Process:
                     self._note_marked((step.index, step.position))
                     self.simulation.judge.on_applied(self, step)
         except Crash as crash:
-            self.simulation.crash(self.node_id, power=self.rng.random() < 0.5, why=str(crash))
+            self._die(crash)
             return
         finally:
             if not self._is_inside:
@@ -420,6 +428,7 @@ class Process:
 
     def read(self, guarantee: Guarantee, collection_id: str, answer: Any) -> None:
         """`Reads.read`: answers ((digest, content position or None), token, applied index)."""
+        arrived_s = self.clock()
         try:
             self._require_serving()
             status = self.raft.status()
@@ -432,16 +441,45 @@ class Process:
         except ClusterError as error:
             answer(None, error)
             return
-        commit_index = status.commit_index
 
         def wait(read_index: int | None) -> None:
-            wanted = self.simulation.parts.wanted_index(guarantee, read_index, commit_index)
-            self._wait_applied(wanted, serve, lambda error: answer(None, error))
+            known = status.known if read_index is None else Knowledge(read_index, arrived_s)
+            try:
+                check_age(guarantee, self._age_ms(known), self.node_id)
+            except Unavailable as error:
+                answer(None, error)
+                return
+            wanted = self.simulation.parts.wanted_index(guarantee, read_index, known.index)
+            self._wait_applied(wanted, lambda: serve(known), lambda error: answer(None, error))
 
-        def serve() -> None:
+        deadline_s = self.scheduler.now + self.simulation.plan.read_timeout_s
+
+        def serve(known: Knowledge) -> None:
+            if self.applier.hidden == collection_id:  # as `cluster.chroma.gate` does
+                if self.scheduler.now < deadline_s:
+                    self.scheduler.after(0.02, lambda: self.enqueue(lambda: serve(known)))
+                else:
+                    answer(None, Unavailable("a write to this collection is being applied"))
+                return
             result = self.engine.read(collection_id), self._content_position(collection_id)
             token = self.applier.started_index(collection_id)
-            answer((result, token, self.applier.applied_index), None)
+            read = (result, token, self.applier.applied_index)
+            if guarantee.max_staleness_ms is None:
+                answer(read, None)
+                return
+            # The engine takes its time, and the process may stand still meanwhile.
+            delay_s = self.simulation.watcher.engine_delay_s()
+            self.scheduler.after(delay_s, lambda: self.enqueue(lambda: judge(known, read)))
+
+        def judge(known: Knowledge, read: tuple[Any, int, int]) -> None:
+            shown = seen_as_of(known, self.raft.status().known, read[2])
+            try:
+                self.simulation.parts.check_after(guarantee, self._age_ms(shown), self.node_id)
+            except Unavailable as error:
+                answer(None, error)
+                return
+            self.simulation.judge.on_bounded_read(self, guarantee, collection_id, read[0][1], read[2])
+            answer(read, None)
 
         if not needs_read_index(guarantee):
             wait(None)
@@ -455,6 +493,9 @@ class Process:
                 status.leader,
                 lambda index, error: answer(None, error) if error else self.enqueue(lambda: wait(index)),
             )
+
+    def _age_ms(self, known: Knowledge) -> float:
+        return age_ms(known, self.clock(), self.simulation.plan.settings.max_drift)
 
     def read_index(self, reply: Any) -> None:
         """`POST /cluster/read-index`."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.cluster import Result, Simulation
 from tests.simulation.invariants import Violation
-from tests.simulation.plan import make_plan
+from tests.simulation.plan import PROFILES, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,6 +37,7 @@ def run_seed(
     nodes: int | None = None,
     seconds: float | None = None,
     mutation: str | None = None,
+    profile: str | None = None,
     hashing: bool = False,
     lines: int = 80,
 ) -> Result | Failure:
@@ -44,7 +45,7 @@ def run_seed(
     from tests.simulation.mutations import parts_of
 
     logging.disable(logging.CRITICAL)
-    plan = make_plan(seed, nodes, seconds)
+    plan = make_plan(seed, nodes, seconds, profile)
     simulation = Simulation(plan, parts_of(mutation), hashing=hashing)
     try:
         return simulation.run()
@@ -53,7 +54,8 @@ def run_seed(
     except Exception as error:
         rule, what = f"exception {type(error).__name__}", traceback.format_exc()
     command = f"python -m tests.simulation.run --seed {seed}"
-    for flag, value in (("nodes", nodes), ("seconds", seconds), ("mutation", mutation)):
+    given = (("nodes", nodes), ("seconds", seconds), ("mutation", mutation), ("profile", profile))
+    for flag, value in given:
         command += "" if value is None else f" --{flag} {value}"
     text = "\n".join(
         [
@@ -87,19 +89,23 @@ def main() -> int:
         "--seconds", type=float, help="simulated seconds of faults, instead of the seed's choice"
     )
     parser.add_argument("--mutation", help="switch a deliberate bug on (see tests/simulation/mutations.py)")
+    parser.add_argument(
+        "--profile", choices=tuple(PROFILES), help="which faults, instead of the seed's choice"
+    )
     parser.add_argument("--hash", action="store_true", help="print the hash of the whole trace")
     parser.add_argument("--lines", type=int, default=80, help="how many events a failure prints")
     options = parser.parse_args()
     began = time.process_time()
     simulated_s = 0.0
     failures = 0
-    totals = [0] * 7
+    totals = [0] * 8
     for seed in range(options.seed, options.seed + options.count):
         result = run_seed(
             seed,
             nodes=options.nodes,
             seconds=options.seconds,
             mutation=options.mutation,
+            profile=options.profile,
             hashing=options.hash,
             lines=options.lines,
         )
@@ -116,12 +122,22 @@ def main() -> int:
             result.reads,
             result.terms,
             result.crashes,
+            result.bounded_reads,
         )
         totals = [total + number for total, number in zip(totals, numbers, strict=True)]
         if options.hash:
             print(f"seed {seed} trace {result.trace_hash}")
     cpu_s = time.process_time() - began
-    names = ("steps", "messages", "commits", "writes answered", "reads answered", "terms", "crashes")
+    names = (
+        "steps",
+        "messages",
+        "commits",
+        "writes answered",
+        "reads answered",
+        "terms",
+        "crashes",
+        "bounded reads",
+    )
     counted = ", ".join(f"{total} {name}" for total, name in zip(totals, names, strict=True))
     print(f"{options.count} seeds, {failures} failures; {counted}")
     if not options.hash:

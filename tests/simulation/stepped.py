@@ -113,8 +113,7 @@ class SteppedApplier(Applier):
                 return None
             step = self._machine.next_step(self._batch)
             if step is None:
-                self._batch = self._take()
-                self._look_ahead(self._raft.commit_index)
+                self._batch = self._next_batch(self._raft.commit_index)
                 step = self._machine.next_step(self._batch)
             return None if step is None else self._do(step)
         except Fault as fault:

@@ -40,11 +40,10 @@ def test_every_size_of_cluster(nodes: int) -> None:
         assert isinstance(result, Result), result.text
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("seed", [397, 654])
-def test_poison_that_spoils_a_merged_call(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """Open: a read shows writes of a merged call that was narrowed down before they are marked as begun."""
-    monkeypatch.setattr("tests.simulation.plan.POISONED_SEEDS", seed + 1)
+def test_poison_that_spoils_a_merged_call(seed: int) -> None:
+    """An engine dies after it did a merged call, which is then taken apart: reads meanwhile showed writes
+    whose index they did not tell."""
     result = run_seed(seed)
     assert isinstance(result, Result), result.text
 

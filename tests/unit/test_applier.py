@@ -13,7 +13,15 @@ from cluster.apply.applier import Applier
 from cluster.apply.store import Marker, Store
 from cluster.chroma.interface import Records
 from cluster.chroma.local_ids import LOCAL_PREFIX
-from cluster.errors import EngineDied, EngineUnavailable, Fault, OutcomeUnknown, Refusal, Unavailable
+from cluster.errors import (
+    ClusterError,
+    EngineDied,
+    EngineUnavailable,
+    Fault,
+    OutcomeUnknown,
+    Refusal,
+    Unavailable,
+)
 from cluster.raft.interface import Entry, Position, RaftStatus
 from cluster.state.catalog import Change, Outcome
 from cluster.state.commands import (
@@ -76,7 +84,9 @@ class MemoryLog:
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
-    def transfer_leadership(self) -> None: ...
+    def transfer_leadership(self, to: str | None = None) -> Future[None]:
+        raise NotImplementedError
+
     def fail(self, reason: str) -> None: ...
 
     def propose(self, payload: bytes) -> Future[Position]:
@@ -122,13 +132,27 @@ class ToldEngine:
 class Node:
     """One applier over a directory; `again` is a restart from what is durable."""
 
-    def __init__(self, directory: Path, raft: MemoryLog) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        raft: MemoryLog,
+        hide: Callable[[str | None], None] = lambda collection_id: None,
+        machine_fault: Callable[[ClusterError], Fault | None] = lambda failure: None,
+    ) -> None:
         self.raft = raft
         self.engine = ToldEngine()
         self.store = Store(directory / "state.sqlite")
         self.machine = Machine.load(self.store.items(but=LOCAL_PREFIX))
         self.faults: list[Fault] = []
-        self.applier = Applier(raft, self.machine, self.engine, self.store, self.faults.append)  # type: ignore[arg-type]
+        self.applier = Applier(
+            raft,
+            self.machine,
+            self.engine,  # type: ignore[arg-type]
+            self.store,
+            self.faults.append,
+            hide,
+            machine_fault=machine_fault,
+        )
         self._told = self.applier.applied_index
         self._rise = threading.Condition()
         self.applier.add_listener(self._on_rise)
@@ -290,6 +314,54 @@ def test_a_second_death_over_the_same_call_leaves_the_node_stuck_there_until_it_
     assert node.applier.impasse.at is None
     assert node.engine.calls[1:] == [add("a"), add("bad"), add("c")]
     assert node.faults == []
+
+
+def test_what_a_failed_merged_call_left_is_neither_shown_nor_denied_until_it_is_settled(
+    tmp_path: Path, raft: MemoryLog
+) -> None:
+    """The engine does all of a merged call and dies; its writes are then taken one by one."""
+    hidden: list[str | None] = []
+    node = Node(tmp_path, raft, hidden.append)
+    seen: list[tuple[int, int, str | None]] = []
+    died = threading.Event()
+
+    def die(call: Any) -> None:
+        if isinstance(call.command, WriteRecords):
+            if not died.is_set():
+                died.set()
+                raise EngineDied("crashed", proven=True)
+            seen.append((node.applier.started_index(C1), node.applier.started_index(None), hidden[-1]))
+
+    node.engine.before = die
+    raft.append(create())
+    raft.append(add("a"))
+    raft.append(add("b"))
+    raft.append(add("c"))
+    node.applier.start()
+    node.done(4)
+    assert node.engine.calls[1:] == [add("a"), add("b"), add("c")]
+    assert seen == [(4, 4, C1)] * 3
+    assert hidden == [None, C1, None]
+    node.close()
+
+
+@pytest.mark.parametrize("failure", [Fault("Error in compaction"), EngineDied("crashed", proven=True)])
+def test_what_this_machine_explains_is_its_fault_and_never_a_write_to_be_refused(
+    tmp_path: Path, raft: MemoryLog, failure: Exception
+) -> None:
+    """So it is with a disk that is full on every node: no node is stuck, and none counts for a majority."""
+
+    def fail(call: Any) -> None:
+        raise failure
+
+    node = Node(tmp_path, raft, machine_fault=lambda failed: Fault(f"The disk is full: {failed.message}"))
+    node.engine.before = fail
+    raft.append(create())
+    node.applier.start()
+    assert not node.wait_applied(1)
+    assert node.applier.impasse.at is None
+    assert [fault.message for fault in node.faults] == [f"The disk is full: {failure}"]
+    node.close()
 
 
 def test_a_stuck_node_goes_on_when_the_log_refuses_the_write(node: Node) -> None:

@@ -16,6 +16,7 @@ from cluster.cli import app as cli
 from cluster.cli import process_commands
 from cluster.cli.layout import DataDirectory
 from cluster.cli.plan import new_plan
+from evaluation.processes import free_ports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +33,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def founded(path: Path, nodes: int = 3) -> DataDirectory:
     directory = DataDirectory(path)
     directory.prepare()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    directory.write_plan(new_plan(nodes, port, range(18_000, 18_100)))
+    ports = free_ports(2 * nodes + 1)
+    directory.write_plan(new_plan(nodes, ports[0], ports[1:]))
     return directory
 
 
@@ -145,8 +144,11 @@ def test_up_refuses_an_impossible_number_of_nodes(
 def test_down_is_idempotent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "down", "--data", str(tmp_path / "none")) == 0
-    assert "nothing to stop" in capsys.readouterr().out
+    nowhere = tmp_path / (
+        "none-" * 20
+    )  # longer than a line: messages are not broken where a path happens to end
+    assert run(monkeypatch, "down", "--data", str(nowhere)) == 0
+    assert capsys.readouterr().out == f"No cluster in {nowhere}: nothing to stop.\n"
     assert not (tmp_path / "none").exists()
     founded(tmp_path / "data")
     assert run(monkeypatch, "down", "--data", str(tmp_path / "data")) == 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.apply.agreement import agreements_in, encode_agreement
-from cluster.apply.containment import Progress, Question, Stuck, Verdict, View, is_broken, judge
+from cluster.apply.containment import Progress, Question, Stuck, Verdict, View, is_broken, judge, successors
 from cluster.apply.deliberation import Deliberation
 from cluster.apply.impasse import BACK_OFF_S, Impasse
 from cluster.errors import NotLeader, OutcomeUnknown
@@ -136,13 +136,14 @@ class FakeRaft:
         self.role: Any = "leader"
         self.term = 3
         self.connected: tuple[str, ...] = ()
-        self.handed_over = 0
+        self.handed_over: list[str | None] = []
 
     def status(self) -> RaftStatus:
         return RaftStatus("a", self.role, self.term, "a", 1, 9, 9, 0.0, connected=self.connected)
 
-    def transfer_leadership(self) -> None:
-        self.handed_over += 1
+    def transfer_leadership(self, to: str | None = None) -> Future[None]:
+        self.handed_over.append(to)
+        return Future()
 
 
 class Table:
@@ -203,9 +204,26 @@ def test_if_somebody_gets_through_meanwhile_the_others_are_let_go() -> None:
     assert table.proposed == []
     assert table.round(Progress(Point(8, 0, 0)), at()) == Question(3, None)
     assert len(table.local) == 1
-    assert table.raft.handed_over == 1
+    assert table.raft.handed_over == ["b"]
     table.clock.now += 100
     assert table.impasse.may_try()
+
+
+def test_leadership_goes_to_who_has_the_write_and_never_to_another_that_is_stuck() -> None:
+    further, past = Progress(Point(9, 0, 0)), Progress(Point(7, 2, 0))
+    stuck_later = Progress(Point(9, 0, 0), Stuck(Point(9, 0, 0), "another", False))
+    assert successors(HERE, {"b": past, "c": further, "d": None}) == ["c", "b"]
+    assert successors(HERE, {"b": at(), "c": stuck_later, "d": Progress(HERE)}) == []
+    table = Table()
+    table.round(at(), Progress(Point(8, 0, 0)), seconds=4)
+    assert table.raft.handed_over == ["c"]
+    table.round(Progress(Point(9, 0, 0)), Progress(Point(8, 0, 0)), seconds=4)  # c did not take over
+    assert table.raft.handed_over == ["c", "c"]
+    table.round(Progress(Point(9, 0, 0)), Progress(Point(8, 0, 0)), seconds=4)
+    assert table.raft.handed_over == ["c", "c", "b"]
+    table.raft.role = "follower"
+    table.round(at(), Progress(Point(8, 0, 0)), seconds=4)
+    assert len(table.raft.handed_over) == 3
 
 
 @pytest.mark.parametrize(

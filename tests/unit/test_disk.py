@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cluster.disk import MEBIBYTE, DiskFull, Space, explained, space_at
-from cluster.errors import Fault
+from cluster.disk import MEBIBYTE, DiskFull, Space, explained, machine_fault, space_at, unwritable
+from cluster.errors import EngineDied, Fault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,3 +55,42 @@ def test_the_file_system_is_asked(tmp_path: Path) -> None:
     assert found is not None
     assert 0 <= found.free <= found.total
     assert space_at(tmp_path / "gone") is None
+
+
+@pytest.mark.parametrize(
+    "failure", [Fault("Error in compaction"), EngineDied("crashed with SIGBUS", proven=True)]
+)
+def test_a_full_disk_explains_any_failure_in_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: Fault | EngineDied
+) -> None:
+    assert machine_fault(failure, tmp_path) is None
+    monkeypatch.setattr("cluster.disk.space_at", lambda _: FULL)
+    fault = machine_fault(failure, tmp_path)
+    assert isinstance(fault, DiskFull)
+    assert failure.message in fault.message
+    assert explained(fault, FULL) is fault, "it is not explained twice"
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync"])
+def test_what_cannot_be_written_explains_any_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: str
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "data.bin").touch()
+    assert unwritable(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["index"], "nothing is left behind"
+    monkeypatch.setattr(f"os.{call}", fail)
+    fault = machine_fault(Fault("Error in compaction"), tmp_path)
+    assert fault is not None
+    assert "Input/output error" in fault.message
+
+
+def test_rights_of_a_single_file_are_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "data.bin").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: "data.bin" not in str(path))
+    assert "data.bin is not writable" in str(unwritable(tmp_path))
+    assert unwritable(tmp_path / "gone") is not None

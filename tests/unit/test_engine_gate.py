@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster.chroma.gate import Gate
-from cluster.errors import Unavailable
+from cluster.errors import EngineDied, EngineUnavailable, Fault, Refusal, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,10 +92,10 @@ def test_the_writer_itself_may_look_at_what_it_has_hidden() -> None:
     assert refused(gate, "a")
 
 
-def test_a_failed_call_and_a_failed_read_leave_the_gate_open() -> None:
+def test_a_refused_call_and_a_failed_read_leave_the_gate_open() -> None:
     gate = Gate()
-    with pytest.raises(ValueError, match="no"), gate.writing("a"):
-        raise ValueError("no")
+    with pytest.raises(Refusal, match="no"), gate.writing("a"):
+        raise Refusal(400, "InvalidArgumentError", "no")
     with pytest.raises(ValueError, match="no"), gate.reading("a", LONG_S):
         raise ValueError("no")
     assert in_thread(lambda: write(gate, "a")).wait(LONG_S)
@@ -106,3 +106,25 @@ def test_a_call_that_changes_no_records_closes_no_gate() -> None:
     gate = Gate()
     with gate.writing(None):
         assert not refused(gate, "a")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_doubtful"),
+    [
+        (EngineDied("crashed", proven=True), True),
+        (Fault("it fails"), True),
+        (Refusal(400, "InvalidArgumentError", "no"), False),  # it changed nothing
+        (EngineUnavailable("restarting"), False),  # it was not begun
+    ],
+)
+def test_nobody_gets_in_between_a_failed_write_and_the_word_of_who_wrote(
+    error: Exception, is_doubtful: bool
+) -> None:
+    gate = Gate()
+    with pytest.raises(type(error)), gate.writing("a"):
+        raise error
+    assert refused(gate, "a") is is_doubtful
+    with gate.reading("a", 0.0):  # the writer's own thread looks what the call left
+        pass
+    gate.hide(None)
+    assert not refused(gate, "a")

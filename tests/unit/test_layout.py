@@ -6,14 +6,17 @@ import json
 import random
 import socket
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from cluster.cli import ports
 from cluster.cli.errors import LayoutError
 from cluster.cli.layout import DataDirectory
 from cluster.cli.plan import ClusterPlan, new_plan, settle_plan
-from cluster.cli.ports import PORT_RANGE, choose_ports, port_is_free, port_of, shuffled_ports
+from cluster.cli.ports import PORT_RANGE, choose_ports, port_is_free, port_of, shuffled_ports, take_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,10 +121,10 @@ def test_ports_are_the_first_free_candidates_without_repeats() -> None:
 
 
 def test_ports_of_nodes_are_never_ones_that_outgoing_connections_get() -> None:
-    ports = shuffled_ports(random.Random(1))
-    assert sorted(ports) == list(PORT_RANGE)
-    assert max(ports) < 32_768
-    assert ports[0] != shuffled_ports(random.Random(2))[0]
+    found = shuffled_ports(random.Random(1))
+    assert sorted(found) == list(PORT_RANGE)
+    assert max(found) < 32_768
+    assert found[0] != shuffled_ports(random.Random(2))[0]
 
 
 def test_a_port_with_a_listener_is_not_free() -> None:
@@ -136,3 +139,44 @@ def test_a_port_with_a_listener_is_not_free() -> None:
 def test_the_port_of_an_address_is_its_last_part() -> None:
     assert port_of("127.0.0.1:80") == 80
     assert port_of("[::1]:81") == 81
+
+
+def test_a_port_that_one_process_took_is_not_taken_by_another_while_it_runs() -> None:
+    """It is free for long: nobody listens there until the server is started, or started again."""
+    here = choose_ports(4, shuffled_ports(random.Random()), take_port)
+    assert all(take_port(port) for port in here), "who has it may ask again"
+    assert all(port_is_free(port) for port in here)
+    code = (
+        "import sys; from cluster.cli.ports import choose_ports, take_port; "
+        "print(*choose_ports(2, map(int, sys.argv[1:]), take_port), flush=True); sys.stdin.read()"
+    )
+    candidates = [*here, *(port for port in PORT_RANGE if port not in here)]
+    command = [sys.executable, "-c", code, *map(str, candidates[:400])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        there = [int(word) for word in other.stdout.readline().split()]
+        assert len(there) == 2
+        assert not {*there} & {*here}
+        assert not any(take_port(port) for port in there)
+        other.kill()
+    assert all(take_port(port) for port in there), "the end of a process frees its ports"
+
+
+def test_a_port_that_is_in_use_is_neither_taken_nor_kept() -> None:
+    port = choose_ports(1, shuffled_ports(random.Random()), take_port)[0]
+    with socket.create_server(("127.0.0.1", port)):
+        assert not take_port(port)
+        code = (
+            "import sys; from cluster.cli.ports import keep_port; sys.exit(not keep_port(int(sys.argv[1])))"
+        )
+        assert subprocess.run([sys.executable, "-c", code, str(port)], check=False).returncode == 0
+    assert take_port(port)
+
+
+def test_without_a_place_to_agree_in_ports_are_chosen_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ports, "_ledger", ports._Ledger())  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(ports, "_PLACE", tmp_path / "nothing here")
+    port = choose_ports(1, shuffled_ports(random.Random()), take_port)[0]
+    assert port_is_free(port)

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cluster.apply.remembering import remember
+from cluster.chroma.interface import Get, Records
 from cluster.state.catalog import Outcome
 from cluster.state.commands import (
     CreateCollection,
@@ -26,7 +28,8 @@ from cluster.state.commands import (
     WriteRecords,
 )
 from cluster.state.machine import Limits, Machine, Step
-from cluster.state.work import Call, Resolve
+from cluster.state.undo import Before
+from cluster.state.work import Call, Remember, Resolve
 
 TENANT, DATABASE = "default_tenant", "default_database"
 LIMITS = Limits(window_ms=60, max_requests=6, max_records=4)
@@ -95,6 +98,15 @@ class FakeEngine:
                 else:
                     record["metadata"][key] = value
 
+    def get(self, collection_id: str, wanted: Get) -> Records:
+        held = self.collections[collection_id]["records"]
+        ids = [record_id for record_id in reversed(wanted.ids or ()) if record_id in held]
+        records = [held[record_id] for record_id in ids]
+        vectors = [unpacked(record.get("embedding")) for record in records]
+        documents = [record.get("document") for record in records]
+        uris = [record.get("uri") for record in records]
+        return Records(ids, vectors, documents, uris, [record["metadata"] for record in records])
+
     def resolve(self, command: DeleteRecords) -> list[str]:
         where = json.loads(command.where or "{}")
         records = self.collections[command.collection_id]["records"]
@@ -105,6 +117,10 @@ class FakeEngine:
             and (command.ids is None or record_id in command.ids)
         ]
         return found[: command.limit]
+
+
+def unpacked(vector: bytes | None) -> Any:
+    return None if vector is None else list(memoryview(vector).cast("f"))
 
 
 class NaiveModel:
@@ -218,11 +234,17 @@ class NaiveModel:
         try:
             self.engine.write(command)
         except EngineRefusal:
+            bad = next(n for n, one in enumerate(command.metadatas or ()) if "bad" in (one or {}))
+            if bad >= LIMITS.max_records:  # parts were written, and undone: Chroma keeps the dimension
+                self._fix(collection, command)
             return Outcome(400, "engine")
+        self._fix(collection, command)
+        return Outcome(201 if command.kind == "add" else 200, {})
+
+    def _fix(self, collection: dict[str, Any], command: WriteRecords) -> None:
         for key, value in (("model", command.model), ("dimension", command.dimension)):
             if value is not None:
                 collection[key] = value
-        return Outcome(201 if command.kind == "add" else 200, {})
 
     def _named(self, place: tuple[str, str], name: str) -> str | None:
         for key, collection in self.collections.items():
@@ -253,6 +275,8 @@ class Replica:
             return False
         if isinstance(step.work, Resolve):
             step = self.machine.resolved(step, self.engine.resolve(step.work.command))
+        elif isinstance(step.work, Remember):
+            step = self.machine.remembered(step, remember(self.engine, step.work))  # type: ignore[arg-type]
         elif step.work is not None:
             try:
                 self.engine.apply(step.work)
@@ -316,8 +340,10 @@ def writes(draw: st.DrawFn) -> WriteRecords:
     if kind == "update" and draw(st.booleans()):
         vectors, dimension = None, None
     metadatas = column(metadata)
-    if metadatas and n <= LIMITS.max_records and draw(st.integers(0, 5)) == 0:
-        metadatas = (draw(st.sampled_from([{"bad": 1}, {"s": {"#type": "sparse_vector"}}])), *metadatas[1:])
+    if metadatas and draw(st.integers(0, 5)) == 0:
+        at = draw(st.integers(0, n - 1))
+        wrong = draw(st.sampled_from([{"bad": 1}, {"s": {"#type": "sparse_vector"}}]))
+        metadatas = (*metadatas[:at], wrong, *metadatas[at + 1 :])
     if ids and draw(st.integers(0, 15)) == 0:
         ids = ("", *ids[1:])
     texts = st.sampled_from(["x", "y"])
@@ -638,6 +664,54 @@ def test_a_large_write_that_the_engine_refuses_leaves_its_collection_readable() 
     assert replica.outcomes[-1][1] == REFUSED
     assert replica.machine.half_written is None
     assert "half" not in replica.store
+
+
+OLD = {"d": {"embedding": b"\x05" * 8, "document": "old", "uri": "there", "metadata": {"k": 1, "l": 2}}}
+
+
+@pytest.mark.parametrize("kind", ["add", "upsert", "update"])
+@pytest.mark.parametrize("bad", [3, 5, 9])
+@pytest.mark.parametrize("crash", [None, "called", "stored"])
+def test_a_large_write_that_is_refused_later_leaves_no_trace(kind: Any, bad: int, crash: str | None) -> None:
+    """A part of it is refused by the engine: the parts before it are undone, through any crash."""
+    metadatas = tuple({"bad": 1} if n == bad else {"k": 7} for n in range(10))
+    old = replace(
+        write("d", value=5), metadatas=({"k": 1, "l": 2},), documents=("old",), uris=("there",), model="m"
+    )
+    large = write("abcdefghij", kind, value=6, metadatas=metadatas, documents=tuple("ABCDEFGHIJ"), model="m")
+    entries = history([old], [large], [write("z", value=9)])
+    replica = Replica()
+    z = {"embedding": b"\x09" * 8, "metadata": {}}
+    allowed = ({}, OLD, {**OLD, "z": z})
+    for turn in range(100):
+        if not replica.apply(entries, crash if turn % 2 else None):
+            break
+        if replica.machine.half_written is None and replica.machine.applied_index < 4:
+            assert replica.engine.collections.get("c0", {"records": {}})["records"] in allowed
+    assert replica.machine.applied_index == 4
+    assert replica.engine.collections["c0"]["records"] == {**OLD, "z": z}
+    status = [outcome for name, outcome, _ in replica.outcomes if name == "p1"][-1]
+    assert status.status == 400
+    assert ("undone: nothing was changed" in status.body["message"]) is (bad > 3)
+    assert not {"half", "before", "undoing"} & replica.store.keys()
+    assert Machine.load(sorted(replica.store.items()), LIMITS).dump() == replica.machine.dump()
+
+
+def test_what_is_too_large_to_be_kept_is_not_undone_and_the_answer_says_so() -> None:
+    entries = history(
+        [write("abcdefghij", "upsert", metadatas=tuple({"bad": 1} if n == 9 else None for n in range(10)))]
+    )
+    replica = Replica()
+    while (step := replica.machine.next_step(entries)) is not None:
+        if not isinstance(step.work, Remember):
+            replica.apply(entries)
+            continue
+        remembered = replica.machine.remembered(step, Before((), is_whole=False))
+        replica.store.update({change.key: change.value or b"" for change in remembered.changes})
+        replica.machine.commit(remembered)
+    assert "Its first 8 records (to id 'h') were written before" in replica.outcomes[-1][1].body["message"]
+    assert len(replica.engine.collections["c0"]["records"]) == 8
+    assert replica.machine.half_written is None
 
 
 def test_what_is_merged_is_bounded_in_bytes() -> None:

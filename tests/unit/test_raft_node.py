@@ -10,6 +10,7 @@ import pytest
 
 from cluster.errors import NotLeader
 from cluster.raft.following import Following
+from cluster.raft.hand_over import MAX_LAG
 from cluster.raft.interface import Lack
 from cluster.raft.journal import Journal, checksum
 from cluster.raft.messages import (
@@ -527,6 +528,69 @@ def test_leadership_is_handed_over_fast_and_only_to_who_holds_everything() -> No
     assert net.leader().node_id != leader.node_id
     assert net.now - began < 0.2
     net.commit(b"y")
+
+
+def asked_to_hand_over(net: Net, leader: CorrectedNode, to: str | None) -> list[str | None]:
+    answers: list[str | None] = []
+    leader.transfer(to, answers.append)
+    net.tick(leader.node_id)
+    return answers
+
+
+@pytest.mark.parametrize("choose", [min, max])
+def test_leadership_goes_to_the_one_that_is_named(choose: Any) -> None:
+    net = Net(5)
+    leader = net.leader()
+    net.commit(b"a")
+    to = choose(name for name in net.ids if name != leader.node_id)
+    answers = asked_to_hand_over(net, leader, to)
+    assert net.run(2, lambda: not leader.is_leader)
+    assert net.leader().node_id == to
+    assert answers == [None]
+    net.commit(b"b")
+
+
+def test_a_hand_over_to_who_cannot_lead_is_refused_at_once_and_writes_go_on() -> None:
+    net = Net(3)
+    leader = net.leader()
+    net.commit(b"a")
+    a, b = (name for name in net.ids if name != leader.node_id)
+    [unknown] = asked_to_hand_over(net, leader, "n9")
+    assert unknown == f"n9 is no member of this cluster; its members are {', '.join(sorted(net.ids))}."
+    assert asked_to_hand_over(net, leader, leader.node_id) == [f"{leader.node_id} leads already."]
+    follower = net.nodes[a]
+    assert asked_to_hand_over(net, follower, b) == [f"{a} does not lead."]
+    net.crash(a)
+    assert asked_to_hand_over(net, leader, a) == [f"{a} is not connected to {leader.node_id}."]
+    net.commit(b"b")
+    assert leader.is_leader
+
+
+def test_who_lacks_too_much_is_refused_and_who_does_not_stand_in_time_too() -> None:
+    net = Net(3)
+    leader = net.leader()
+    net.commit(b"a")
+    a = next(name for name in net.ids if name != leader.node_id)
+    progress = leader.replication.progress[a]
+    assert net.run(2, lambda: progress.match == leader.journal.last_index)
+    held, progress.match = progress.match, leader.journal.last_index - MAX_LAG - 1
+    [lags] = asked_to_hand_over(net, leader, a)
+    assert lags is not None
+    assert "too far behind" in lags
+    progress.match = held
+    net.cut(leader.node_id, a, notice=False)  # the connection stays, what is said is lost
+    answers = asked_to_hand_over(net, leader, a)
+    assert answers == []
+    with pytest.raises(NotLeader):
+        leader.propose(b"x")
+    assert asked_to_hand_over(net, leader, None) == []  # joins the one under way
+    other = next(name for name in net.ids if name not in (leader.node_id, a))
+    [busy] = asked_to_hand_over(net, leader, other)
+    assert busy == f"it is being handed over to {a} already."
+    assert net.run(2, lambda: bool(answers))
+    assert answers == [f"{a} was asked to stand for election, and does not lead in time."]
+    assert leader.is_leader
+    net.commit(b"b")
 
 
 def test_timeout_now_counts_only_from_the_leader_of_this_term() -> None:

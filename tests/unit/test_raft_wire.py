@@ -42,6 +42,7 @@ EVERY_KIND: list[Message] = [
     Accepted(3, 9),
     Rejected(3, 9, 4, 2),
     Heartbeat(1, 2, 3, 4),
+    Heartbeat(1, 2, 3, 4, 3, 1500, 90_000_000_000),
     HeartbeatReply(1, 4),
     PreVote(1, 2, 3, 1),
     PreVoteReply(1, 2, True),

@@ -9,13 +9,15 @@ from cluster.state.commands import (
     Command,
     CreateCollection,
     DeleteCollection,
+    DeleteRecords,
     Group,
     Proposal,
     RefuseEntry,
     WriteRecords,
 )
-from cluster.state.machine import Machine, Step
-from cluster.state.work import Call
+from cluster.state.machine import Limits, Machine, Step
+from cluster.state.undo import Before
+from cluster.state.work import Call, Remember
 
 HERE = ("default_tenant", "default_database")
 C1 = "00000000-0000-4000-8000-000000000001"
@@ -192,3 +194,75 @@ def test_a_failed_call_of_several_writes_is_taken_apart() -> None:
     assert alone is not None
     assert (alone.proposals, log.machine.place) == (1, (2, 1, 0))
     assert not log.machine.narrow(alone)
+
+
+class TestLargeWrites:
+    """Writes of two records a call; the call with an id `bad` must not be made."""
+
+    def log(self) -> Log:
+        log = Log()
+        log.machine = Machine.load([], Limits(max_records=2))
+        return log
+
+    def run(self, log: Log, *, refusals: dict[int, RefuseEntry]) -> None:
+        """Until nothing is left; of the refused write the call of each part in `refusals` is refused."""
+        while (step := log.machine.next_step(log.entries)) is not None:
+            if isinstance(step.work, Remember):
+                step = log.machine.remembered(step, Before(("b",)))
+            elif isinstance(step.work, Call):
+                place = log.machine.place
+                if place.entry == 2 and place.part in refusals:
+                    log.append(refusals[place.part])
+                    log.look_ahead()
+                    continue
+                log.calls.append(step.work.command)
+            log.commit(step)
+
+    def test_a_later_part_that_is_refused_has_the_earlier_ones_undone(self) -> None:
+        log = self.log()
+        log.append(add(*"abcd", "bad", "e"))
+        log.append(add("f"))
+        self.run(log, refusals={2: RefuseEntry(2, 0, 2, 500, "ContainedWriteError", "it fails.", False)})
+        undone = [DeleteRecords(C1, ids, None, None, None) for ids in (("a", "c"), ("d", "bad"), ("e",))]
+        assert log.calls[1:] == [add("a", "b"), add("c", "d"), *undone, add("f")]
+        assert log.outcomes["q2-0"] == 500
+        assert log.outcomes["q3-0"] == 201
+        assert log.machine.half_written is None
+        assert log.pairs.keys() & {"half", "before", "undoing"} == set()
+
+    def test_refusals_of_later_parts_count_in_a_row_though_the_first_part_is_good(self) -> None:
+        log = self.log()
+        for number in range(3):
+            index = log.append(add("a", "c", f"bad{number}"))
+            log.append(RefuseEntry(index, 0, 1, 500, "ContainedWriteError", "it fails.", False))
+        log.append(add("f"))
+        log.look_ahead()
+        self.run(log, refusals={})
+        trouble = log.machine.refusals.trouble(C1)
+        assert trouble is not None
+        assert (trouble.refused, trouble.is_aside, trouble.is_broken) == (3, True, False)
+        assert log.outcomes["q8-0"] == 500
+
+    @pytest.mark.parametrize("part", [3, 4])
+    def test_if_undoing_fails_too_the_collection_is_set_aside_and_not_read(self, part: int) -> None:
+        log = self.log()
+        log.append(add(*"abcd", "bad", "e"))
+        log.append(add("f"))
+        refusals = {
+            2: RefuseEntry(2, 0, 2, 500, "ContainedWriteError", "it fails.", False),
+            part: RefuseEntry(2, 0, part, 500, "ContainedWriteError", "this fails too.", False),
+        }
+        self.run(log, refusals=refusals)
+        trouble = log.machine.refusals.trouble(C1)
+        assert trouble is not None
+        assert trouble.is_broken
+        assert "it fails. Undoing its first engine calls failed too: this fails too." in trouble.cause
+        assert (log.outcomes["q2-0"], log.outcomes["q3-0"]) == (500, 500)
+        assert log.machine.half_written is None
+
+    def test_a_broken_collection_is_not_undone(self) -> None:
+        log = self.log()
+        log.append(add(*"abcd", "bad", "e"))
+        self.run(log, refusals={1: RefuseEntry(2, 0, 1, 500, "ContainedWriteError", "it fails.", True)})
+        assert log.calls[1:] == [add("a", "b")]
+        assert log.machine.refusals.broken() == (C1,)

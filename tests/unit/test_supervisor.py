@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import signal
 import socket
 import sys
@@ -22,10 +21,10 @@ from cluster.cli.layout import DataDirectory
 from cluster.cli.locks import exclusive, lock_is_held
 from cluster.cli.logs import log_tail, open_log
 from cluster.cli.plan import ClusterPlan, new_plan
-from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 from cluster.cli.processes import Identity
 from cluster.cli.serving import StartOutcome, answers_a_write, could_serve, wait_until_serving
 from cluster.cli.supervisor import Supervisor, balancer_arguments, node_arguments
+from evaluation.processes import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +50,7 @@ def directory(tmp_path: Path) -> DataDirectory:
 
 @pytest.fixture
 def plan() -> ClusterPlan:
-    ports = choose_ports(7, shuffled_ports(random.Random()), port_is_free)
+    ports = free_ports(7)
     return new_plan(3, ports[0], ports[1:])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,22 @@ import pytest
 import lb.proof
 from cluster.apply.impasse import Impasse
 from cluster.chroma.interface import Condition
-from cluster.errors import ClusterError, EngineDied, EngineUnavailable, Fault, Quarantined, Refusal
+from cluster.errors import (
+    ClusterError,
+    EngineDied,
+    EngineUnavailable,
+    Fault,
+    NotHandedOver,
+    Quarantined,
+    Refusal,
+)
 from cluster.proof import HEADER, WATCH, is_proof, prove
+from cluster.raft.interface import RaftStatus
 from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.sickness import Sickness
-from cluster.service.stewardship import has_successor, is_to_hand_over
+from cluster.service.stewardship import Stewardship, is_to_hand_over, successors
+from cluster.verify.alarms import Alarms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,9 +77,53 @@ def test_a_leader_hands_over_after_two_seconds_and_not_all_the_time(
 
 
 def test_nobody_is_handed_leadership_whose_chroma_does_not_serve() -> None:
-    assert has_successor([None, {"healthy": True}])
-    assert not has_successor([None, {"healthy": False}, {}])
-    assert not has_successor([])
+    stuck = {"healthy": True, "stuck": {"entry": 3}, "applied_index": 9}
+    assert successors({"a": None, "b": {"healthy": False, "applied_index": 9}, "c": {}, "d": stuck}) == []
+    well = {"b": {"healthy": True, "applied_index": 7}, "c": {"healthy": True, "applied_index": 8}}
+    assert successors({**well, "a": None}) == ["c", "b"]
+    assert successors({"b": {"healthy": True, "applied_index": "x"}}) == ["b"]
+
+
+def test_who_does_not_take_over_is_followed_by_the_next_who_is_well() -> None:
+    class Raft:
+        def __init__(self) -> None:
+            self.asked: list[str | None] = []
+            self.enough = asyncio.Event()
+
+        def status(self) -> Any:
+            return RaftStatus("a", "leader", 1, "a", 1, 1, 1, 0.0)
+
+        def transfer_leadership(self, to: str | None = None) -> Future[None]:
+            self.asked.append(to)
+            future: Future[None] = Future()
+            if to == "c":
+                future.set_exception(NotHandedOver("c is not connected to a."))
+            else:
+                future.set_result(None)
+            if len(self.asked) == 2:
+                self.enough.set()
+            return future
+
+    class Peers:
+        async def status(self, url: str) -> dict[str, Any] | None:
+            return {"http://c": {"healthy": True, "applied_index": 8}, "http://b": {"healthy": True}}.get(url)
+
+    class Down:
+        def condition(self) -> Condition:
+            return Condition("hung", 0, 7, "", 5.0)
+
+    raft = Raft()
+    urls = {name: f"http://{name}" for name in "bcd"}
+    stewardship = Stewardship(raft, Down(), Peers(), urls, Alarms(Path("nowhere/alarms.json")))  # type: ignore[arg-type]
+
+    async def watch() -> None:
+        task = asyncio.create_task(stewardship.watch())
+        async with asyncio.timeout(20):
+            await raft.enough.wait()
+        task.cancel()
+
+    asyncio.run(watch())
+    assert raft.asked[:2] == ["c", "b"]
 
 
 @pytest.mark.parametrize(("state", "words"), [("hung", "does nothing"), ("restarting", "SIGSEGV")])

@@ -61,6 +61,42 @@ def test_who_came_late_to_a_hang_is_no_suspect() -> None:
     assert said[-1].culprits == {2}
 
 
+def test_short_reads_do_not_hide_a_write_that_hangs() -> None:
+    """A call is answered every second: as a status that counts documents makes one."""
+    dog = Watchdog(Limits())
+    said, at = watch(dog, lambda turn: Sample(turn // 4, answers=turn // 4), [WRITE], 60)
+    assert 4.0 <= at <= 7.0
+    assert isinstance(said[-1], Kill)
+    assert (said[-1].why, said[-1].culprits) == ("hung", {2})
+
+
+def test_reads_without_a_pause_are_held_back_to_see_whether_the_write_gets_on() -> None:
+    dog = Watchdog(Limits())
+    said, _ = watch(dog, lambda turn: Sample(turn, answers=turn), [WRITE], 7.5)
+    assert set(said) == {"fine"}
+    assert not dog.wants_silence
+    watch(dog, lambda turn: Sample(100 + turn, answers=100 + turn), [WRITE], 1.0, start=7.75)
+    assert dog.wants_silence
+    # It is silent, and the write works.
+    watch(dog, lambda turn: Sample(200 + turn, answers=104), [WRITE], 0.5, start=9.0)
+    assert not dog.wants_silence
+    # Again; this time nothing moves.
+    watch(dog, lambda turn: Sample(300 + turn, answers=200 + turn), [WRITE], 8.5, start=10.0)
+    assert dog.wants_silence
+    said, at = watch(dog, lambda _: Sample(400, answers=400), [WRITE], 60, start=19.0)
+    assert isinstance(said[-1], Kill)
+    assert 4.0 <= at <= 4.75
+    dog.new_process()
+    assert not dog.wants_silence
+
+
+def test_nobody_is_held_back_for_a_write_that_waits_for_a_long_read() -> None:
+    dog = Watchdog(Limits(read_limit_s=None))
+    for turn in range(400):
+        assert not isinstance(dog.observe(turn * TICK_S, Sample(turn), [READ, WRITE]), Kill)
+        assert not dog.wants_silence
+
+
 def test_quiet_without_work_is_well() -> None:
     said, _ = watch(Watchdog(Limits()), lambda _: Sample(7), [], 60)
     assert set(said) == {"fine"}

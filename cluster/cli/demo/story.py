@@ -21,7 +21,7 @@ from cluster.cli.demo.findings import Findings
 from cluster.cli.demo.ledger import Ledger
 from cluster.cli.demo.local import DemoError, LocalCluster
 from cluster.cli.demo.show import Show
-from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
+from cluster.cli.ports import choose_ports, shuffled_ports, take_port
 from cluster.client import TextClient, TextCollection, text_client
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(
         with _terminated_as_interrupted():
             was_running = cluster.running()
             if port is None and not cluster.exists():
-                port = choose_ports(1, shuffled_ports(random.Random()), port_is_free)[0]
+                port = choose_ports(1, shuffled_ports(random.Random()), take_port)[0]
             _play(show, cluster, findings, texts, port)
             show.summary(findings)
     except DemoError as error:

@@ -47,6 +47,14 @@ class MarkBeforeCall(SteppedApplier):
         return super()._do(step)
 
 
+class MemoryBeforeStore(SteppedApplier):
+    """A step is this node's state, and told to others, before it is durable."""
+
+    def _finish(self, step: Step, local: Sequence[Change]) -> None:
+        self._machine.commit(step)
+        super()._finish(step, local)
+
+
 class NoIntent(Machine):
     """The ids that a delete by filter found are kept in memory, not in the store."""
 

@@ -14,10 +14,10 @@ from tests.simulation.stepped import SteppedApplier
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from cluster.apply.containment import Stuck, View
+    from cluster.apply.containment import Question, Stuck, View
     from cluster.errors import EngineDied, Fault
     from cluster.state.catalog import Change
-    from cluster.state.machine import Limits, Step
+    from cluster.state.machine import Limits, LogEntry, Step
 
 
 class RefuseAlone(SteppedApplier):
@@ -52,6 +52,20 @@ class ProposeThoughApplied(Deliberation):
 
     def _all_hold(self, stuck: Stuck, views: Sequence[View]) -> bool:
         return True
+
+
+class NoHold(Deliberation):
+    """A leader proposes as soon as it judges: whoever is stuck may just be trying again, with success."""
+
+    def _hold_or_propose(self, stuck: Stuck, question: Question, views: Sequence[View]) -> None:
+        self._proposed = self._propose(agreement(stuck, views))
+
+
+class NoLookAhead(SteppedApplier):
+    """Of what is committed only what is taken at once is looked through before any of it is applied."""
+
+    def _next_batch(self, commit: int) -> list[LogEntry]:
+        return self._take()
 
 
 class _NeverGood(RefusalTable):

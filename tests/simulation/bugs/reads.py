@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.raft.node import CorrectedNode
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.reads import Guarantee
+    from cluster.state.work import Call
 
 
 class ReuseReadIndex(ReadRounds):
@@ -81,3 +83,10 @@ class TokenFromMarker(SteppedApplier):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._floor = self._applied
+
+
+class DropNotesNoToken(SteppedApplier):
+    """A collection's deletion is not noted: who finds it gone gets the token of what was before."""
+
+    def _note_start(self, call: Call) -> None:
+        super()._note_start(replace(call, dropped=()))

@@ -1,0 +1,26 @@
+"""Courses of events that random faults all but never meet, step by step, on the same simulated cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulation.courses import applying, logs, poisoned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.invariants import Violation
+
+COURSES: dict[str, Callable[[str | None], Violation | None]] = {
+    "acks-carry-no-term": logs.old_acks,
+    "wiped-node-votes": logs.lost_disk,
+    "unsynced-tail-counts": logs.unsynced_tail,
+    "unsynced-marker-counts": logs.unsynced_marker,
+    "blame-the-first": poisoned.poison_beside_a_good_write,
+    "refusals-not-reset": poisoned.good_between_bad,
+    "drop-notes-no-token": applying.gone_database,
+    "no-hold": poisoned.fault_that_passes,
+    "no-look-ahead": poisoned.late_member,
+    "best-follower-proves": logs.two_of_five,
+}
+"""By the bug that a course must show. Without the bug it runs to its end."""

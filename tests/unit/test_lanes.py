@@ -1,0 +1,50 @@
+"""How the suite is spread over processes: every file is run, what starts clusters never at low priority."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.lanes import COMPUTING, LONG, choose, computes, rank, scope_of
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py"))
+
+
+def spread(files: list[str], workers: list[str]) -> dict[str, list[str]]:
+    """What each worker does when they take turns."""
+    left, done = sorted(files, key=rank), {worker: list[str]() for worker in workers}
+    while chosen := [(worker, file) for worker in workers if (file := choose(left, worker))]:
+        worker, file = min(chosen, key=lambda pair: len(done[pair[0]]))
+        done[worker].append(file)
+        left.remove(file)
+    assert left == []
+    return done
+
+
+@pytest.mark.parametrize("workers", [[COMPUTING, "gw1"], [COMPUTING, "gw1", "gw2"], ["gw1", "gw3"]])
+def test_every_file_is_done_and_what_starts_clusters_never_at_low_priority(workers: list[str]) -> None:
+    done = spread(FILES, workers)
+    assert sorted(file for files in done.values() for file in files) == FILES
+    assert all(computes(file) for file in done.get(COMPUTING, []))
+    assert all(files for files in done.values())
+
+
+def test_a_worker_that_starts_clusters_helps_to_compute_when_there_are_none_left() -> None:
+    assert choose(["tests/unit/test_a.py"], "gw1") == "tests/unit/test_a.py"
+    assert (
+        choose(["tests/unit/test_a.py", "tests/integration/test_b.py"], "gw1")
+        == "tests/integration/test_b.py"
+    )
+    assert choose(["tests/integration/test_b.py"], COMPUTING) is None
+
+
+def test_the_long_ones_exist_and_come_first() -> None:
+    for at, prefix in enumerate(LONG):
+        assert any(rank(file) == at for file in FILES), prefix
+    assert rank("tests/unit/test_lanes.py") == len(LONG)
+
+
+def test_a_file_is_one_piece_of_work() -> None:
+    assert scope_of("tests/unit/test_lanes.py::test_a[b::c]") == "tests/unit/test_lanes.py"
