@@ -117,6 +117,20 @@ class NodeSettings(BaseSettings):
     engine_read_limit_ms: int = Field(
         25_000, ge=1_000, description="a read that takes longer is ended, with the Chroma process it is in"
     )
+    verify_interval_s: int = Field(
+        86_400,
+        ge=0,
+        description="how often the leader has all nodes compare what they have, by the time that a leader "
+        "runs; 0: only when asked to",
+    )
+    verify_records_per_s: int = Field(
+        2_000, ge=1, description="how many records a node reads in a second when it is verified"
+    )
+    auto_repair: bool = Field(
+        False,
+        description="a node that a verification found to differ fills itself from one that is right, at most "
+        "three times a day",
+    )
     allow_reset: bool = False
     allow_mixed_versions: bool = Field(
         False, description="serve reads although the leader's chromadb is of another version; for an upgrade"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: For what is only of use at once.
 _SHORT: Final = aiohttp.ClientTimeout(total=1.0, sock_connect=0.5)
+#: For answers of some size.
+_SIZED: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=0.5)
 #: Until a snapshot is taken; and until a part of one arrives, from a donor that may be bound to be slow.
 _LONG: Final = aiohttp.ClientTimeout(total=None, sock_connect=2.0, sock_read=90.0)
 _PART: Final = aiohttp.ClientTimeout(total=None, sock_connect=2.0, sock_read=10.0)
@@ -75,6 +77,29 @@ class Peers:
                 return orjson.loads(await response.read())
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
+
+    async def digests(self, url: str, question: dict[str, Any]) -> dict[str, Any] | None:
+        """What the node at `url` knows of a round of verification; None: no answer."""
+        try:
+            return await self._ask(url, "/cluster/digests", question, _SIZED)
+        except ClusterError:
+            return None
+
+    async def verdict(self, url: str, told: dict[str, Any]) -> bool:
+        """Tell a node what a verification found about its copies; whether it heard."""
+        try:
+            await self._ask(url, "/cluster/verdict", told, _SIZED)
+        except ClusterError:
+            return False
+        return True
+
+    async def verify(self, url: str, *, start: bool) -> dict[str, Any]:
+        """Have the leader begin a verification, or only tell how far it is.
+
+        Raises:
+            ClusterError: it refused, or did not answer.
+        """
+        return await self._ask(url, "/cluster/verify", {"start": start}, _SIZED)
 
     async def status(self, url: str) -> dict[str, Any] | None:
         """What a node says of itself, None if it does not answer at once."""
@@ -160,13 +185,22 @@ class Peers:
     def _proven(self, path: str, body: bytes) -> dict[str, str]:
         return {"content-type": "application/json", HEADER: prove(self._secret, path, body)}
 
-    async def _ask(self, url: str, path: str, question: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(
+        self,
+        url: str,
+        path: str,
+        question: dict[str, Any],
+        patience: aiohttp.ClientTimeout | None = None,
+    ) -> dict[str, Any]:
         if self._session is None:
             raise RuntimeError("Peers.open() was not called")
         body = orjson.dumps(question)
         try:
             async with self._session.post(
-                f"{url}{path}", data=body, headers=self._proven(path, body)
+                f"{url}{path}",
+                data=body,
+                headers=self._proven(path, body),
+                timeout=patience or self._timeout,
             ) as response:
                 status, body = response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:

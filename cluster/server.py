@@ -43,17 +43,23 @@ from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
 from cluster.service.node import NodeService
+from cluster.service.verification import Verifying
 from cluster.service.versions import own_versions
 from cluster.snapshot.donating import Donor
 from cluster.snapshot.filling import Filling, Here
 from cluster.snapshot.installing import finish
 from cluster.snapshot.taking import Source, Taker
 from cluster.state.machine import Machine
+from cluster.verify.alarms import FILE as ALARMS
+from cluster.verify.alarms import Alarms
+from cluster.verify.scanner import Scanner
+from cluster.verify.sealing import Seal, forget
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cluster.config import NodeSettings
+    from cluster.snapshot.installing import Installed
     from cluster.snapshot.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -141,7 +147,8 @@ class _FaultLine:
 def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEventLoop) -> _Node:
     """Parts are entered in the order in which they need each other, and left in reverse."""
     stack.enter_context(DirectoryLock(settings.data_dir))
-    finish(settings.data_dir, lambda manifest: _reset_log(settings, manifest))
+    installed = finish(settings.data_dir, lambda manifest: _reset_log(settings, manifest))
+    alarms, seal = _trust(settings.data_dir, installed)
     secret = settings.secret_bytes
     tls = None if settings.raft_tls_files is None else Tls.load(*settings.raft_tls_files)
     store = Store(settings.data_dir / "state.sqlite")
@@ -151,6 +158,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     machine = Machine.load(store.items(but=LOCAL_PREFIX))
     feed = StatusFeed(loop)
     faults = _FaultLine(feed, settings.data_dir)
+    stack.callback(seal.apply)
     engine = IsolatedEngine(
         settings.data_dir / "chroma",
         store.items(LOCAL_PREFIX),
@@ -162,6 +170,8 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     scratch = IsolatedScratch()
     stack.callback(scratch.close)
     raft = _raft(settings, journal, secret, tls, feed, faults)
+    scanner = Scanner(engine, settings.verify_records_per_s)
+    stack.callback(scanner.close)
     applier = Applier(
         raft,
         machine,
@@ -170,6 +180,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         faults.report,
         engine.hide,
         machine_fault=lambda failure: machine_fault(failure, settings.data_dir / "chroma"),
+        witness=scanner,
     )
     applier.add_listener(lambda _: feed.changed())
     peers = Peers(timeout_ms=settings.read_timeout_ms, secret=secret)
@@ -191,13 +202,28 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         propose_agreement=lambda agreement: raft.propose(
             encode_agreement(clock.now_ms(), agreement), past_limits=True
         ),
-        donor=_donor(settings, raft, applier, store),
+        donor=_donor(settings, raft, applier, store, alarms, seal),
         filling=filling,
         hold_log=raft.hold_log,
+        verifying=Verifying(scanner, alarms, clock.now_ms, feed.changed, seal),
     )
     faults.service = service
     stack.callback(service.close)
     return _Node(settings, raft, applier, peers, service, feed, faults, filling)
+
+
+def _trust(data_dir: Path, installed: Installed | None) -> tuple[Alarms, Seal]:
+    """What is known to be wrong with this node's copy, and whether it is in doubt."""
+    if installed is not None:
+        forget(data_dir)
+    alarms, seal = Alarms(data_dir / ALARMS), Seal(data_dir)
+    if installed is not None and alarms.raised:
+        seal.doubt(
+            f"It was filled with a copy of {installed.manifest.node_id}, for its own differed: it is being "
+            "compared with the others."
+        )
+        alarms.clear()
+    return alarms, seal
 
 
 def _reset_log(settings: NodeSettings, manifest: Manifest) -> bool | None:
@@ -223,7 +249,9 @@ def _reset_log(settings: NodeSettings, manifest: Manifest) -> bool | None:
         journal.close()
 
 
-def _donor(settings: NodeSettings, raft: RaftNode, applier: Applier, store: Store) -> Donor:
+def _donor(
+    settings: NodeSettings, raft: RaftNode, applier: Applier, store: Store, alarms: Alarms, seal: Seal
+) -> Donor:
     taker = Taker(
         Source(
             settings.data_dir,
@@ -241,7 +269,7 @@ def _donor(settings: NodeSettings, raft: RaftNode, applier: Applier, store: Stor
             return applier.fault.message
         if raft.status().lacks is not None:
             return "it lacks log entries itself."
-        return None
+        return alarms.reason or seal.doubts
 
     return Donor(taker, may_give, bytes_per_s=settings.snapshot_bytes_per_s)
 
@@ -339,6 +367,7 @@ async def _serve(node: _Node, stop: asyncio.Event) -> bool:
                     node.service.keep_room(),
                     node.service.compare_versions(node.feed.changed),
                     node.service.keep_containing(),
+                    node.service.keep_verifying(),
                     node.service.keep_filled(),
                     node.service.keep_tidy(),
                 )

@@ -105,7 +105,37 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
             raise invalid(f"This is no question for progress: {error}") from None
         return service.progress(question).encode()
 
+    async def verify(told: bytes) -> dict[str, Any]:
+        return await service.verify(start=bool(_read_object(told).get("start", False)))
+
+    async def repair(told: bytes) -> dict[str, Any]:
+        words = _read_object(told)
+        if words.get("trust") is True:
+            return await service.trust()
+        donor, reason = words.get("from"), words.get("reason")
+        if not isinstance(donor, str | None) or not isinstance(reason, str):
+            raise invalid("This is no order to repair: `from` names a node or nobody, `reason` says why.")
+        return await service.repair(donor, reason[:1000])
+
+    async def digests(told: bytes) -> dict[str, Any]:
+        question = _read_object(told)
+        try:
+            return service.digests(question)
+        except (ValueError, TypeError, KeyError) as error:
+            raise invalid(f"This is no question for digests: {error}") from None
+
+    async def verdict(told: bytes) -> dict[str, Any]:
+        words = _read_object(told)
+        try:
+            return await service.take_verdict(words)
+        except (ValueError, TypeError, KeyError) as error:
+            raise invalid(f"This is no verdict: {error}") from None
+
     posts = {
+        "verify": verify,
+        "repair": repair,
+        "digests": digests,
+        "verdict": verdict,
         "read-index": read_index,
         "embed": embed,
         "suspect": suspect,
@@ -203,6 +233,21 @@ def _not_for_strangers() -> Refusal:
         "Nothing was changed. A balancer is given the secret by `secret` or `secret_file`."
     )
     return Refusal(403, "ForbiddenError", message)
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
+
+    Raises:
+        Refusal: 400, it has none.
+    """
+    try:
+        told: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        told = None
+    if not isinstance(told, dict):
+        raise invalid("The body must be a JSON object.")
+    return cast("dict[str, Any]", told)
 
 
 def _read_embed(body: bytes) -> tuple[str, list[str], bool]:

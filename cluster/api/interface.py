@@ -210,6 +210,27 @@ class PeerService(Protocol):
         """How far this node is, where it is stuck, and whether it holds there as it is asked to."""
         ...
 
+    async def verify(self, *, start: bool) -> dict[str, Any]:
+        """Begin a verification of all nodes unless one is under way, at the leader; how far it is, and what
+        the last one found."""
+        ...
+
+    async def repair(self, donor: str | None, reason: str) -> dict[str, Any]:
+        """Begin to fill this node with a copy of `donor`'s data, or of a node that is well; who that is."""
+        ...
+
+    async def trust(self) -> dict[str, Any]:
+        """The operator says that this node's copy is right, whatever a verification found."""
+        ...
+
+    def digests(self, question: dict[str, Any]) -> dict[str, Any]:
+        """What this node digested for a round of verification."""
+        ...
+
+    async def take_verdict(self, told: dict[str, Any]) -> dict[str, Any]:
+        """A verification found which of this node's copies differ, and which are equal to the others'."""
+        ...
+
     @property
     def donor(self) -> Donating:
         """Who gives snapshots of this node."""

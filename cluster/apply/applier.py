@@ -26,6 +26,7 @@ from cluster.apply.impasse import Impasse
 from cluster.apply.remembering import remember
 from cluster.apply.veil import Veil
 from cluster.apply.visits import Visits
+from cluster.apply.witness import Blind
 from cluster.chroma.errors import environment_of, fault_of
 from cluster.errors import (
     ClusterError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cluster.apply.store import Store
+    from cluster.apply.witness import Witness
     from cluster.chroma.interface import Engine
     from cluster.raft.interface import Entry, Raft
     from cluster.state.catalog import Catalog, Change
@@ -90,12 +92,14 @@ class Applier:
         hide: Callable[[str | None], None] = lambda collection_id: None,
         clock: Callable[[], float] = time.monotonic,
         machine_fault: Callable[[ClusterError], Fault | None] = lambda failure: None,
+        witness: Witness | None = None,
     ) -> None:
         """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
 
         `hide` is told which collection nobody may read because it may have a part of a write (None: none).
         `clock` says the seconds by which failed writes are tried again. `machine_fault` knows what of this
         machine (disk, rights) explains a failure of the engine; that is a fault, and blames no write.
+        `witness` sees what is about to be written while it digests the records.
 
         Raises:
             Fault: the machine does not stand where the store's marker does.
@@ -113,6 +117,7 @@ class Applier:
         self._engine = engine
         self._store = store
         self._on_fault = on_fault
+        self._witness: Witness = witness or Blind()
         self._machine_fault = machine_fault
         self._veil = Veil(hide, machine.half_written)
         self._applied = machine.applied_index
@@ -165,6 +170,11 @@ class Applier:
     def catalog(self) -> Catalog:
         """Tenants, databases and collections as of the last step; to look at, never to change."""
         return self._machine.catalog
+
+    @property
+    def verified_ms(self) -> int | None:
+        """Log time of the last verification of everything that is applied here; None: there was none."""
+        return self._machine.verified_ms
 
     @property
     def hidden(self) -> str | None:
@@ -358,6 +368,7 @@ class Applier:
                     return self._machine.remembered(step, before), ()
                 case Call() as work:
                     self._note_start(work)
+                    self._witness.before(work)
                     failpoint("applier.before_engine")
                     local = self._engine.apply(work)
                     failpoint("applier.after_engine")
@@ -436,6 +447,9 @@ class Applier:
     def _finish(self, step: Step, local: Sequence[Change]) -> None:
         self._store.write((*step.changes, *local), step.index, step.position)
         self._machine.commit(step)
+        if step.verification is not None:
+            state, broken = self._machine.dump(), self._machine.refusals.broken()
+            self._witness.begin(step.verification, state, broken)
         self._veil.finished(step, self._machine.half_written)
         if self._machine.half_written is not None and isinstance(step.work, Call):
             failpoint("applier.half_written")

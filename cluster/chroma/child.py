@@ -42,7 +42,6 @@ from cluster.lock import DirectoryLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cluster.chroma.interface import Engine
 
 W = TypeVar("W", Get, Query)
 
@@ -101,7 +100,7 @@ class _EngineRoom:
             directory, local = arguments
             self._engine = _open_when_free(Path(directory), [(key, value) for key, value in local])
             return None
-        engine: Engine | None = self._engine
+        engine = self._engine
         if engine is None:
             raise Fault("Chroma is not open in this process.")
         match method:
@@ -118,6 +117,13 @@ class _EngineRoom:
             case "get":
                 collection_id, wanted = arguments
                 return pack_records(engine.get(collection_id, _marked(unpack_get(wanted))))
+            case "digests":
+                return [[one.id, one.whole, one.parts] for one in engine.digests(*arguments)]
+            case "found_by_vector":
+                return engine.found_by_vector(*arguments)
+            case "strangers":
+                [databases] = arguments
+                return engine.strangers([(tenant, database) for tenant, database in databases])
             case "query":
                 collection_id, wanted = arguments
                 return pack_neighbours(engine.query(collection_id, _marked(unpack_query(wanted))))

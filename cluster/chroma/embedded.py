@@ -21,6 +21,7 @@ import numpy as np
 
 from cluster.chroma.batches import check_records, vectors
 from cluster.chroma.bindings import import_exceptions, open_bindings
+from cluster.chroma.digesting import digest_records
 from cluster.chroma.errors import fault_of, is_busy, is_missing, is_present, refusal_of
 from cluster.chroma.interface import EVERY_RECORD, Get, Neighbours, Query, Records
 from cluster.chroma.local_ids import LocalIds, Place
@@ -38,6 +39,7 @@ from cluster.state.commands import (
     Reset,
     UpdateCollection,
     UpdateTenant,
+    Verify,
     WriteRecords,
 )
 
@@ -47,8 +49,11 @@ if TYPE_CHECKING:
 
     import chromadb_rust_bindings as rust
 
+    from cluster.chroma.interface import RecordDigest
     from cluster.state.catalog import Change
     from cluster.state.work import Call, Resolve
+
+_ALL: Final = ("embeddings", "documents", "metadatas", "uris")
 
 #: How long a call is made again while SQLite is locked, and how often.
 _LOCKED_S: Final = 15.0
@@ -155,7 +160,7 @@ class EmbeddedEngine:
             case Reset():
                 bindings.reset()
                 return self._local_ids.drop(self._local_ids.cluster_ids())
-            case RefuseEntry():
+            case RefuseEntry() | Verify():
                 pass  # carried out in the replicated state alone
         return ()
 
@@ -265,6 +270,22 @@ class EmbeddedEngine:
                     self._counts[collection_id] = known
             total += known
         return total
+
+    def ids(self, collection_id: str) -> list[str]:
+        """As `cluster.chroma.interface.Inspected.ids`."""
+        return self._reader.get(collection_id, Get(include=())).ids
+
+    def digests(self, collection_id: str, ids: Sequence[str]) -> list[RecordDigest]:
+        """As `cluster.chroma.interface.Inspected.digests`."""
+        return digest_records(self._reader.get(collection_id, Get(ids=ids, include=_ALL)))
+
+    def found_by_vector(self, collection_id: str, ids: Sequence[str], n_results: int) -> tuple[int, int]:
+        """As `cluster.chroma.interface.Inspected.found_by_vector`."""
+        return self._reader.found_by_vector(collection_id, ids, n_results)
+
+    def strangers(self, databases: Sequence[tuple[str, str]]) -> list[str]:
+        """As `cluster.chroma.interface.Inspected.strangers`."""
+        return self._reader.strangers(databases)
 
     def _open(self) -> rust.Bindings:
         if self._bindings is None:

@@ -75,6 +75,16 @@ class Neighbours:
     distances: list[list[float | None]] | None
 
 
+@dataclass(frozen=True, slots=True)
+class RecordDigest:
+    """Digests of one record (`cluster.chroma.digesting`): `whole` (16 bytes) covers the id and all parts,
+    `parts` are those of vector, document, metadata and uri, 8 bytes each, in one string."""
+
+    id: str
+    whole: bytes
+    parts: bytes
+
+
 #: What `get` reads if it is not told.
 EVERY_RECORD: Final = Get()
 
@@ -148,6 +158,33 @@ class Engine(Protocol):
 
     def documents(self, leave_out: Sequence[str] = ()) -> int:
         """Records in all collections but those left out; counts are kept, so only changed ones are asked."""
+        ...
+
+
+class Inspected(Protocol):
+    """A node's Chroma for who compares it with others. Fails as the reads of `Engine` do.
+
+    Who asks holds back the applier meanwhile, so nothing here waits for a write that is half done.
+    """
+
+    def collection(self, collection_id: str) -> dict[str, Any]:
+        """As `Engine.collection`."""
+        ...
+
+    def ids(self, collection_id: str) -> list[str]:
+        """The ids of all its records, in Chroma's order."""
+        ...
+
+    def digests(self, collection_id: str, ids: Sequence[str]) -> list[RecordDigest]:
+        """Digests of those of these records that are there."""
+        ...
+
+    def found_by_vector(self, collection_id: str, ids: Sequence[str], n_results: int) -> tuple[int, int]:
+        """Of these records, how many are there, and how many a query for their own vector finds."""
+        ...
+
+    def strangers(self, databases: Sequence[tuple[str, str]]) -> list[str]:
+        """`tenant/database/name` of collections in these databases that the cluster did not create."""
         ...
 
 

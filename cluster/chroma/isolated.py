@@ -23,7 +23,15 @@ from cluster.chroma.channel import (
     unpack_records,
 )
 from cluster.chroma.gate import Gate
-from cluster.chroma.interface import EVERY_RECORD, Condition, Get, Neighbours, Query, Records
+from cluster.chroma.interface import (
+    EVERY_RECORD,
+    Condition,
+    Get,
+    Neighbours,
+    Query,
+    RecordDigest,
+    Records,
+)
 from cluster.chroma.keeper import Keeper, Kept
 from cluster.chroma.watchdog import Limits
 from cluster.state.catalog import Change
@@ -37,6 +45,10 @@ if TYPE_CHECKING:
 
 #: How long a read waits for the write to its collection that is under way.
 _GATE_TIMEOUT_S: Final = 10.0
+#: And a read by who may hold back the applier, on which the write in turn may wait.
+_INSPECT_TIMEOUT_S: Final = 0.3
+
+_IDS_ONLY: Final = Get(include=())
 
 
 class IsolatedEngine:
@@ -119,6 +131,26 @@ class IsolatedEngine:
     def query(self, collection_id: str, wanted: Query) -> Neighbours:
         with self._gate.reading(collection_id, _GATE_TIMEOUT_S):
             return unpack_neighbours(self._keeper.read("query", collection_id, pack_query(wanted)))
+
+    def ids(self, collection_id: str) -> list[str]:
+        """As `cluster.chroma.interface.Inspected.ids`."""
+        with self._gate.reading(collection_id, _INSPECT_TIMEOUT_S):
+            return unpack_records(self._keeper.read("get", collection_id, pack_get(_IDS_ONLY))).ids
+
+    def digests(self, collection_id: str, ids: Sequence[str]) -> list[RecordDigest]:
+        """As `cluster.chroma.interface.Inspected.digests`."""
+        with self._gate.reading(collection_id, _INSPECT_TIMEOUT_S):
+            return [RecordDigest(*one) for one in self._keeper.read("digests", collection_id, list(ids))]
+
+    def found_by_vector(self, collection_id: str, ids: Sequence[str], n_results: int) -> tuple[int, int]:
+        """As `cluster.chroma.interface.Inspected.found_by_vector`."""
+        with self._gate.reading(collection_id, _INSPECT_TIMEOUT_S):
+            asked, found = self._keeper.read("found_by_vector", collection_id, list(ids), n_results)
+        return asked, found
+
+    def strangers(self, databases: Sequence[tuple[str, str]]) -> list[str]:
+        """As `cluster.chroma.interface.Inspected.strangers`."""
+        return self._keeper.read("strangers", [list(one) for one in databases])
 
     def count(self, collection_id: str) -> int:
         with self._gate.reading(collection_id, _GATE_TIMEOUT_S):

@@ -10,7 +10,7 @@ from cluster.chroma.interface import Get, Neighbours, Query, Records
 from cluster.errors import ClusterError, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import chromadb_rust_bindings as rust
 
@@ -97,6 +97,31 @@ class Reader:
         ]
         return sorted(rendered, key=lambda item: item["id"])
 
+    def found_by_vector(self, collection_id: str, ids: Sequence[str], n_results: int) -> tuple[int, int]:
+        """As `cluster.chroma.interface.Inspected.found_by_vector`."""
+        wanted = self.get(collection_id, Get(ids=ids, include=("embeddings",)))
+        rows = [(name, row) for name, row in zip(wanted.ids, wanted.embeddings or (), strict=False)]
+        if not rows:
+            return 0, 0
+        query = Query([row for _, row in rows], n_results, include=("distances",))
+        answer = self.query(collection_id, query)
+        near = zip(rows, answer.ids, answer.distances or (), strict=False)
+        return len(rows), sum(_is_found(name, ids, distances) for (name, _), ids, distances in near)
+
+    def strangers(self, databases: Sequence[tuple[str, str]]) -> list[str]:
+        """As `cluster.chroma.interface.Inspected.strangers`."""
+        try:
+            return sorted(
+                f"{tenant}/{database}/{found.name}"
+                for tenant, database in databases
+                for found in self._opened().list_collections(None, None, tenant, database)
+                if self._local_ids.cluster_id(str(found.id)) is None
+            )
+        except BaseException as error:
+            if isinstance(error, (KeyboardInterrupt, SystemExit, ClusterError)):
+                raise
+            raise read_failure(error) from None
+
     def _read(self, collection_id: str, read: Callable[[rust.Bindings, Place], T]) -> T:
         for attempt in range(_READ_ATTEMPTS):
             place = self._local_ids.place(collection_id)
@@ -116,6 +141,12 @@ class Reader:
                     raise answer from None
                 time.sleep(0.002 * 4**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _is_found(record_id: str, ids: Sequence[str], distances: Sequence[float | None]) -> bool:
+    """Whether the record is among its neighbours, or crowded out by others with the very same vector."""
+    crowded = len(distances) > 1 and distances[0] == distances[-1]
+    return record_id in ids or crowded
 
 
 def _render(cluster_id: str, collection: rust.Collection) -> dict[str, Any]:

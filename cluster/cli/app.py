@@ -25,6 +25,7 @@ from cluster.errors import ClusterError
 if TYPE_CHECKING:
     from cluster.cli.layout import DataDirectory
     from cluster.cli.plan import ClusterPlan
+    from cluster.cli.verifying import Members
 
 app = typer.Typer(
     cls=PluggableGroup,
@@ -225,6 +226,96 @@ def demo(
     raise typer.Exit(done)
 
 
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="A node's URL, in place of --data.", show_default=False),
+]
+SecretOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The cluster's secret, with --url.", show_default=False),
+]
+
+
+@app.command()
+def verify(
+    data: DataOption = DEFAULT_DATA,
+    url: UrlOption = None,
+    secret_file: SecretOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Compare what all nodes have, record by record where they differ, while they serve.
+
+    Exit code 0: all have the same; 1: something differs, and it is named; 2: it could not be done, or not on
+    every node.
+    """
+    from cluster.cli.verifying import exit_code, lines
+    from cluster.cli.verifying import verify as compare
+
+    terminal = sys.stderr.isatty() and not as_json
+
+    def watch(line: str) -> None:
+        if terminal:
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+    result = compare(known_members(data, url, secret_file), watch)
+    if terminal:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        for line in lines(result):
+            typer.echo(line)
+    raise typer.Exit(exit_code(result))
+
+
+@app.command()
+def repair(
+    data: DataOption = DEFAULT_DATA,
+    node: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="This node, whatever is known of it.", show_default=False),
+    ] = None,
+    collection: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only nodes whose copy of this collection differs (they are filled as a whole).",
+            show_default=False,
+        ),
+    ] = None,
+    donor: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="ID",
+            help="This node's copy is right: yours to say where no majority does.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long each node may take.")
+    ] = 3600.0,
+) -> None:
+    """Fill nodes that a verification found to differ with a copy of one that is right; the rest serves on.
+
+    All nodes are compared in the end. Exit code 0: all have the same; 1: something still differs; 2: it
+    could not be done.
+    """
+    from cluster.cli.repairing import Order
+    from cluster.cli.repairing import repair as mend
+    from cluster.cli.verifying import exit_code, lines
+    from cluster.cli.verifying import verify as compare
+
+    plan = known_plan(directory_at(data))
+    if not mend(plan, Order(node, collection, donor), timeout, typer.echo):
+        typer.echo("Nothing is known to differ, so nothing was done. `chroma-cluster verify` compares.")
+        return
+    result = compare(known_members(data, None, None), lambda line: None)
+    for line in lines(result):
+        typer.echo(line)
+    raise typer.Exit(exit_code(result))
+
+
 # `node` and `lb` take every setting as a flag. The flags come from the settings' models, which take a
 # while to import: these two pass on what they are given, so that the other commands need not wait.
 PASS_ON: dict[str, Any] = {
@@ -248,6 +339,21 @@ def lb(context: typer.Context) -> None:
     from cluster.cli.process_commands import balancer_command
 
     balancer_command(context.args)
+
+
+def known_members(data: Path, url: str | None, secret_file: Path | None) -> Members:
+    """The nodes of the cluster in a data directory, or the one at a URL."""
+    from cluster.cli.verifying import members_at
+
+    if url is None:
+        plan = known_plan(directory_at(data))
+        return members_at([node.url for node in plan.nodes], plan.secret)
+    if secret_file is None:
+        fail("With --url, --secret-file must name the file with the cluster's secret.", code=2)
+    try:
+        return members_at([url], secret_file.read_text().strip())
+    except OSError as error:
+        fail(f"{secret_file} cannot be read: {error.strerror}. Nothing was done.", code=2)
 
 
 def directory_at(path: Path) -> DataDirectory:

@@ -63,7 +63,7 @@ class NodeView:
     @property
     def is_beyond_waiting(self) -> bool:
         """Whether it says that only an operator can make it ready."""
-        return self.state == "failed"
+        return self.state in ("failed", "differs")
 
     def as_json(self) -> dict[str, Any]:
         """This node in `status --json`."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cluster.raft.interface import Lack, RaftStatus
+
+_REPAIR: Final = "`chroma-cluster repair` fills it with a copy of another node's data; the rest serves on."
+_VERIFIED_SOON: Final = "Wait: the leader compares it with the others, which takes no action."
 
 State: TypeAlias = Literal[
     "ready",
@@ -24,6 +27,8 @@ State: TypeAlias = Literal[
     "not serving",
     "no majority",
     "no leader",
+    "differs",
+    "unverified",
     "catching up",
     "leader out of reach",
 ]
@@ -67,6 +72,10 @@ class Facts:
     caught_up: bool = True
     behind_s: float = 0.0
     leader_url: str | None = None
+    #: What a verification found wrong with this node's copy, and whether all of it is in doubt.
+    differs: str | None = None
+    differs_as_a_whole: bool = False
+    doubts: str | None = None
     filling: str | None = None
     """How far it is with fetching a snapshot, in words."""
 
@@ -92,6 +101,11 @@ def diagnose(facts: Facts) -> Diagnosis:
         return Diagnosis(trouble.state, False, False, lag, trouble.reason, trouble.remedy)
     if raft.leader is None or raft.quorum_contact_ms > facts.contact_limit_ms:
         return _out_of_touch(facts, lag)
+    if facts.differs is not None:
+        healthy = not facts.differs_as_a_whole
+        return Diagnosis("differs", healthy, False, lag, facts.differs, _REPAIR)
+    if facts.doubts is not None:
+        return Diagnosis("unverified", True, False, lag, facts.doubts, _VERIFIED_SOON)
     if not facts.caught_up:
         return Diagnosis("catching up", True, False, lag, *_behind(facts, lag))
     if facts.line is not None and raft.role != "leader":

@@ -11,11 +11,13 @@ from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.leader import Leader
 from cluster.service.reads import Reads
+from cluster.service.repair import Repair
 from cluster.service.room import Room
 from cluster.service.sickness import Sickness
 from cluster.service.status import StatusReport
 from cluster.service.stewardship import Stewardship
 from cluster.service.vectors import VectorMaking
+from cluster.service.verification import Verification
 from cluster.service.versions import Versions
 from cluster.service.vitals import Vitals
 from cluster.service.waiting import Waiting
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from cluster.peers import Peers
     from cluster.propose.proposer import Proposer
     from cluster.raft.interface import Position, Raft
+    from cluster.service.verification import Verifying
     from cluster.snapshot.donating import Donor
     from cluster.snapshot.filling import Filling
     from cluster.state.catalog import Catalog
@@ -59,6 +62,7 @@ class NodeService:
         peers: Peers,
         proposer: Proposer,
         propose_agreement: Callable[[RefuseEntry], Future[Position]],
+        verifying: Verifying,
         donor: Donor,
         filling: Filling,
         hold_log: Callable[[str, int, float], None],
@@ -76,6 +80,7 @@ class NodeService:
         self.oracle = oracle
         self._applier = applier
 
+        self._verifying = verifying
         self._compose(settings, raft, applier, engine, tending, embedder, peers, proposer, propose_agreement)
 
     def _compose(
@@ -96,11 +101,12 @@ class NodeService:
         others = {node_id: peer.http for node_id, peer in settings.peers.items()}
         room = Room(settings.node_id, settings.data_dir, settings.disk_reserve_bytes, raft, peers, others)
         writes = Writes(applier, proposer, leader, health, room, settings.write_timeout_ms)
-        reads = Reads(engine, applier, waiting, health, settings.read_threads)
+        alarms = self._verifying.alarms
+        reads = Reads(engine, applier, waiting, health, settings.read_threads, alarms)
         vectors = VectorMaking(embedder, applier, peers, leader, health, waiting, reads)
         containing = Containing(settings, raft, applier, peers, leader, propose_agreement)
         sickness = Sickness(tending, reads)
-        vitals = Vitals(settings, raft, applier, leader, health, peers)
+        vitals = Vitals(settings, raft, applier, leader, health, peers, alarms)
         report = StatusReport(
             settings,
             raft,
@@ -112,11 +118,15 @@ class NodeService:
             sickness,
             vitals,
             room,
+            alarms,
             self._filling,
         )
-        urls = [peer.http for peer in settings.peers.values()]
-        by_id = {peer_id: peer.http for peer_id, peer in settings.peers.items()}
-        stewardship = Stewardship(raft, tending, peers, by_id)
+        urls = list(others.values())
+        stewardship = Stewardship(raft, tending, peers, others, alarms)
+        verification = Verification(settings, applier, leader, peers, writes, self._verifying)
+        vitals.doubts = lambda: verification.doubts
+        repair = Repair(others, peers, alarms, self.refill, automatic=settings.auto_repair)
+        verification.on_differs = repair.on_differs
         secret = settings.secret_bytes
 
         self.is_leader = leader.is_here
@@ -145,6 +155,12 @@ class NodeService:
         self.keep_line = vitals.watch_line
         self.keep_room = room.watch
         self.leader_trouble = vitals.leader_trouble
+        self.verify = verification.verify
+        self.digests = verification.digests
+        self.take_verdict = verification.take_verdict
+        self.keep_verifying = verification.run
+        self.repair = repair.repair
+        self.trust = repair.trust
         self.fail = health.fail
         self.stop_serving = health.stop_serving
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cluster.service.health import Health
     from cluster.service.waiting import Ready, Waiting
     from cluster.state.catalog import Catalog
+    from cluster.verify.alarms import Alarms
 
 T = TypeVar("T")
 
@@ -31,8 +32,15 @@ class Reads:
     """Invariant: a read's token covers everything that it may have seen, also work that was under way."""
 
     def __init__(
-        self, engine: Engine, applier: Applier, waiting: Waiting, health: Health, threads: int
+        self,
+        engine: Engine,
+        applier: Applier,
+        waiting: Waiting,
+        health: Health,
+        threads: int,
+        alarms: Alarms,
     ) -> None:
+        self._alarms = alarms
         self._engine = engine
         self._applier = applier
         self._waiting = waiting
@@ -58,6 +66,7 @@ class Reads:
         def checked(engine: Engine) -> T:
             # Not before it is the read's turn: meanwhile the collection may have been set aside.
             self._require_readable(collection_id)
+            self._alarms.require_equal(collection_id)
             return fn(engine)
 
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cluster.errors import ClusterError, EngineDied
 from cluster.service.versions import own_versions
 from cluster.staleness import age_ms
+from cluster.state.commands import COMMANDS
 from cluster.steady import steady_s
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cluster.service.sickness import Sickness
     from cluster.service.vitals import Vitals
     from cluster.snapshot.filling import Filling
+    from cluster.verify.alarms import Alarms
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +54,10 @@ class StatusReport:
         sickness: Sickness,
         vitals: Vitals,
         room: Room,
+        alarms: Alarms,
         filling: Filling,
     ) -> None:
+        self._alarms = alarms
         self._room = room
         self._filling = filling
         self._vitals = vitals
@@ -107,6 +111,8 @@ class StatusReport:
             "lacks": None if raft.lacks is None else asdict(raft.lacks),
             "unservable": {peer: asdict(lack) for peer, lack in raft.unservable.items()},
             "stuck": self._stuck(),
+            "alarms": self._alarms.raised,
+            "commands": COMMANDS,
             "filling": None if (filling := self._filling.progress()) is None else filling.as_json(),
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),

@@ -1,4 +1,5 @@
-"""A leader whose Chroma does not serve hands leadership over: it could commit, but answer nothing."""
+"""A leader whose Chroma does not serve, or whose copy differs, hands leadership over: it could commit, but
+answer nothing, or nothing that is right."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from cluster.chroma.interface import Tending
     from cluster.peers import Peers
     from cluster.raft.interface import Raft
+    from cluster.verify.alarms import Alarms
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +27,25 @@ _AGAIN_S: Final = 2.0
 _LOOK_S: Final = 0.25
 
 
-def is_to_hand_over(*, leads: bool, down_s: float, since_last_s: float) -> bool:
-    """Whether a node whose Chroma has not served for `down_s` is to look for a successor; pure."""
-    return leads and down_s > _PATIENCE_S and since_last_s > _AGAIN_S
+def is_to_hand_over(*, leads: bool, down_s: float, since_last_s: float, differs: bool = False) -> bool:
+    """Whether a node whose Chroma has not served for `down_s`, or whose copy `differs`, is to look for a
+    successor; pure."""
+    return leads and (differs or down_s > _PATIENCE_S) and since_last_s > _AGAIN_S
 
 
 def successors(statuses: Mapping[str, dict[str, Any] | None]) -> list[str]:
     """Which other nodes may lead, the furthest first, by what they say of themselves (None: no answer); pure.
 
-    One is well if it serves and is stuck nowhere. That it has caught up is the log's business.
+    One is well if it serves, is stuck nowhere and is not known to differ. That it has caught up is the
+    log's business.
     """
     well = [
         (_number(status.get("applied_index")), node_id)
         for node_id, status in statuses.items()
-        if status is not None and status.get("healthy") is True and status.get("stuck") is None
+        if status is not None
+        and status.get("healthy") is True
+        and status.get("stuck") is None
+        and not status.get("alarms")
     ]
     return [node_id for _, node_id in sorted(well, reverse=True)]
 
@@ -50,8 +57,11 @@ def _number(value: Any) -> int:
 class Stewardship:
     """Lives on the node's event loop. The node is not barred: it may lead again when its Chroma serves."""
 
-    def __init__(self, raft: Raft, tending: Tending, peers: Peers, urls: Mapping[str, str]) -> None:
+    def __init__(
+        self, raft: Raft, tending: Tending, peers: Peers, urls: Mapping[str, str], alarms: Alarms
+    ) -> None:
         """`urls` of the other members by node id."""
+        self._alarms = alarms
         self._raft = raft
         self._tending = tending
         self._peers = peers
@@ -64,16 +74,19 @@ class Stewardship:
             await asyncio.sleep(_LOOK_S)
             down_s = self._tending.condition().down_s
             leads = self._raft.status().role == "leader"
-            if not is_to_hand_over(leads=leads, down_s=down_s, since_last_s=time.monotonic() - last):
+            differs = bool(self._alarms.raised)
+            since_s = time.monotonic() - last
+            if not is_to_hand_over(leads=leads, down_s=down_s, since_last_s=since_s, differs=differs):
                 continue
             last = time.monotonic()
             others = await asyncio.gather(*(self._peers.status(url) for url in self._urls.values()))
-            await self._hand_over(successors(dict(zip(self._urls, others, strict=True))), down_s)
+            why = "this node's copy differs" if differs else f"Chroma has not served for {down_s:.1f} s"
+            await self._hand_over(successors(dict(zip(self._urls, others, strict=True))), why)
 
-    async def _hand_over(self, successors: Sequence[str], down_s: float) -> None:
+    async def _hand_over(self, successors: Sequence[str], why: str) -> None:
         """To the first of them that takes over."""
         for to in successors:
-            log.warning("Chroma has not served for %.1f s: handing leadership over to %s", down_s, to)
+            log.warning("%s: handing leadership over to %s", why, to)
             try:
                 await asyncio.wrap_future(self._raft.transfer_leadership(to))
             except NotHandedOver as error:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cluster.service.diagnosis import CatchingUp, Diagnosis, Facts, diagnose, line_reason
+from cluster.verify.digest import NODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from cluster.raft.interface import Raft
     from cluster.service.health import Health
     from cluster.service.leader import Leader
+    from cluster.verify.alarms import Alarms
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Vitals:
         leader: Leader,
         health: Health,
         peers: Peers,
+        alarms: Alarms,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -47,6 +50,9 @@ class Vitals:
         self._leader = leader
         self._health = health
         self._peers = peers
+        self._alarms = alarms
+        self.doubts: Callable[[], str | None] = lambda: None
+        """Why this node is to be verified before it is trusted like the others."""
         self._clock = clock
         self._catching_up = CatchingUp(settings.ready_lag_ms / 1000)
         self._failures = 0
@@ -70,6 +76,9 @@ class Vitals:
                 self._catching_up.caught_up(now),
                 self._catching_up.behind_s(now),
                 self._leader.url(),
+                self._alarms.reason,
+                NODE in self._alarms.raised,
+                self.doubts(),
                 self._health.filling,
             )
         )

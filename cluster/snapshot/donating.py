@@ -59,12 +59,10 @@ class Donor:
         Raises:
             Unavailable: this node cannot give one now.
         """
+        self._require_fit()
         newest = self._taker.newest()
         if newest is not None and newest.index >= above and self._is_fresh(newest):
             return self._keep(newest.name)
-        why = self._may_give()
-        if why is not None:
-            raise Unavailable(f"This node gives no snapshot: {why} Nothing was changed; ask another node.")
         if self._taking is None:
             self._taking = asyncio.create_task(asyncio.to_thread(self._taker.take, timeout_s=_TAKE_S))
             self._taking.add_done_callback(self._note)
@@ -89,10 +87,20 @@ class Donor:
             and self._clock() - self._taken[1] <= _FRESH_S
         )
 
+    def _require_fit(self) -> None:
+        """Raises:
+        Unavailable: what this node has, or has given away, is not to be relied on.
+        """
+        why = self._may_give()
+        if why is not None:
+            raise Unavailable(f"This node gives no snapshot: {why} Nothing was changed; ask another node.")
+
     def _keep(self, snapshot_id: str) -> Manifest:
         """Raises:
         Refusal: 404, it is not kept any more.
+        Unavailable: it is, but this node is known by now to have had what is not right.
         """
+        self._require_fit()
         found = self._taker.find(snapshot_id)
         if found is None:
             raise Refusal(

@@ -24,6 +24,7 @@ from cluster.state.commands import (
     Reset,
     UpdateCollection,
     UpdateTenant,
+    Verify,
     WriteRecords,
 )
 
@@ -245,8 +246,8 @@ def decide(catalog: Catalog, command: Command, pending: Collection | None = None
             return _delete_records(_current(catalog, command.collection_id, pending), command)
         case Reset():
             return _reset(catalog)
-        case RefuseEntry():
-            raise ValueError("the machine itself carries out an agreement to refuse")
+        case RefuseEntry() | Verify():
+            raise ValueError("the machine itself carries out what is about the log, not about Chroma")
 
 
 def _current(catalog: Catalog, collection_id: str, pending: Collection | None) -> Collection:

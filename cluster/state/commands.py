@@ -132,6 +132,18 @@ class RefuseEntry:
     broken: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Every node digests what it has at this place of the log, so that replicas can be compared.
+
+    Changes nothing. `narrow` maps collections to those buckets of their records (`cluster.chroma.digesting`)
+    whose records are to be told one by one; None: digests of all collections. Only a leader proposes this.
+    """
+
+    round_id: str
+    narrow: dict[str, list[int]] | None
+
+
 Command: TypeAlias = (
     CreateTenant
     | UpdateTenant
@@ -144,6 +156,7 @@ Command: TypeAlias = (
     | DeleteRecords
     | Reset
     | RefuseEntry
+    | Verify
 )
 
 #: Wire tag of each command. Tags are for ever: a new command gets a new one.
@@ -159,7 +172,10 @@ _TAGS: Final[dict[type[Any], int]] = {
     DeleteRecords: 9,
     Reset: 10,
     RefuseEntry: 11,
+    Verify: 12,
 }
+#: The commands that this version of the program knows have tags up to this one.
+COMMANDS: Final = max(_TAGS.values())
 _TYPES: Final[dict[int, type[Any]]] = {tag: kind for kind, tag in _TAGS.items()}
 _FIELDS: Final[dict[type[Any], tuple[str, ...]]] = {
     kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _TAGS

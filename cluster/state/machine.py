@@ -62,7 +62,7 @@ from cluster.state.catalog import (
     has_filter,
     initial_changes,
 )
-from cluster.state.commands import DeleteRecords, RefuseEntry, WriteRecords
+from cluster.state.commands import DeleteRecords, RefuseEntry, Verify, WriteRecords
 from cluster.state.cursor import Cursor, Origin
 from cluster.state.merging import alike, merge, part_of, size_of
 from cluster.state.refusals import Point, RefusalTable
@@ -82,6 +82,7 @@ LogEntry: TypeAlias = "tuple[int, Group | None]"
 _META: Final = "meta"
 _INTENT: Final = "intent"
 _HALF_WRITTEN: Final = "half"
+_VERIFIED: Final = "verified"
 _BEFORE: Final = "before"
 _UNDOING: Final = "undoing"
 
@@ -102,6 +103,16 @@ class Step:
     position: int
     proposals: int
     origin: Origin | None = None
+    #: What every node is to digest as it is after this step.
+    verification: Verification | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A `Verify` at log entry `index`: what is before it is applied, and nothing that is behind it."""
+
+    command: Verify
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +152,7 @@ class _Plan:
     merged_bytes: int = 0
     #: Nothing may follow in this step.
     is_closed: bool = False
+    verification: Verification | None = None
 
 
 class Machine:
@@ -158,6 +170,7 @@ class Machine:
         self._cursor = Cursor()
         self._intent: tuple[str, ...] | None = None
         self._half_written: str | None = None
+        self._verified_ms: int | None = None
         self._before: Before | None = None
         self._undoing: Undoing | None = None
         # Written with the first step of a new node, so that the store is complete from then on.
@@ -192,6 +205,8 @@ class Machine:
             own.append((_INTENT, msgpack.packb(self._intent)))
         if self._half_written is not None:
             own.append((_HALF_WRITTEN, msgpack.packb(self._half_written)))
+        if self._verified_ms is not None:
+            own.append((_VERIFIED, msgpack.packb(self._verified_ms)))
         if self._before is not None:
             own.append((_BEFORE, self._before.encode()))
         if self._undoing is not None:
@@ -229,6 +244,11 @@ class Machine:
     def time_ms(self) -> int:
         """Log time: the latest clock reading of a leader among the entries begun."""
         return self._cursor.time_ms
+
+    @property
+    def verified_ms(self) -> int | None:
+        """Log time of the last verification of everything; None: there was none."""
+        return self._verified_ms
 
     def remembers(self, request_id: str) -> bool:
         """Whether a request with this id has an outcome; may be asked from other threads, see `catalog`."""
@@ -315,6 +335,8 @@ class Machine:
             self._intent = None if change.value is None else tuple(msgpack.unpackb(change.value))
         elif change.key == _HALF_WRITTEN:
             self._half_written = None if change.value is None else msgpack.unpackb(change.value)
+        elif change.key == _VERIFIED:
+            self._verified_ms = None if change.value is None else msgpack.unpackb(change.value)
         elif change.key == _BEFORE:
             self._before = None if change.value is None else Before.decode(change.value)
         elif change.key == _UNDOING:
@@ -344,6 +366,7 @@ class Machine:
             plan.cursor.position,
             plan.proposals,
             plan.origin,
+            plan.verification,
         )
 
     def _take_entry(self, plan: _Plan, index: int, group: Group | None) -> bool:
@@ -375,6 +398,8 @@ class Machine:
             return True
         if isinstance(proposal.command, RefuseEntry):
             return self._take_agreement(plan, origin, proposal.command)
+        if isinstance(proposal.command, Verify):
+            return self._take_verification(plan, origin, proposal.command)
         point = Point(origin.index, origin.position, plan.cursor.part)
         agreement = self.refusals.agreed(point)
         if agreement is not None:
@@ -405,6 +430,18 @@ class Machine:
             return False  # first what comes before it: this may be where the node stops
         _finish(plan, origin, self.refusals.meet(agreement, origin.index))
         plan.proposals += 1
+        return True
+
+    def _take_verification(self, plan: _Plan, origin: Origin, command: Verify) -> bool:
+        """In a step of its own: all before it is in the engine, and nothing behind it."""
+        if plan.proposals:
+            return False
+        if command.narrow is None:
+            plan.changes.append(Change(_VERIFIED, msgpack.packb(origin.after.time_ms)))
+        plan.verification = Verification(command, origin.index)
+        _finish(plan, origin, Outcome(200, {}))
+        plan.proposals += 1
+        plan.is_closed = True
         return True
 
     def _take_refused(self, plan: _Plan, origin: Origin, point: Point, agreement: RefuseEntry) -> bool:

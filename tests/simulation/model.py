@@ -17,6 +17,7 @@ from cluster.state.commands import (
     DeleteDatabase,
     DeleteRecords,
     RefuseEntry,
+    Verify,
     WriteRecords,
     decode_group,
 )
@@ -147,7 +148,7 @@ class Model:
         if isinstance(command, WriteRecords | DeleteRecords) and self._is_aside(command.collection_id):
             return 500, None
         match command:
-            case RefuseEntry():
+            case RefuseEntry() | Verify():
                 return 200, {}
             case CreateCollection(name=name, collection_id=collection_id, get_or_create=get):
                 if not self._has_database:

@@ -43,12 +43,16 @@ PURE = (
     "cluster.chroma.watchdog",
     "cluster.chroma.death",
     "cluster.service.diagnosis",
+    "cluster.chroma.digesting",
+    "cluster.verify.digest",
+    "cluster.verify.comparison",
+    "cluster.verify.conclusion",
     "cluster.snapshot.manifest",
     "cluster.snapshot.pace",
     "cluster.snapshot.choosing",
 )
 #: Values and protocols only: what they import is for type checkers.
-VALUES = ("cluster.raft.interface",)
+VALUES = ("cluster.raft.interface", "cluster.chroma.interface")
 HARMLESS = {
     "__future__",
     "collections",
@@ -63,6 +67,7 @@ HARMLESS = {
     "msgpack",
     "re",
     "signal",
+    "struct",
     "typing",
     "urllib",
 }
@@ -216,7 +221,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.chroma.errors",
     ),
     "cluster.snapshot.": (),
+    # Replicas compared while they serve.
+    "cluster.verify.": ("cluster.state.", "cluster.chroma.interface", "cluster.chroma.digesting"),
     "cluster.service.": (
+        "cluster.verify.",
         "cluster.snapshot.",
         "cluster.state.",
         "cluster.raft.interface",
@@ -238,6 +246,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     # Composition: the only one who knows all rooms of a node.
     "cluster.server": (
+        "cluster.verify.",
         "cluster.state.",
         "cluster.raft.",
         "cluster.propose.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from cluster.service.reads import Reads
 from cluster.service.waiting import Waiting
 from cluster.staleness import NOTHING_KNOWN, Knowledge, age_ms, newer, seen_as_of
 from cluster.steady import steady_s
+from cluster.verify.alarms import Alarms
 from tests.unit.test_raft_node import Bench, entries
 
 NEVER_S = float("-inf")
@@ -200,7 +202,7 @@ class Host:
             self,  # type: ignore[arg-type]
             clock=lambda: self.now_s,
         )
-        self.reads = Reads("engine", self, self.waiting, self, 1)  # type: ignore[arg-type]
+        self.reads = Reads("engine", self, self.waiting, self, 1, Alarms(Path("nowhere/alarms.json")))  # type: ignore[arg-type]
 
     async def _ask(self, *_: Any) -> int:
         return 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.sickness import Sickness
 from cluster.service.stewardship import Stewardship, is_to_hand_over, successors
+from cluster.verify.alarms import Alarms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +114,7 @@ def test_who_does_not_take_over_is_followed_by_the_next_who_is_well() -> None:
 
     raft = Raft()
     urls = {name: f"http://{name}" for name in "bcd"}
-    stewardship = Stewardship(raft, Down(), Peers(), urls)  # type: ignore[arg-type]
+    stewardship = Stewardship(raft, Down(), Peers(), urls, Alarms(Path("nowhere/alarms.json")))  # type: ignore[arg-type]
 
     async def watch() -> None:
         task = asyncio.create_task(stewardship.watch())

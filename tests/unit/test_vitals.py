@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from cluster.raft.interface import Lack, RaftStatus
 from cluster.service import vitals
 from cluster.service.health import Health
 from cluster.service.vitals import Vitals
+from cluster.verify.alarms import Alarms
 
 
 class Parts:
@@ -35,7 +37,16 @@ class Parts:
         applier: Any = SimpleNamespace(applied_index=10)
         peers: Any = self
         self.health = Health("a", raft, tending, Impasse(lambda: 0.0))
-        self.vitals = Vitals(settings, raft, applier, leader, self.health, peers, clock=lambda: 1.0)
+        self.vitals = Vitals(
+            settings,
+            raft,
+            applier,
+            leader,
+            self.health,
+            peers,
+            Alarms(Path("nowhere/alarms.json")),
+            clock=lambda: 1.0,
+        )
 
     async def why_unreachable(self, url: str) -> str | None:
         assert url == self.url
