@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgpack
 
@@ -140,9 +140,13 @@ def not_undone(outcome: Outcome, cause: Outcome) -> Outcome:
 
 
 def _message(outcome: Outcome) -> str:
-    return str(outcome.body.get("message", "")) if isinstance(outcome.body, dict) else ""
+    return str(_body(outcome).get("message", ""))
 
 
 def _with(outcome: Outcome, words: str) -> Outcome:
-    body = dict(outcome.body) if isinstance(outcome.body, dict) else {}
-    return Outcome(outcome.status, {**body, "message": f"{_message(outcome)} {words}".strip()})
+    return Outcome(outcome.status, {**_body(outcome), "message": f"{_message(outcome)} {words}".strip()})
+
+
+def _body(outcome: Outcome) -> dict[str, Any]:
+    body: Any = outcome.body
+    return cast("dict[str, Any]", body) if isinstance(body, dict) else {}

@@ -102,10 +102,11 @@ def test_who_waits_for_a_call_that_fails_does_not_wait_on() -> None:
         except Hidden:
             seen.append(Hidden)
 
+    begun: list[threading.Event] = []
     with contextlib.suppress(Fault), gate.writing("a"):
-        waiting = in_thread(wait)
+        begun.append(in_thread(wait))
         raise Fault("it fails")
-    assert waiting.wait(LONG_S)
+    assert begun[0].wait(LONG_S)
     assert seen == [Hidden]
 
 
