@@ -292,12 +292,14 @@ class Simulation:
 
     def _transfer(self, process: Process, to: str | None) -> None:
         future = process.raft.transfer_leadership(to)
+        term = process.node.term
 
-        def over(_: Any) -> None:
+        def over() -> None:
             if process.is_running:
-                self.judge.on_handed_over(process, to, future.exception())
+                self.judge.on_handed_over(process, to, term, future.exception())
 
-        future.add_done_callback(over)
+        # Not from within the callback, where a violation would go nowhere, amid a turn of the raft loop.
+        future.add_done_callback(lambda _: self.scheduler.after(0.0, over))
 
     def lose_disk(self, name: str) -> None:
         """For good; never more than leaves a majority, and not before the cluster is founded."""

@@ -305,11 +305,11 @@ class Judge:
                 f"{voter} votes for {self._votes[voter, term]} and {candidate} in term {term}",
             )
 
-    def on_handed_over(self, process: Process, to: str | None, error: Any) -> None:
-        """What the leader that was to hand over was told; `to` it may not have been able to."""
+    def on_handed_over(self, process: Process, to: str | None, term: int, error: Any) -> None:
+        """What the leader of `term` that was to hand over was told; `to` it may not have been able to."""
         name = process.node_id
         if error is None:
-            if process.node.is_leader:
+            if process.node.is_leader and process.node.term == term:
                 raise Violation("a hand-over is told truly", f"{name} still leads term {process.node.term}")
             if to == name or to not in (None, *self._simulation.ids):
                 raise Violation("a hand-over is told truly", f"{name} handed leadership over to {to}")
