@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.lanes import COMPUTING, LONG, choose, computes, rank, scope_of
+from tests.lanes import COMPUTING, LONG, choose, computes, lane, rank, scope_of
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py"))
@@ -16,7 +16,9 @@ FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("t
 def spread(files: list[str], workers: list[str]) -> dict[str, list[str]]:
     """What each worker does when they take turns."""
     left, done = sorted(files, key=rank), {worker: list[str]() for worker in workers}
-    while chosen := [(worker, file) for worker in workers if (file := choose(left, worker))]:
+    while chosen := [
+        (worker, file) for worker in workers if (file := choose(left, computing=lane(worker, files)))
+    ]:
         worker, file = min(chosen, key=lambda pair: len(done[pair[0]]))
         done[worker].append(file)
         left.remove(file)
