@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from tests.lanes import COMPUTING, NICENESS, rank, scope_of
+from tests.lanes import NICENESS, lane, rank, scope_of
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -35,7 +35,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     # Not before: the others wait until every worker has collected.
-    if _worker(session.config) == COMPUTING:
+    worker = _worker(session.config)
+    if worker and lane(worker, (scope_of(item.nodeid) for item in session.items)):
         os.nice(NICENESS)
 
 
