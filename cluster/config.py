@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,9 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from wire.addresses import is_loopback, split_address
+from wire.secret import read_secret
 
 MEBIBYTE = 1024 * 1024
 
@@ -217,14 +219,8 @@ class NodeSettings(BaseSettings):
         Raises:
             ValueError: the file is empty.
         """
-        if self.secret is not None:
-            return self.secret.get_secret_value().encode()
-        if self.secret_file is None:
-            return self.cluster_id.encode()
-        text = self.secret_file.read_text().strip()
-        if not text:
-            raise ValueError(f"the secret file {self.secret_file} is empty")
-        return text.encode()
+        given = None if self.secret is None else self.secret.get_secret_value()
+        return read_secret(given, self.secret_file, self.cluster_id)
 
 
 def parse_peer(text: str) -> tuple[str, Peer]:
@@ -240,18 +236,6 @@ def parse_peer(text: str) -> tuple[str, Peer]:
     return name.strip(), Peer(raft=raft.strip(), http=http.strip())
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port` as (host, port); IPv6 hosts in brackets.
-
-    Raises:
-        ValueError: no host or no port in 0..65535.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"expected HOST:PORT, got {address!r}")
-    return host.strip("[]"), int(port)
-
-
 def require_loopback(address: str, name: str) -> None:
     """Refuse an address that others could reach.
 
@@ -259,13 +243,7 @@ def require_loopback(address: str, name: str) -> None:
         ValueError: the address is beyond loopback.
     """
     host, _ = split_address(address)
-    if host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_loopback(host):
         raise ValueError(
             f"`{name}` would listen on {host}, beyond loopback, without TLS and authentication; "
             "set allow_insecure_listen=true if the network is closed to others"

@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from cluster.errors import ClusterError, NotLeader, Refusal, Unavailable
-from cluster.proof import HEADER, prove
+from wire.proof import HEADER, prove
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,8 +16,6 @@ from aiohttp import web
 
 from cluster.api.app import DRAIN, SERVER_OPTIONS, create_app
 from cluster.api.cluster_routes import StatusFeed, cluster_routes
-from cluster.api.connections import bounded
-from cluster.api.malformed import shorten_complaints
 from cluster.apply.agreement import encode_agreement
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
@@ -26,7 +24,6 @@ from cluster.chroma.isolated_scratch import IsolatedScratch
 from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.watchdog import Limits
-from cluster.config import split_address
 from cluster.descriptors import backlog, clients, open_files
 from cluster.disk import DiskFull, explained, machine_fault, space_at
 from cluster.embedding.embedder import Embedder
@@ -54,6 +51,9 @@ from cluster.verify.alarms import FILE as ALARMS
 from cluster.verify.alarms import Alarms
 from cluster.verify.scanner import Scanner
 from cluster.verify.sealing import Seal, forget
+from wire.addresses import split_address
+from wire.connections import bounded
+from wire.malformed import shorten_complaints
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import orjson
 
-from lb.proof import HEADER, prove
+from wire.proof import HEADER, prove
 
 if TYPE_CHECKING:
     from lb.guarantees import Guarantees

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 import uvloop
 from aiohttp import web
 
-from lb.config import split_listen
-from lb.connections import bounded
-from lb.drain import Drain
 from lb.floor import Floor
 from lb.guarantees import Guarantees
-from lb.malformed import shorten_complaints
 from lb.paths import is_reserved
 from lb.proxy import Proxy, error_response, json_response
 from lb.upstream import Upstream
 from lb.watch import Watch
+from wire.addresses import split_address
+from wire.connections import bounded
+from wire.drain import Drain
+from wire.malformed import shorten_complaints
 
 if TYPE_CHECKING:
     from lb.config import BalancerSettings
@@ -69,7 +69,7 @@ class Balancer:
         Raises:
             OSError: the address cannot be listened on.
         """
-        host, port = split_listen(self._settings.listen)
+        host, port = split_address(self._settings.listen)
         loop = asyncio.get_running_loop()
         self._server = web.Server(
             self._handle,

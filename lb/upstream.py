@@ -18,7 +18,8 @@ from aiohttp.payload import Payload
 from multidict import CIMultiDict
 from yarl import URL
 
-from lb.proof import HEADER, prove
+from wire.hops import strip_hop_by_hop
+from wire.proof import HEADER, prove
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -35,19 +36,6 @@ _TELL_S: Final = 30.0
 
 #: Above this aiohttp warns that writing bytes in one go holds up the event loop.
 _ONE_WRITE_BYTES: Final = 256 * 1024
-
-#: Headers that speak of one connection only (RFC 9110, 7.6.1), never passed on.
-HOP_BY_HOP: Final = (
-    "Connection",
-    "Keep-Alive",
-    "Proxy-Authenticate",
-    "Proxy-Authorization",
-    "Proxy-Connection",
-    "TE",
-    "Trailer",
-    "Transfer-Encoding",
-    "Upgrade",
-)
 
 
 class NeverSent(Exception):
@@ -189,17 +177,6 @@ class Upstream:
             deposed = leader is not None and leader.node_id != member.node_id
             if lost or deposed:
                 self.interrupt(member.node_id, "write")
-
-
-def strip_hop_by_hop(headers: CIMultiDict[str]) -> None:
-    """Remove what was meant for one connection only, in place."""
-    connection = headers.get("Connection")
-    if connection is not None and connection.lower() not in ("keep-alive", "close"):
-        for name in connection.split(","):
-            headers.popall(name.strip(), None)
-    for name in HOP_BY_HOP:
-        if name in headers:
-            headers.popall(name)
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:

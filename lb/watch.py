@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import orjson
 
-from lb.proof import HEADER, WATCH, prove
 from lb.ring import Ring, Status
+from wire.proof import HEADER, WATCH, prove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from aiohttp import web
 
 from cluster.api import headers
-from cluster.api.drain import Drain
 from cluster.api.exchange import Exchange
 from cluster.api.fields import Undecodable
 from cluster.api.forward import Forwarder
-from cluster.api.malformed import UNREADABLE
 from cluster.api.request import Request, decode_parameters
 from cluster.api.responses import UNTYPED, bare_response, empty_response, error_response
 from cluster.api.routes import allowed, match
 from cluster.api.wording import refuse
 from cluster.errors import ClusterError, EngineDied, NotLeader, OutcomeUnknown, Refusal, Unavailable
 from cluster.quarantine import digest_of_request
+from wire.drain import Drain
+from wire.malformed import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping

@@ -13,7 +13,7 @@ from aiohttp import web
 from cluster.api.names import invalid
 from cluster.apply.containment import Question
 from cluster.errors import Refusal
-from cluster.proof import HEADER, WATCH
+from wire.proof import HEADER, WATCH
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

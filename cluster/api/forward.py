@@ -33,7 +33,8 @@ from cluster.api.retry import (
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Unavailable
 from cluster.failpoint import failpoint
 from cluster.leader_watch import LeaderChanged, unless_leader_changes
-from cluster.patience import body_bound_s
+from wire.hops import HOP_BY_HOP
+from wire.patience import body_bound_s
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -41,22 +42,9 @@ if TYPE_CHECKING:
     from cluster.api.exchange import Exchange
     from cluster.api.retry import Ending, Event, Send
 
-#: Of one connection only (RFC 9110, 7.6.1). The balancer, which faces other people's proxies, drops more.
-_HOP_BY_HOP: Final = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 #: Written anew by whoever passes a message on.
 _WRITTEN_ANEW: Final = frozenset({"host", "content-length", "content-encoding", "expect", "date", "server"})
-_NOT_PASSED_ON: Final = _HOP_BY_HOP | _WRITTEN_ANEW
+_NOT_PASSED_ON: Final = _WRITTEN_ANEW.union(HOP_BY_HOP)
 
 _CONNECT_TIMEOUT_S: Final = 2.0
 #: Above any time that the leader itself waits before it answers; for all attempts together, and more for

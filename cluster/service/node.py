@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cluster.proof import is_proof
 from cluster.service.containing import Containing
 from cluster.service.guard import Guard
 from cluster.service.health import Health
@@ -22,6 +21,7 @@ from cluster.service.versions import Versions
 from cluster.service.vitals import Vitals
 from cluster.service.waiting import Waiting
 from cluster.service.writes import Writes
+from wire.proof import is_proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable

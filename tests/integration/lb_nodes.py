@@ -17,8 +17,8 @@ import orjson
 from aiohttp import web
 
 from lb.config import BalancerSettings
-from lb.proof import HEADER, WATCH, prove
 from lb.server import Balancer
+from wire.proof import HEADER, WATCH, prove
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy

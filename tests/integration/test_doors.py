@@ -13,9 +13,9 @@ from aiohttp import web
 
 from cluster.api.app import SERVER_OPTIONS, create_app
 from cluster.api.cluster_routes import StatusFeed, cluster_routes
-from cluster.proof import HEADER, WATCH, is_proof, prove
 from tests.integration.lb_nodes import COLLECTION, bench
 from tests.spellings import spellings
+from wire.proof import HEADER, WATCH, is_proof, prove
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

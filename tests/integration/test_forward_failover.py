@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import requests
 
-from cluster.proof import HEADER, WATCH, prove
 from tests.integration.harness import RunningCluster, running_cluster
+from wire.proof import HEADER, WATCH, prove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from cluster.proof import HEADER, is_proof
 from tests.integration.lb_nodes import (
     COLLECTION_ID,
     SECRET,
@@ -23,6 +22,7 @@ from tests.integration.lb_nodes import (
     fails,
     hangs,
 )
+from wire.proof import HEADER, is_proof
 
 
 @pytest.mark.parametrize(

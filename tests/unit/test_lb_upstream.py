@@ -7,7 +7,8 @@ from multidict import CIMultiDict
 
 from lb.budget import Budget
 from lb.ring import Ring, Status
-from lb.upstream import Upstream, strip_hop_by_hop
+from lb.upstream import Upstream
+from wire.hops import strip_hop_by_hop
 
 
 @pytest.mark.parametrize(

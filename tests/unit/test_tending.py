@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import lb.proof
 from cluster.apply.impasse import Impasse
 from cluster.chroma.interface import Condition
 from cluster.errors import (
@@ -23,13 +22,13 @@ from cluster.errors import (
     Quarantined,
     Refusal,
 )
-from cluster.proof import HEADER, WATCH, is_proof, prove
 from cluster.raft.interface import RaftStatus
 from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.sickness import Sickness
 from cluster.service.stewardship import Stewardship, is_to_hand_over, successors
 from cluster.verify.alarms import Alarms
+from wire.proof import is_proof, prove
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,8 +179,6 @@ def test_peers_are_told_and_deaf_ones_hold_the_answer_up_only_shortly() -> None:
 def test_a_proof_is_of_one_secret_path_and_body() -> None:
     proof = prove(b"secret", "/cluster/check", b"{}")
     assert is_proof(b"secret", "/cluster/check", b"{}", proof)
-    assert lb.proof.prove(b"secret", "/cluster/check", b"{}") == proof
-    assert (lb.proof.HEADER, lb.proof.WATCH) == (HEADER, WATCH)
     assert not is_proof(b"other", "/cluster/check", b"{}", proof)
     assert not is_proof(b"secret", "/cluster/suspect", b"{}", proof)
     assert not is_proof(b"secret", "/cluster/check", b"{ }", proof)
