@@ -25,6 +25,7 @@ from wire.addresses import split_address
 from wire.connections import bounded
 from wire.drain import Drain
 from wire.malformed import shorten_complaints
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from lb.config import BalancerSettings
@@ -46,16 +47,16 @@ class Balancer:
 
     def __init__(self, settings: BalancerSettings) -> None:
         self._settings = settings
-        secret = settings.secret_bytes
+        prover = Prover(settings.secret_bytes)
         self._watch = Watch(
             settings.nodes,
             cluster_id=settings.cluster_id,
             silence_s=settings.silence_ms / 1000,
-            secret=secret,
+            prover=prover,
         )
         self._guarantees = Guarantees(settings.max_collections)
-        self._floor = Floor(self._watch, self._guarantees, secret)
-        self._upstream = Upstream(settings.connect_timeout_ms / 1000, secret)
+        self._floor = Floor(self._watch, self._guarantees, prover)
+        self._upstream = Upstream(settings.connect_timeout_ms / 1000, prover)
         self._drain = Drain()
         self._proxy = Proxy(settings, self._watch, self._guarantees, self._floor, self._upstream, self._drain)
         self._server: web.Server | None = None

@@ -28,7 +28,6 @@ from cluster.service.health import Health
 from cluster.service.sickness import Sickness
 from cluster.service.stewardship import Stewardship, is_to_hand_over, successors
 from cluster.verify.alarms import Alarms
-from wire.proof import is_proof, prove
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,13 +173,3 @@ def test_peers_are_told_and_deaf_ones_hold_the_answer_up_only_shortly() -> None:
 
     assert asyncio.run(die()) < 30, "they answer after a minute"
     assert peers.told == [("http://a", b"d", 60.0), ("http://b", b"d", 60.0)]
-
-
-def test_a_proof_is_of_one_secret_path_and_body() -> None:
-    proof = prove(b"secret", "/cluster/check", b"{}")
-    assert is_proof(b"secret", "/cluster/check", b"{}", proof)
-    assert not is_proof(b"other", "/cluster/check", b"{}", proof)
-    assert not is_proof(b"secret", "/cluster/suspect", b"{}", proof)
-    assert not is_proof(b"secret", "/cluster/check", b"{ }", proof)
-    for odd in ("", "\udcff", "é" * 64, proof.upper()):
-        assert not is_proof(b"secret", "/cluster/check", b"{}", odd)
