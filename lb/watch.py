@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import orjson
 
-from lb.proof import HEADER, WATCH, prove
 from lb.ring import Ring, Status
+from wire.calls import proven
+from wire.proof import WATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from wire.prover import Prover
 
 log = logging.getLogger("lb.watch")
 
@@ -30,11 +33,11 @@ class Watch:
     """Keeps `ring` up to date and tells when who leads or who is healthy has changed."""
 
     def __init__(
-        self, nodes: Mapping[str, str], *, cluster_id: str = "", silence_s: float = 1.0, secret: bytes
+        self, nodes: Mapping[str, str], *, cluster_id: str = "", silence_s: float = 1.0, prover: Prover
     ) -> None:
-        """`secret` is the cluster's: nodes show their status as a stream to nobody else."""
+        """`prover` knows the cluster's secret: nodes show their status as a stream to nobody else."""
         self.ring = Ring.of(nodes, cluster_id)
-        self._proof = {HEADER: prove(secret, WATCH, b"")}
+        self._prover = prover
         self._silence_s = silence_s
         self._tick_s = silence_s / 10
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,7 +108,7 @@ class Watch:
         """Follow one stream to its end."""
         loop = asyncio.get_running_loop()
         heard = False
-        async with session.get(url + WATCH, headers=self._proof) as response:
+        async with proven(session, self._prover, "GET", url, WATCH) as response:
             if response.status == 403:
                 raise ValueError("it does not take this balancer for one of its cluster: is `secret` right?")
             if response.status != 200:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cluster.snapshot.manifest import Manifest
     from cluster.state.catalog import Catalog, Outcome
     from cluster.state.commands import Command
+    from wire.door import Door
+    from wire.prover import Prover
 
 T = TypeVar("T")
 
@@ -66,6 +68,21 @@ class Service(Protocol):
     @property
     def max_request_bytes(self) -> int:
         """Bodies above this are refused with 413, as Chroma's server does above 40 MiB."""
+        ...
+
+    @property
+    def admits_strangers(self) -> bool:
+        """Whether Chroma's routes are for everybody, also for who does not prove the cluster's secret."""
+        ...
+
+    @property
+    def door(self) -> Door:
+        """Tells members and balancers from strangers."""
+        ...
+
+    @property
+    def prover(self) -> Prover:
+        """Proves to other nodes that this one is a member."""
         ...
 
     @property
@@ -194,8 +211,9 @@ class PeerService(Protocol):
         """All documents in this node's Chroma, as last counted: an engine that hangs holds nobody up."""
         ...
 
-    def is_from_member(self, path: str, body: bytes, proof: str) -> bool:
-        """Whether who sent `body` to `path` knows the cluster's secret."""
+    @property
+    def door(self) -> Door:
+        """As `Service.door`."""
         ...
 
     async def check_collection(self, collection_id: str) -> dict[str, Any]:
