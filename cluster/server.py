@@ -216,7 +216,7 @@ def _reset_log(settings: NodeSettings, manifest: Manifest) -> bool | None:
     try:
         if manifest.index < journal.base_index:
             return None
-        was_reset = journal.reset_to(manifest.index, manifest.term)
+        was_reset = journal.reset_to(manifest.index, manifest.term, manifest.configuration)
         journal.flush()
         return was_reset
     finally:
@@ -232,6 +232,7 @@ def _donor(settings: NodeSettings, raft: RaftNode, applier: Applier, store: Stor
             applier.visits.ask,
             store.copy_to,
             raft.term_at,
+            raft.configuration_at,
             on_taken=raft.note_snapshot,
         )
     )
