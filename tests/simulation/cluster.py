@@ -43,6 +43,9 @@ class Result:
     crashes: int
     trace_hash: str
     bounded_reads: int
+    changes: int = 0
+    """Of the members, committed."""
+    refused_changes: int = 0
     """Reads with a staleness bound that were answered."""
 
 
@@ -129,6 +132,8 @@ class Simulation:
             self.crashes,
             self.trace.digest(),
             self.judge.bounded_reads,
+            self.operator.made,
+            self.operator.refused,
         )
 
     # ------------------------------------------------------------------ the end of a run
@@ -161,7 +166,7 @@ class Simulation:
         return [self.processes[name] for name in self.ids if name in names and self.is_up(name)]
 
     def _members(self) -> set[str]:
-        return set(self.judge.configuration.ids) if self.plan.spares else set(self.ids)
+        return set(self.judge.configuration.ids)
 
     def _converged(self) -> bool:
         living = self._living()

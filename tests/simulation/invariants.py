@@ -54,6 +54,8 @@ class Judge:
         self._simulation = simulation
         self.configuration = founding(simulation.founders)
         """The last that was committed."""
+        self.configurations = [(0, self.configuration)]
+        """All that were, with their indices."""
         self.model = Model(simulation.plan.limits)
         self._told: list[tuple[str, Outcome, int]] = []
         self.committed: list[tuple[int, int]] = []  # (term, crc) of entry 1, 2, ...
@@ -112,6 +114,10 @@ class Judge:
             raise Violation(
                 "one change at a time", f"{process.node_id} makes {after}, {before} is not committed"
             )
+        for name in after.voters - before.voters:
+            lacks = journal.last_index - self._simulation.disks[name].last_index
+            if lacks > self._simulation.plan.settings.catch_up_entries:
+                raise Violation("promoted when caught up", f"{name} lacks {lacks} entries")
         if len(after.voters ^ before.voters) > 1 or after.number != before.number + 1:
             raise Violation("one change at a time", f"{process.node_id} makes {after} of {before}")
 
@@ -206,6 +212,10 @@ class Judge:
                     f"term {journal.term_at(at)}",
                 )
         process.commit_seen = index
+        held = journal.committed_configuration
+        known = [it for at, it in self.configurations if at <= max(index, journal.base_index)][-1]
+        if held != known and (held.members or known.number):
+            raise Violation("the members are those of the log", f"{name} at {index} has {held}, not {known}")
         self._committed_in[node.term] = max(self._committed_in.get(node.term, 0), index)
 
     def _commit(self, process: Process, index: int) -> None:
@@ -215,10 +225,12 @@ class Judge:
         [row] = process.journal.read(index, index, 1)
         if is_configuration(row.payload):
             self.configuration = decode_configuration(row.payload)
+            self.configurations.append((index, self.configuration))
         voters = self.configuration.voters
         disks = [self._simulation.disks[name] for name in self._simulation.ids]
         holders = [disk.name for disk in disks if disk.is_excused or disk.holds(index, row.term)]
-        if len(voters.intersection(holders)) < len(voters) // 2 + 1:
+        now = process.journal.configuration.voters  # it may be in force for what stands before it, too
+        if all(len(some.intersection(holders)) < len(some) // 2 + 1 for some in (voters, now)):
             raise Violation(
                 "durable on a majority",
                 f"{process.node_id} commits entry {index} of term {row.term}, on the disks of {holders} only",
