@@ -53,6 +53,14 @@ class NodeSettings(BaseSettings):
     advertise_http: str | None = Field(
         None, description="URL by which peers reach this node's HTTP, if not `http`"
     )
+    advertise_raft: str | None = Field(
+        None, description="address (HOST:PORT) at which peers dial this node's raft transport, if not `raft`"
+    )
+    join: str | None = Field(
+        None,
+        description="URL of any member of a running cluster: this node is no founder of it, but was or "
+        "will be added with `chroma-cluster members add`",
+    )
     peers: Annotated[dict[str, Peer], NoDecode] = Field(
         default_factory=dict[str, Peer],
         description="the other members, `ID=RAFT_HOST:PORT,HTTP_URL` separated by `;` (in TOML: tables)",
@@ -153,11 +161,12 @@ class NodeSettings(BaseSettings):
             [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
         )
 
-    @field_validator("http", "raft")
+    @field_validator("http", "raft", "advertise_raft")
     @classmethod
-    def _address_has_port(cls, value: str, info: ValidationInfo) -> str:
+    def _address_has_port(cls, value: str | None, info: ValidationInfo) -> str | None:
         del info
-        split_address(value)
+        if value is not None:
+            split_address(value)
         return value
 
     @model_validator(mode="after")
@@ -188,6 +197,11 @@ class NodeSettings(BaseSettings):
             if missing:
                 require_loopback(self.raft, "raft")
         return self
+
+    @property
+    def advertised_raft(self) -> str:
+        """Where the others dial this node's log."""
+        return self.advertise_raft or self.raft
 
     @property
     def raft_tls_files(self) -> tuple[Path, Path, Path] | None:

@@ -42,6 +42,7 @@ from cluster.raft.meta import damaged_advice
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
+from cluster.service.membership import OtherMembers
 from cluster.service.node import NodeService
 from cluster.service.versions import own_versions
 from cluster.snapshot.donating import Donor
@@ -252,12 +253,13 @@ def _filling(settings: NodeSettings, raft: RaftNode, peers: Peers, feed: StatusF
         found = raft.status().lacks
         return None if found is None else found.compacted
 
+    others = OtherMembers(settings, raft)
     here = Here(
         settings.data_dir,
         settings.node_id,
         settings.cluster_id,
         own_versions()["chromadb"],
-        lambda: {name: peer.http for name, peer in settings.peers.items()},
+        lambda: dict(others),
         lacks,
         lambda: raft.status().first_index - 1,
         raft.hold_log,
@@ -305,6 +307,14 @@ def _raft(
         on_change=feed.changed,
         on_fault=lambda reason: faults.report(Fault(reason)),
         tls=tls,
+        joins=settings.join is not None,
+        in_settings={
+            settings.node_id: (
+                settings.advertised_raft,
+                settings.advertise_http or f"http://{settings.http}",
+            ),
+            **{name: (peer.raft, peer.http) for name, peer in settings.peers.items()},
+        },
     )
 
 

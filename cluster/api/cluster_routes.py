@@ -105,7 +105,15 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
             raise invalid(f"This is no question for progress: {error}") from None
         return service.progress(question).encode()
 
+    async def members(request: web.Request) -> web.StreamResponse:
+        del request
+        return _json(service.members())
+
+    async def change_members(told: bytes) -> dict[str, Any]:
+        return await service.change_members(_words(told))
+
     posts = {
+        "members": change_members,
         "read-index": read_index,
         "embed": embed,
         "suspect": suspect,
@@ -116,6 +124,7 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
     routes |= _snapshot_routes(service)
     for name, answer in posts.items():
         routes[f"/cluster/{name}"] = {"POST": _for_members(service, f"/cluster/{name}", answer)}
+    routes["/cluster/members"]["GET"] = members
     return routes
 
 

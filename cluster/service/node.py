@@ -10,6 +10,7 @@ from cluster.service.containing import Containing
 from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.leader import Leader
+from cluster.service.membership import Membership, OtherMembers
 from cluster.service.reads import Reads
 from cluster.service.room import Room
 from cluster.service.sickness import Sickness
@@ -93,12 +94,12 @@ class NodeService:
         health = Health(settings.node_id, raft, tending, applier.impasse, self._filling.progress)
         leader = Leader(settings, raft)
         waiting = Waiting(settings, raft, applier, peers, leader, health)
-        others = {node_id: peer.http for node_id, peer in settings.peers.items()}
+        others = OtherMembers(settings, raft)
         room = Room(settings.node_id, settings.data_dir, settings.disk_reserve_bytes, raft, peers, others)
         writes = Writes(applier, proposer, leader, health, room, settings.write_timeout_ms)
         reads = Reads(engine, applier, waiting, health, settings.read_threads)
         vectors = VectorMaking(embedder, applier, peers, leader, health, waiting, reads)
-        containing = Containing(settings, raft, applier, peers, leader, propose_agreement)
+        containing = Containing(settings, raft, applier, peers, others, propose_agreement)
         sickness = Sickness(tending, reads)
         vitals = Vitals(settings, raft, applier, leader, health, peers)
         report = StatusReport(
@@ -114,9 +115,8 @@ class NodeService:
             room,
             self._filling,
         )
-        urls = [peer.http for peer in settings.peers.values()]
-        by_id = {peer_id: peer.http for peer_id, peer in settings.peers.items()}
-        stewardship = Stewardship(raft, tending, peers, by_id)
+        stewardship = Stewardship(raft, tending, peers, others)
+        membership = Membership(settings, raft, leader, peers)
         secret = settings.secret_bytes
 
         self.is_leader = leader.is_here
@@ -131,11 +131,13 @@ class NodeService:
         self.embed = vectors.embed
         self.embed_here = vectors.embed_here
         self.keep_warm = vectors.keep_warm
+        self.members = membership.listing
+        self.change_members = membership.change
         self.progress = containing.progress
         self.keep_containing = containing.run
         self.status = report.status
         self.count_documents = report.count_documents
-        self.guard = Guard(settings.node_id, peers, urls)
+        self.guard = Guard(settings.node_id, peers, others.values())
         self.check_collection = sickness.check
         self.is_from_member = partial(is_proof, secret)
         versions = Versions(leader, health, peers, mixed=settings.allow_mixed_versions)

@@ -67,8 +67,9 @@ class Stewardship:
             if not is_to_hand_over(leads=leads, down_s=down_s, since_last_s=time.monotonic() - last):
                 continue
             last = time.monotonic()
-            others = await asyncio.gather(*(self._peers.status(url) for url in self._urls.values()))
-            await self._hand_over(successors(dict(zip(self._urls, others, strict=True))), down_s)
+            urls = dict(self._urls)
+            others = await asyncio.gather(*(self._peers.status(url) for url in urls.values()))
+            await self._hand_over(successors(dict(zip(urls, others, strict=True))), down_s)
 
     async def _hand_over(self, successors: Sequence[str], down_s: float) -> None:
         """To the first of them that takes over."""
