@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
@@ -14,6 +14,9 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MEBIBYTE = 1024 * 1024
 
@@ -143,8 +146,13 @@ class NodeSettings(BaseSettings):
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> NodeSettings:
         """Settings from the TOML file `config`, the environment and `flags` (None values are left out)."""
+        return cls(**cls.merged(config, flags))
+
+    @classmethod
+    def merged(cls, config: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that are given, not checked yet; see `load`."""
         given = {name: value for name, value in flags.items() if value is not None}
-        return cls(**TomlConfigSettingsSource(cls, config)() | EnvSettingsSource(cls)() | given)
+        return TomlConfigSettingsSource(cls, config)() | EnvSettingsSource(cls)() | given
 
     @field_validator("peers", mode="before")
     @classmethod

@@ -53,8 +53,8 @@ class Deliberation:
         clock: Callable[[], float],
         wait_ms: float = WAIT_MS,
     ) -> None:
-        """`peers` are the others, as they are at any moment. `propose` puts an agreement into the log at once;
-        `on_local` is told when a fault proves local.
+        """`peers` are the others, as they are at any moment. `propose` puts an agreement into the log at
+        once; `on_local` is told when a fault proves local.
         """
         self._raft = raft
         self._impasse = impasse

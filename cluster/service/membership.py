@@ -129,8 +129,8 @@ def _parse(words: Mapping[str, Any]) -> Change | None:
         raise Refusal(
             400,
             "InvalidArgumentError",
-            f"A change of the members is `operation` (one of {', '.join(_OPERATIONS)}), `id`, and for add and "
-            "move `raft` (HOST:PORT) and `http` (URL), all texts. Nothing was changed.",
+            f"A change of the members is `operation` (one of {', '.join(_OPERATIONS)}), `id`, and for add "
+            "and move `raft` (HOST:PORT) and `http` (URL), all texts. Nothing was changed.",
         )
     name, raft, http = texts["id"], texts["raft"], texts["http"].rstrip("/")
     match operation:
