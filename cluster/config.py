@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
@@ -16,6 +16,9 @@ from pydantic_settings import (
 
 from wire.addresses import is_loopback, split_address
 from wire.secret import read_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MEBIBYTE = 1024 * 1024
 
@@ -54,6 +57,14 @@ class NodeSettings(BaseSettings):
     raft: str = Field("127.0.0.1:9001", description="address that this node's raft transport listens on")
     advertise_http: str | None = Field(
         None, description="URL by which peers reach this node's HTTP, if not `http`"
+    )
+    advertise_raft: str | None = Field(
+        None, description="address (HOST:PORT) at which peers dial this node's raft transport, if not `raft`"
+    )
+    join: str | None = Field(
+        None,
+        description="URL of any member of a running cluster: this node is no founder of it, but was or "
+        "will be added with `chroma-cluster members add`",
     )
     peers: Annotated[dict[str, Peer], NoDecode] = Field(
         default_factory=dict[str, Peer],
@@ -156,8 +167,13 @@ class NodeSettings(BaseSettings):
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> NodeSettings:
         """Settings from the TOML file `config`, the environment and `flags` (None values are left out)."""
+        return cls(**cls.merged(config, flags))
+
+    @classmethod
+    def merged(cls, config: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that are given, not checked yet; see `load`."""
         given = {name: value for name, value in flags.items() if value is not None}
-        return cls(**TomlConfigSettingsSource(cls, config)() | EnvSettingsSource(cls)() | given)
+        return TomlConfigSettingsSource(cls, config)() | EnvSettingsSource(cls)() | given
 
     @field_validator("peers", mode="before")
     @classmethod
@@ -174,11 +190,12 @@ class NodeSettings(BaseSettings):
             [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
         )
 
-    @field_validator("http", "raft")
+    @field_validator("http", "raft", "advertise_raft")
     @classmethod
-    def _address_has_port(cls, value: str, info: ValidationInfo) -> str:
+    def _address_has_port(cls, value: str | None, info: ValidationInfo) -> str | None:
         del info
-        split_address(value)
+        if value is not None:
+            split_address(value)
         return value
 
     @model_validator(mode="after")
@@ -226,6 +243,11 @@ class NodeSettings(BaseSettings):
     def admits_strangers(self) -> bool:
         """Whether Chroma's routes are for everybody who reaches `http`; so they are without any secret."""
         return self.allow_direct_clients or not self.has_secret
+
+    @property
+    def advertised_raft(self) -> str:
+        """Where the others dial this node's log."""
+        return self.advertise_raft or self.raft
 
     @property
     def raft_tls_files(self) -> tuple[Path, Path, Path] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import aiohttp
 import orjson
 
-from cluster.errors import ClusterError, NotLeader, Refusal, Unavailable
+from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Refusal, Unavailable
 from wire.calls import proven
 
 if TYPE_CHECKING:
@@ -66,6 +66,22 @@ class Peers:
         )
         vectors = [base64.b64decode(vector) for vector in answer["vectors"]]
         return vectors, str(answer["model"]), int(answer["dimension"])
+
+    async def change_members(self, leader_url: str, words: dict[str, Any]) -> dict[str, Any]:
+        """A change of the members, made at the leader; see `cluster.service.membership`.
+
+        Raises:
+            ClusterError: it was refused; or the leader did not answer: then it may or may not be made.
+        """
+        try:
+            return await self._ask(leader_url, "/cluster/members", words)
+        except Unavailable as error:
+            if error.__cause__ is None:
+                raise
+            raise OutcomeUnknown(
+                f"The leader did not answer ({error.__cause__}): whether the change was made is not known. "
+                "Look at the members before you ask again."
+            ) from error
 
     async def progress(self, url: str, question: dict[str, Any]) -> Any:
         """How far the node at `url` says it is and where it is stuck, undecoded; None: no answer."""

@@ -39,6 +39,7 @@ from cluster.raft.meta import damaged_advice
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
+from cluster.service.membership import OtherMembers
 from cluster.service.node import NodeService
 from cluster.service.parts import Parts
 from cluster.service.verification import Verifying
@@ -268,7 +269,7 @@ def _reset_log(settings: NodeSettings, manifest: Manifest) -> bool | None:
     try:
         if manifest.index < journal.base_index:
             return None
-        was_reset = journal.reset_to(manifest.index, manifest.term)
+        was_reset = journal.reset_to(manifest.index, manifest.term, manifest.configuration)
         journal.flush()
         return was_reset
     finally:
@@ -286,6 +287,7 @@ def _donor(
             applier.visits.ask,
             store.copy_to,
             raft.term_at,
+            raft.configuration_at,
             on_taken=raft.note_snapshot,
         )
     )
@@ -305,12 +307,13 @@ def _filling(settings: NodeSettings, raft: RaftNode, peers: Peers, feed: StatusF
         found = raft.status().lacks
         return None if found is None else found.compacted
 
+    others = OtherMembers(settings, raft)
     here = Here(
         settings.data_dir,
         settings.node_id,
         settings.cluster_id,
         own_versions()["chromadb"],
-        lambda: {name: peer.http for name, peer in settings.peers.items()},
+        lambda: dict(others),
         lacks,
         lambda: raft.status().first_index - 1,
         raft.hold_log,
@@ -358,6 +361,14 @@ def _raft(
         on_change=feed.changed,
         on_fault=lambda reason: faults.report(Fault(reason)),
         tls=tls,
+        joins=settings.join is not None,
+        in_settings={
+            settings.node_id: (
+                settings.advertised_raft,
+                settings.advertise_http or f"http://{settings.http}",
+            ),
+            **{name: (peer.raft, peer.http) for name, peer in settings.peers.items()},
+        },
     )
 
 

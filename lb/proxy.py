@@ -224,7 +224,9 @@ class Proxy:
             return error_response(ending.status, ending.error, ending.message)
         assert answer is not None, "only an answered attempt ends in Relay"
         if ending.doubtful is not None and route.collection is not None:
-            self._upstream.tell_doubt(self._watch.ring.member(ending.doubtful).url, route.collection)
+            doubtful = self._watch.ring.find(ending.doubtful)
+            if doubtful is not None:
+                self._upstream.tell_doubt(doubtful.url, route.collection)
         return await self._relay(request, answer)
 
     async def _headers(self, request: web.BaseRequest, route: Route) -> tuple[CIMultiDict[str], str, int]:

@@ -142,7 +142,15 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
         except (ValueError, TypeError, KeyError) as error:
             raise invalid(f"This is no verdict: {error}") from None
 
+    async def members(request: web.Request) -> web.StreamResponse:
+        doors.require(service.door, request)
+        return _json(service.members())
+
+    async def change_members(told: bytes) -> dict[str, Any]:
+        return await service.change_members(_read_object(told))
+
     posts = {
+        "members": change_members,
         "verify": verify,
         "repair": repair,
         "digests": digests,
@@ -157,6 +165,7 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
     routes |= _snapshot_routes(service)
     for name, answer in posts.items():
         routes[f"/cluster/{name}"] = {"POST": _for_members(service, answer)}
+    routes["/cluster/members"]["GET"] = members
     return routes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cluster.acks import Ack
     from cluster.apply.containment import Progress, Question
@@ -222,6 +222,14 @@ class PeerService(Protocol):
 
     async def read_index(self) -> int:
         """The leader's read index, proven by a quorum round that starts after this call."""
+        ...
+
+    def members(self) -> dict[str, Any]:
+        """What `GET /cluster/members` answers."""
+        ...
+
+    async def change_members(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a change of the members at the leader; see `cluster.service.membership`."""
         ...
 
     def progress(self, question: Question) -> Progress:

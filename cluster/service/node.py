@@ -8,6 +8,7 @@ from cluster.service.containing import Containing
 from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.leader import Leader
+from cluster.service.membership import Membership, OtherMembers
 from cluster.service.reads import Reads
 from cluster.service.repair import Repair
 from cluster.service.room import Room
@@ -56,13 +57,13 @@ class NodeService:
         health = Health(settings.node_id, raft, tending, applier.impasse, parts.filling.progress)
         leader = Leader(settings, raft)
         waiting = Waiting(settings, raft, applier, peers, leader, health)
-        others = {node_id: peer.http for node_id, peer in settings.peers.items()}
+        others = OtherMembers(settings, raft)
         room = Room(settings.node_id, settings.data_dir, settings.disk_reserve_bytes, raft, peers, others)
         writes = Writes(applier, parts.proposer, leader, health, room, settings.write_timeout_ms)
         alarms = parts.verifying.alarms
         reads = Reads(parts.engine, applier, waiting, health, settings.read_threads, alarms)
         vectors = VectorMaking(parts.embedder, applier, peers, leader, health, waiting, reads)
-        containing = Containing(settings, raft, applier, peers, leader, parts.propose_agreement)
+        containing = Containing(settings, raft, applier, peers, others, parts.propose_agreement)
         sickness = Sickness(tending, reads)
         vitals = Vitals(settings, raft, applier, leader, health, peers, alarms)
         report = StatusReport(
@@ -79,12 +80,12 @@ class NodeService:
             alarms,
             self._filling,
         )
-        urls = list(others.values())
         stewardship = Stewardship(raft, tending, peers, others, alarms)
         verification = Verification(settings, applier, leader, peers, writes, parts.verifying)
         vitals.doubts = lambda: verification.doubts
         repair = Repair(others, peers, alarms, self.refill, automatic=settings.auto_repair)
         verification.on_differs = repair.on_differs
+        membership = Membership(settings, raft, leader, peers)
 
         self.is_leader = leader.is_here
         self.leader_id = leader.id
@@ -98,11 +99,13 @@ class NodeService:
         self.embed = vectors.embed
         self.embed_here = vectors.embed_here
         self.keep_warm = vectors.keep_warm
+        self.members = membership.listing
+        self.change_members = membership.change
         self.progress = containing.progress
         self.keep_containing = containing.run
         self.status = report.status
         self.count_documents = report.count_documents
-        self.guard = Guard(settings.node_id, peers, urls)
+        self.guard = Guard(settings.node_id, peers, others.values())
         self.check_collection = sickness.check
         versions = Versions(leader, health, peers, mixed=settings.allow_mixed_versions)
         self.compare_versions = versions.watch

@@ -78,7 +78,7 @@ class Process:
             parts.storage(self.disk),
             CLUSTER_ID,
             node_id,
-            members=simulation.ids,
+            members=simulation.founders if node_id in simulation.founders else (),
             incarnation=f"{node_id} of {self.started_s}",
             cache_bytes=simulation.plan.cache_bytes,
         )
@@ -226,7 +226,7 @@ class Process:
     # ------------------------------------------------------------------ the network's view
 
     def node_for(self, peer: str) -> Node:
-        return self.node.peers[peer]
+        return self.node.node_for(peer)
 
     def on_send(self, peer: str, message: Any) -> None:
         self.disk.crash_at("send")

@@ -37,6 +37,7 @@ PURE = (
     "cluster.api.retry",
     "cluster.raft.quorum",
     "cluster.raft.freshness",
+    "cluster.raft.configuration",
     "cluster.quarantine",
     "cluster.chroma.backoff",
     "cluster.chroma.watchdog",
@@ -276,6 +277,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "evaluation.systems.": (
         "evaluation.checking.log",
         "cluster.state.",
+        "cluster.raft.configuration",
         "cluster.raft.meta",
         "cluster.chroma.bindings",
         "cluster.chroma.errors",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from tests.simulation.courses import applying, links, logs, poisoned
+from tests.simulation.courses import applying, links, logs, members, poisoned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,5 +26,13 @@ COURSES: dict[str, Course] = {
     "no-hold": poisoned.fault_that_passes,
     "no-look-ahead": poisoned.late_member,
     "best-follower-proves": logs.two_of_five,
+    "change-at-commit": members.at_commit,
+    "two-changes-at-once": members.two_at_once,
+    "change-before-own-commit": members.before_own_commit,
+    "promote-anybody": members.promoted_too_early,
+    "learners-count": members.learners_alone,
+    "removed-node-disturbs": members.removed_while_away,
+    "truncation-keeps-configuration": members.cut_off_change,
+    "compaction-forgets-configuration": members.compacted_change,
 }
 """By the bug that a course must show. Without the bug it runs to its end."""
