@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cluster.cli.members import Members, table
 from cluster.cli.messages import fail
 
 if TYPE_CHECKING:
     from cluster.cli.layout import DataDirectory
+    from cluster.cli.members import Members
     from cluster.cli.plan import ClusterPlan, NodePlan
 
 members_app = typer.Typer(
@@ -63,6 +63,7 @@ class _Target:
 
 def _target(data: Path | None, url: str | None, secret_file: Path | None = None) -> _Target:
     from cluster.cli.layout import DataDirectory
+    from cluster.cli.members import Members
 
     if (data is None) == (url is None):
         fail("Say which cluster: --data DIR or --url URL.", code=2)
@@ -94,6 +95,8 @@ def list_(
     data: Data = None, url: Url = None, secret_file: SecretFile = None, as_json: AsJson = False
 ) -> None:
     """Show the members, as the leader knows them."""
+    from cluster.cli.members import table
+
     listing = _target(data, url, secret_file).members.listing()
     _say(listing, table(listing), as_json=as_json)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import urllib.parse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from cluster.cli.messages import fail
 from cluster.cli.overview import ask
@@ -65,13 +65,19 @@ def repair(plan: ClusterPlan, order: Order, timeout_s: float, say: Callable[[str
 def _targets(
     order: Order, urls: Mapping[str, str], statuses: Mapping[str, dict[str, Any] | None], secret: str
 ) -> list[str]:
-    alarms = {name: (status or {}).get("alarms") or {} for name, status in statuses.items()}
+    alarms = {name: _alarms(status) for name, status in statuses.items()}
     if order.collection is not None:
-        wanted = _collection_id(order.collection, urls, secret)
-        alarms = {name: {one for one in told if one in (wanted, "*")} for name, told in alarms.items()}
+        wanted = {_collection_id(order.collection, urls, secret), "*"}
+        alarms = {name: told & wanted for name, told in alarms.items()}
     if order.node is not None:
         return [order.node] if order.collection is None or alarms[order.node] else []
     return [name for name, told in alarms.items() if told and name != order.donor]
+
+
+def _alarms(status: dict[str, Any] | None) -> set[str]:
+    """The collections of which a node says that its copy differs."""
+    told: Any = None if status is None else status.get("alarms")
+    return set(cast("dict[str, Any]", told)) if isinstance(told, dict) else set()
 
 
 def _collection_id(name: str, urls: Mapping[str, str], secret: str) -> str:
@@ -80,7 +86,7 @@ def _collection_id(name: str, urls: Mapping[str, str], secret: str) -> str:
         target = f"/api/v2/{_DEFAULT}/collections/{urllib.parse.quote(name, safe='')}"
         found, _ = ask(url, secret, target)
         if isinstance(found, dict) and "id" in found:
-            return str(found["id"])  # pyright: ignore[reportUnknownArgumentType]
+            return str(cast("dict[str, Any]", found)["id"])
     return name
 
 
@@ -113,4 +119,4 @@ def _repair_node(
 
 def _status(url: str, secret: str) -> dict[str, Any] | None:
     answer, _ = ask(url, secret)
-    return answer if isinstance(answer, dict) else None  # pyright: ignore[reportUnknownVariableType]
+    return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None

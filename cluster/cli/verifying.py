@@ -52,7 +52,9 @@ def post(url: str, path: str, body: dict[str, Any], secret: str) -> tuple[dict[s
         return None, f"{url}: {_message(error)}"
     except (OSError, http.client.HTTPException, ValueError) as error:
         return None, f"{url}: {explain(error)}"
-    return (told, "") if isinstance(told, dict) else (None, f"{url}: its answer is none of a node")
+    if not isinstance(told, dict):
+        return None, f"{url}: its answer is none of a node"
+    return cast("dict[str, Any]", told), ""
 
 
 def _message(error: HTTPError) -> str:

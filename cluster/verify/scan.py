@@ -17,12 +17,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from cluster.chroma.digesting import WHOLE_BYTES, bucket_of, digest_value
-from cluster.chroma.interface import RecordDigest
-from cluster.errors import ClusterError, EngineDied, Fault, Unavailable
+from cluster.chroma.digesting import digest_value
+from cluster.errors import ClusterError, EngineDied, Unavailable
 from cluster.state.catalog import Catalog, Change
 from cluster.state.commands import DeleteRecords, Reset, WriteRecords
-from cluster.verify.digest import DELETED, SET_ASIDE, CollectionDigest, Tally, header_of
+from cluster.verify.collection import DigestedCollection, Unreadable
+from cluster.verify.digest import DELETED, SET_ASIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from cluster.chroma.interface import Inspected
     from cluster.state.machine import Verification
     from cluster.state.work import Call
+    from cluster.verify.digest import CollectionDigest
 
 log = logging.getLogger(__name__)
 
-#: Records read at once: some 10 ms of Chroma's time, which a write may have to wait.
-_PAGE: Final = 64
 #: Records looked for by their own vectors, in each collection; and how many at once.
 SAMPLE: Final = 200
 _SAMPLED_AT_ONCE: Final = 10
@@ -44,105 +43,6 @@ _PATIENCE_S: Final = 60.0
 _PAUSE_S: Final = 0.1
 #: And one that fails for another reason so often.
 _TRIES: Final = 2
-#: Stands for a record that cannot be read.
-_NO_WHOLE: Final = b"\xff" * WHOLE_BYTES
-
-
-class _Unreadable(ClusterError):
-    """So many records in a row cannot be read that the others need not be tried."""
-
-
-class _Collection:
-    """One collection as it is digested; all but `name` under `lock`."""
-
-    def __init__(self, name: str, wanted: frozenset[int] | None) -> None:
-        self.name = name
-        self.lock = threading.Lock()
-        self.left: set[str] = set()
-        self.order: list[str] = []
-        self._at = 0
-        self._unreadable = 0
-        self.listed = False
-        self.closed = False
-        self.header: dict[str, str] = {}
-        self.space: str | None = None
-        self.tally = Tally()
-        self.parts: dict[str, bytes] = {}
-        self.trouble: str | None = None
-        self.skipped: str | None = None
-        self.asked = self.found = 0
-        self._wanted = wanted
-
-    def read_list(self, engine: Inspected) -> None:
-        """Its header and the ids of its records, if they were not read before a write changed them."""
-        if self.listed:
-            return
-        rendered = engine.collection(self.name)
-        ids = engine.ids(self.name)
-        self.header = header_of(rendered)
-        self.space = _space_of(rendered)
-        if self._wanted is not None:
-            ids = [name for name in ids if bucket_of(name) in self._wanted]
-        self.order, self.left, self.listed = ids, set(ids), True
-
-    def read_records(self, engine: Inspected, ids: Sequence[str], *, one_by_one: bool = False) -> None:
-        """Digest those of these records that were there and are not digested yet.
-
-        Of a page that cannot be read all records count as unreadable, or (`one_by_one`) those that cannot.
-        """
-        due = [name for name in dict.fromkeys(ids) if name in self.left]
-        for start in range(0, len(due), _PAGE):
-            page = due[start : start + _PAGE]
-            digests = self._digest(engine, page, one_by_one=one_by_one)
-            self.tally.add(digests)
-            if self._wanted is not None:
-                self.parts.update({digest.id: digest.parts for digest in digests})
-            # What was listed and is not found is missing here: it is not counted, so the sums differ.
-            self.left.difference_update(page)
-
-    def _digest(self, engine: Inspected, page: list[str], *, one_by_one: bool) -> list[RecordDigest]:
-        try:
-            found = engine.digests(self.name, page)
-        except (Unavailable, EngineDied, Fault):
-            raise
-        except ClusterError as error:
-            if len(page) == 1 or not one_by_one:
-                self._unreadable += len(page)
-                if self._unreadable >= _PAGE and one_by_one:
-                    raise _Unreadable(error.message) from None
-                return [RecordDigest(name, _NO_WHOLE, b"") for name in page]
-            singly = [self._digest(engine, [name], one_by_one=True) for name in page]
-            return [digest for digests in singly for digest in digests]
-        self._unreadable = 0
-        return found
-
-    def read_page(self, engine: Inspected) -> int:
-        """Digest the next page of what is left; how many records that were."""
-        page: list[str] = []
-        at = self._at
-        while at < len(self.order) and len(page) < _PAGE:
-            if self.order[at] in self.left:
-                page.append(self.order[at])
-            at += 1
-        self.read_records(engine, page, one_by_one=True)
-        self._at = at
-        if not self.left:
-            self.closed = True
-        return len(page)
-
-    def close(self, trouble: str | None = None, skipped: str | None = None) -> None:
-        if not self.closed:
-            self.trouble, self.skipped, self.closed = trouble, skipped, True
-            self.left = set()
-
-    def told(self) -> CollectionDigest:
-        with self.lock:
-            if self.trouble is not None or self.skipped is not None:
-                return CollectionDigest(trouble=self.trouble, skipped=self.skipped)
-            root = self.tally.root(self.header)
-            return CollectionDigest(
-                root, self.tally.count, dict(self.header), asked=self.asked, found=self.found
-            )
 
 
 class Scan:
@@ -167,7 +67,8 @@ class Scan:
         self._state = state
         self._rate = records_per_s
         self._collections = {
-            name: _Collection(name, None if narrow is None else frozenset(narrow[name])) for name in wanted
+            name: DigestedCollection(name, None if narrow is None else frozenset(narrow[name]))
+            for name in wanted
         }
         for name in broken:
             if name in self._collections:
@@ -217,7 +118,7 @@ class Scan:
             if collection is not None:
                 self._before(collection, call)
 
-    def _before(self, collection: _Collection, call: Call) -> None:
+    def _before(self, collection: DigestedCollection, call: Call) -> None:
         command = call.command
         with collection.lock:
             if collection.closed:
@@ -232,7 +133,7 @@ class Scan:
             except EngineDied as error:  # the write goes on, whatever became of this
                 collection.close(skipped=error.message)
             except Exception as error:
-                _note(collection, error)
+                collection.note(error)
 
     # ------------------------------------------------------------------------------- its own thread
 
@@ -276,7 +177,7 @@ class Scan:
                 log.warning("collections that are not the cluster's cannot be listed: %s", error.message)
                 return
 
-    def _digest(self, collection: _Collection) -> None:
+    def _digest(self, collection: DigestedCollection) -> None:
         failures, since = 0, time.monotonic()
         while not self._stop.is_set():
             began = time.monotonic()
@@ -289,12 +190,12 @@ class Scan:
             except ClusterError as error:
                 failures += not isinstance(error, Unavailable)
                 if (
-                    isinstance(error, _Unreadable)
+                    isinstance(error, Unreadable)
                     or failures >= _TRIES
                     or time.monotonic() - since > _PATIENCE_S
                 ):
                     with collection.lock:
-                        _note(collection, error)
+                        collection.note(error)
                     return
                 self._stop.wait(_PAUSE_S)
                 continue
@@ -302,7 +203,7 @@ class Scan:
             self.records += count
             self._keep_to_rate(count, began)
 
-    def _look_by_vectors(self, collection: _Collection) -> None:
+    def _look_by_vectors(self, collection: DigestedCollection) -> None:
         """How well the index finds what is there. Of the present, not of the place in the log: a figure."""
         if collection.trouble is not None or collection.skipped is not None or collection.space == "ip":
             return  # by inner product a record need not be the nearest to its own vector
@@ -350,19 +251,3 @@ def sampled(ids: Sequence[str]) -> list[str]:
     """At most `SAMPLE` of these, spread evenly: the same on every node that lists the same."""
     step = max(1, -(-len(ids) // SAMPLE))
     return list(ids[::step])
-
-
-def _note(collection: _Collection, error: Exception) -> None:
-    """Why this collection cannot be digested: of itself, or only now."""
-    message = error.message if isinstance(error, ClusterError) else f"{type(error).__name__}: {error}"
-    if isinstance(error, Unavailable | Fault):
-        collection.close(skipped=message)
-    else:
-        collection.close(trouble=message)
-
-
-def _space_of(rendered: dict[str, Any]) -> str | None:
-    configuration: Any = rendered.get("configuration_json") or {}
-    index = configuration.get("hnsw") or {}
-    space = index.get("space")
-    return space if isinstance(space, str) else None

@@ -14,7 +14,7 @@ from chromadb.config import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chromadb.api.models.Collection import Collection
+    from chromadb.api import ClientAPI
 
 #: hnswlib keeps a record of the lowest layer as its links (a count and 2 M of them), its vector, its label.
 _LINKS_BYTES = 4 * (1 + 2 * 16)
@@ -60,12 +60,12 @@ def drop_index(chroma: Path, name: str) -> None:
     shutil.rmtree(index_directory(chroma, name))
 
 
-def plain(chroma: Path) -> chromadb.ClientAPI:
+def plain(chroma: Path) -> ClientAPI:
     """A plain Chroma client of the directory, as the README says that one may open it."""
     return chromadb.PersistentClient(str(chroma), settings=Settings(anonymized_telemetry=False))
 
 
-def random_changes(collection: Collection, ids: list[str], count: int, seed: int) -> None:
+def random_changes(collection: Any, ids: list[str], count: int, seed: int) -> None:
     """So many changes of different records: deleted, added, or one part of them changed."""
     draw = random.Random(seed)
     chosen: list[str] = draw.sample(ids, count)

@@ -112,8 +112,8 @@ def test_writes_meanwhile_raise_no_alarm(cluster: RunningCluster) -> None:
                     case 1:
                         collection.delete(where={"i": {"$lt": int(draw.integers(50))}})
                     case _:
-                        vectors = draw.standard_normal((len(ids), DIMENSION))
-                        metadatas = [{"i": int(i)} for i in draw.integers(0, 1000, len(ids))]
+                        vectors: Any = draw.standard_normal((len(ids), DIMENSION))
+                        metadatas: Any = [{"i": int(i)} for i in draw.integers(0, 1000, len(ids))]
                         collection.upsert(ids=ids, embeddings=vectors, metadatas=metadatas)
         except Exception as error:
             errors.append(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -143,11 +143,11 @@ def test_a_doubt_outlasts_a_restart(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "chroma.seal").read_text()) == {}
 
 
-WELL = {"healthy": True, "role": "follower", "alarms": {}, "state": "ready"}
+WELL: dict[str, Any] = {"healthy": True, "role": "follower", "alarms": {}, "state": "ready"}
 
 
 def test_who_may_give_a_copy() -> None:
-    statuses = {
+    statuses: dict[str, dict[str, Any] | None] = {
         "a": WELL | {"role": "leader"},
         "b": WELL,
         "c": WELL | {"alarms": {"x": {}}},

@@ -88,9 +88,11 @@ def alike(one: Any, other: Any) -> bool:
     if isinstance(one, float):
         return math.copysign(1, one) == math.copysign(1, other) and one == other
     if isinstance(one, list):
-        return len(one) == len(other) and all(map(alike, one, other))
+        items: list[Any] = one
+        return len(items) == len(other) and all(map(alike, items, other))
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+        pairs: dict[str, Any] = one
+        return pairs.keys() == other.keys() and all(alike(pairs[key], other[key]) for key in pairs)
     return bool(one == other)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import pytest
@@ -30,6 +30,9 @@ from cluster.verify.digest import DELETED, SET_ASIDE
 from cluster.verify.scan import Scan
 from cluster.verify.scanner import Scanner
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class FakeChroma:
     """Records in memory; `on_read` is called before each page is read, `unreadable` fails."""
@@ -42,31 +45,31 @@ class FakeChroma:
         self.away = 0
         self.lock = threading.Lock()
 
-    def collection(self, name: str) -> dict[str, Any]:
-        return {"name": name, "metadata": {"n": self.metadata[name]}, "dimension": 1}
+    def collection(self, collection_id: str) -> dict[str, Any]:
+        return {"name": collection_id, "metadata": {"n": self.metadata[collection_id]}, "dimension": 1}
 
-    def ids(self, name: str) -> list[str]:
+    def ids(self, collection_id: str) -> list[str]:
         self._be_there()
         with self.lock:
-            if name not in self.collections:
+            if collection_id not in self.collections:
                 raise Refusal(404, "NotFoundError", "gone")
-            return list(self.collections[name])
+            return list(self.collections[collection_id])
 
-    def digests(self, name: str, ids: Any) -> list[RecordDigest]:
+    def digests(self, collection_id: str, ids: Sequence[str]) -> list[RecordDigest]:
         self.on_read()
         self._be_there()
         with self.lock:
             if self.unreadable & set(ids):
                 raise ClusterError("Error finding id")
-            records = self.collections.get(name, {})
+            records = self.collections.get(collection_id, {})
             there = [one for one in ids if one in records]
             vectors = [[records[one]] for one in there]
             return digest_records(Records(there, vectors, None, None, None))
 
-    def found_by_vector(self, name: str, ids: Any, n_results: int) -> tuple[int, int]:
+    def found_by_vector(self, collection_id: str, ids: Sequence[str], n_results: int) -> tuple[int, int]:
         return len(ids), len(ids)
 
-    def strangers(self, databases: Any) -> list[str]:
+    def strangers(self, databases: Sequence[tuple[str, str]]) -> list[str]:
         return []
 
     def _be_there(self) -> None:
