@@ -6,6 +6,7 @@ so after a failure the file system itself is asked.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from dataclasses import dataclass
@@ -102,18 +103,26 @@ def machine_fault(failure: ClusterError, directory: Path) -> Fault | None:
 
 def unwritable(directory: Path) -> str | None:
     """Why this process cannot write to a directory and the files under it at the moment; None if it can."""
-    probe = directory / ".write-probe"
     try:
         for path in itertools.islice(directory.rglob("*"), _FILES):
             if not os.access(path, os.W_OK) and path.exists():
                 return f"{path} is not writable for this user"
-        descriptor = os.open(probe, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-        try:
-            os.write(descriptor, bytes(_PROBE))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-            os.unlink(probe)
+        _write_and_forget(directory)
     except OSError as error:
-        return f"{error.strerror or error} ({error.filename or probe})"
+        return f"{error.strerror or error} ({error.filename or directory})"
     return None
+
+
+def _write_and_forget(directory: Path) -> None:
+    """Make a file without a name, so that nothing is left of it, nor seen by who copies the directory."""
+    try:
+        descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o600)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR):
+            return  # not on this file system
+        raise
+    try:
+        os.write(descriptor, bytes(_PROBE))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

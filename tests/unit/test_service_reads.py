@@ -49,7 +49,7 @@ class Host:
 
 
 def reads_of(host: Host) -> Reads:
-    return Reads(host, host, host, host, 1)  # type: ignore[arg-type]
+    return Reads(host, host, host, host, 1, host)  # type: ignore[arg-type]
 
 
 async def read(reads: Reads, name: str) -> tuple[str, int]:
