@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import multiprocessing
 import sys
 from dataclasses import dataclass
@@ -125,7 +126,8 @@ def main() -> int:
     options = parser.parse_args()
     tasks = [(name, options.limit) for name in options.names or MUTATIONS]
     rows: list[Row] = []
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+    quiet = (logging.disable, (logging.CRITICAL,))
+    with multiprocessing.get_context("spawn").Pool(options.jobs, *quiet) as pool:
         for row in pool.imap_unordered(_hunt_named, tasks):
             rows.append(row)
             if options.write:  # at once: a long search may be ended before its end
