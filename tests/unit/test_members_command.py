@@ -133,7 +133,7 @@ def test_a_founders_command_line_stays_whoever_comes_and_goes(tmp_path: Path) ->
     first = plan.node("node-1")
     assert sorted(node_arguments(plan, first, tmp_path)) == sorted(node_arguments(changed, first, tmp_path))
     joining_line = node_arguments(changed, new, tmp_path)
-    assert joining_line[-2:] == ["--join", first.url]
+    assert joining_line[-2:] == ["--join", f"{first.url},{plan.node('node-3').url}"]
     assert "--peer" not in joining_line
 
 
@@ -150,6 +150,14 @@ def test_a_node_joins_with_what_a_member_says_and_starts_again_without_it(
     settings = joining.load(None, **flags)
     assert (settings.cluster_id, list(settings.peers)) == ("c", ["a"])
     assert settings.peers["a"].raft == "a:1"
+
+    def only_b(url: str) -> dict[str, Any]:
+        if url != "http://b":
+            raise URLError("gone")
+        return answer
+
+    monkeypatch.setattr(joining, "_ask", only_b)
+    assert joining.load(None, **flags | {"join": "http://a, http://b/,"}).peers == settings.peers
 
     def silent(url: str) -> dict[str, Any]:
         raise URLError("gone")
