@@ -73,8 +73,8 @@ def _answer(urls: Sequence[str], secret: str, data_dir: Path) -> dict[str, Any]:
                 return _read(file)
             if time.monotonic() >= deadline:
                 fail(
-                    f"node: not started: no member of a cluster answers at {', '.join(urls)} ({error}). Give the URL of "
-                    "a member that is up with --join.",
+                    f"node: not started: no member of a cluster answers at {', '.join(urls)} ({error}). Give "
+                    "the URL of a member that is up with --join.",
                     code=1,
                 )
             time.sleep(0.5)

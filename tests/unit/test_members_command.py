@@ -10,16 +10,14 @@ import pytest
 
 from cluster.cli import joining
 from cluster.cli.errors import LayoutError
-from cluster.cli.members import PATH, Members, MembersError, table
+from cluster.cli.members import Members, MembersError, table
 from cluster.cli.plan import ClusterPlan, NodePlan, added_node, new_plan
 from cluster.cli.supervisor import node_arguments
-from cluster.proof import HEADER, is_proof
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-SECRET = b"secret"
+SECRET = "secret"
 
 
 def member(name: str, role: str = "voter", *, leads: bool = False) -> dict[str, Any]:
@@ -36,13 +34,12 @@ class Cluster:
         self.answers = list(answers)
         self.silent: set[str] = set()
 
-    def send(self, url: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    def send(self, url: str, body: bytes | None) -> tuple[int, bytes]:
         if url in self.silent:
             raise URLError(ConnectionRefusedError("refused"))
         if body is None:
             listing = {"number": 3, "committed": True, "members": list(self.members.values())}
             return 200, json.dumps(listing).encode()
-        assert is_proof(SECRET, PATH, body, headers[HEADER])
         words = json.loads(body)
         self.asked.append((url, words))
         answer = self.answers.pop(0) if self.answers else (200, "")
@@ -145,13 +142,13 @@ def test_a_node_joins_with_what_a_member_says_and_starts_again_without_it(
         "cluster": "c",
         "members": [member("a"), member("new"), member("b") | {"raft": ""}],
     }
-    monkeypatch.setattr(joining, "_ask", lambda url: answer)
+    monkeypatch.setattr(joining, "_ask", lambda url, secret: answer)
     flags: dict[str, Any] = {"node_id": "new", "data_dir": tmp_path, "join": "http://a"}
     settings = joining.load(None, **flags)
     assert (settings.cluster_id, list(settings.peers)) == ("c", ["a"])
     assert settings.peers["a"].raft == "a:1"
 
-    def only_b(url: str) -> dict[str, Any]:
+    def only_b(url: str, secret: str) -> dict[str, Any]:
         if url != "http://b":
             raise URLError("gone")
         return answer
@@ -159,7 +156,7 @@ def test_a_node_joins_with_what_a_member_says_and_starts_again_without_it(
     monkeypatch.setattr(joining, "_ask", only_b)
     assert joining.load(None, **flags | {"join": "http://a, http://b/,"}).peers == settings.peers
 
-    def silent(url: str) -> dict[str, Any]:
+    def silent(url: str, secret: str) -> dict[str, Any]:
         raise URLError("gone")
 
     monkeypatch.setattr(joining, "_ask", silent)
