@@ -63,8 +63,8 @@ class NodeSettings(BaseSettings):
     )
     join: str | None = Field(
         None,
-        description="URL of any member of a running cluster: this node is no founder of it, but was or "
-        "will be added with `chroma-cluster members add`",
+        description="URLs of members of a running cluster, separated by `,`; one that is up is enough. "
+        "This node is no founder of it, but was or will be added with `chroma-cluster members add`",
     )
     peers: Annotated[dict[str, Peer], NoDecode] = Field(
         default_factory=dict[str, Peer],

@@ -6,12 +6,13 @@ gone. It only says where to begin: from the first entries on the node's own log 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.error import HTTPError
 
 from pydantic import SecretStr
@@ -22,6 +23,9 @@ from cluster.config import NodeSettings, Peer
 from wire import calls
 from wire.secret import read_secret
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 FILE: Final = "members.json"
 _PATIENCE_S: Final = 30.0
 _ASK_S: Final = 2.0
@@ -31,7 +35,8 @@ def load(config: Path | None = None, **flags: Any) -> NodeSettings:
     """The settings of a node; with `join`, what they lack is asked of the cluster that it names."""
     values = NodeSettings.merged(config, flags)
     if values.get("join") and values.get("data_dir"):
-        answer = _answer(str(values["join"]).rstrip("/"), _secret(values), Path(values["data_dir"]))
+        urls = [url.strip().rstrip("/") for url in str(values["join"]).split(",") if url.strip()]
+        answer = _answer(urls, _secret(values), Path(values["data_dir"]))
         values.setdefault("cluster_id", answer["cluster"])
         values.setdefault("peers", peers_in(answer, str(values.get("node_id", ""))))
     return NodeSettings(**values)
@@ -55,27 +60,35 @@ def _secret(values: dict[str, Any]) -> str:
         fail(f"node: not started: the cluster's secret cannot be read ({error}).", code=1)
 
 
-def _answer(url: str, secret: str, data_dir: Path) -> dict[str, Any]:
+def _answer(urls: Sequence[str], secret: str, data_dir: Path) -> dict[str, Any]:
     """What a member says now, or said when this node began."""
     file = data_dir / FILE
     patience_s = 0.0 if file.exists() else _PATIENCE_S
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            answer = _ask(url, secret)
+            answer = _ask_any(urls, secret)
         except (OSError, http.client.HTTPException, ValueError) as error:
             if file.exists():
                 return _read(file)
             if time.monotonic() >= deadline:
                 fail(
-                    f"node: not started: no member of a cluster answers at {url} ({error}). Give the URL of "
-                    "a member that is up with --join.",
+                    f"node: not started: no member of a cluster answers at {', '.join(urls)} ({error}). Give "
+                    "the URL of a member that is up with --join.",
                     code=1,
                 )
             time.sleep(0.5)
         else:
             _keep(file, answer)
             return answer
+
+
+def _ask_any(urls: Sequence[str], secret: str) -> dict[str, Any]:
+    """What the first that answers says; raises what the last one failed with."""
+    for url in urls[:-1]:
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            return _ask(url, secret)
+    return _ask(urls[-1] if urls else "", secret)
 
 
 def _ask(url: str, secret: str) -> dict[str, Any]:

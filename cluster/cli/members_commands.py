@@ -132,7 +132,7 @@ def add(
     if target.plan is not None and target.directory is not None:
         if raft is not None or http is not None:
             fail("With --data the addresses are chosen; leave --raft and --http out.", code=2)
-        new = _new_node(target.plan, node_id)
+        new = _new_node(target.directory, target.plan, node_id)
         _start(target.directory, target.plan, new)
         node_id, raft, http = new.id, new.raft, new.url
     if node_id is None or raft is None or http is None:
@@ -219,7 +219,7 @@ def replace(
     """Add a node, wait until it is a voter, and remove another one. Repeat it if it was interrupted."""
     target = _target(data, url, secret_file)
     if target.plan is not None and target.directory is not None:
-        made = _new_node(target.plan, new)
+        made = _new_node(target.directory, target.plan, new)
         _start(target.directory, target.plan, made)
         new, raft, http = made.id, made.raft, made.url
     if new is None or raft is None or http is None:
@@ -232,16 +232,44 @@ def replace(
     _say(answer, f"{new} has taken the place of {old}.", as_json=as_json)
 
 
+@members_app.command()
+def recover(
+    node_directory: Annotated[
+        Path, typer.Option("--from", metavar="DIR", help="The directory of one node that is left, stopped.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it nothing is changed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """A majority is lost for good: go on with what one node has, as a new cluster of that node alone.
+
+    Without --yes it only says what would be kept and what may be lost (exit code 1).
+    """
+    from cluster.cli.recover import examine, words
+    from cluster.cli.recover import recover as do
+
+    path = node_directory.expanduser().absolute()
+    found = examine(path)
+    answer: dict[str, Any] = {"node": found.node_id, "kept": found.last, "known_committed": found.committed}
+    text = words(found)
+    if not yes:
+        _say(answer, f"{text}\nNothing was changed; repeat it with --yes.", as_json=as_json)
+        raise typer.Exit(1)
+    cluster_id = do(path)
+    how = f"Start {found.node_id} with this cluster id (`up` does so by itself), then add new nodes."
+    _say(answer | {"cluster": cluster_id}, f"{text}\nThe new cluster is {cluster_id}. {how}", as_json=as_json)
+
+
 # ---------------------------------------------------------------------- clusters of this machine
 
 
-def _new_node(plan: ClusterPlan, node_id: str | None) -> NodePlan:
+def _new_node(directory: DataDirectory, plan: ClusterPlan, node_id: str | None) -> NodePlan:
     """The plan of a node that shall be added; one that is in the plan already is begun and not finished."""
     from cluster.cli.plan import added_node
     from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
 
     ports = choose_ports(2, shuffled_ports(random.Random()), port_is_free)
-    return added_node(plan, node_id, ports)
+    folders = [path.name for path in directory.root.glob("node-*")]
+    return added_node(plan, node_id, ports, folders)
 
 
 def _start(directory: DataDirectory, plan: ClusterPlan, node: NodePlan) -> None:

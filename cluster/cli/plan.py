@@ -146,8 +146,12 @@ def new_plan(count: int, port: int, ports: Iterable[int]) -> ClusterPlan:
     return ClusterPlan(str(uuid.uuid4()), secrets.token_urlsafe(32), port, nodes)
 
 
-def added_node(plan: ClusterPlan, node_id: str | None, ports: Iterable[int]) -> NodePlan:
+def added_node(
+    plan: ClusterPlan, node_id: str | None, ports: Iterable[int], folders: Iterable[str] = ()
+) -> NodePlan:
     """The plan of a node that shall be added: with an id that no node ever had, if none is given.
+
+    `folders` are those of nodes that there were, of this cluster or of one that it was recovered from.
 
     One that was begun to be added is that one.
 
@@ -156,7 +160,8 @@ def added_node(plan: ClusterPlan, node_id: str | None, ports: Iterable[int]) -> 
     """
     held = {node.id: node for node in (*plan.nodes, *plan.removed_founders)}
     if node_id is None:
-        numbers = [int(name.removeprefix("node-")) for name in held if name.removeprefix("node-").isdigit()]
+        names = [name.removeprefix("node-") for name in (*held, *folders)]
+        numbers = [int(name) for name in names if name.isascii() and name.isdigit()]
         node_id = f"node-{max(numbers, default=0) + 1}"
     known = held.get(node_id)
     if known is not None:

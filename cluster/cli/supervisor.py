@@ -137,7 +137,7 @@ def node_arguments(plan: ClusterPlan, node: NodePlan, directory: Path) -> list[s
     arguments += ["--http", node.http, "--raft", node.raft]
     if node.joined:
         others = [other.url for other in plan.nodes if other.id != node.id]
-        return [*arguments, "--join", others[0] if others else node.url]
+        return [*arguments, "--join", ",".join(others or [node.url])]
     for peer in plan.founders:
         if peer.id != node.id:
             arguments += ["--peer", f"{peer.id}={peer.raft},{peer.url}"]

@@ -13,6 +13,7 @@ ever committed after it (docs/raft.md, "Membership").
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +26,7 @@ from cluster.raft.quorum import majority
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+_NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 PREFIX = b"\xc1"
 """The one byte that msgpack never uses."""
 _FORMAT = 1
@@ -200,7 +202,7 @@ def bound(now: Configuration, incarnations: Mapping[str, str]) -> Configuration:
 
 
 def _check_meaning(members: Mapping[str, Member], change: Change, at: Circumstances) -> None:
-    if not change.id or len(change.id) > MAX_NAME or not change.id.isprintable():
+    if len(change.id) > MAX_NAME or not _NODE_ID.fullmatch(change.id):
         raise ChangeRefused(f"{change.id[:80]!r} is no node id.", status=400)
     held = members.get(change.id)
     if isinstance(change, Add):

@@ -515,6 +515,24 @@ class Journal:
         if term > self._meta.term:
             self.set_term(term, None)
 
+    @property
+    def meta(self) -> Meta:
+        """All but the entries, as it would be written now."""
+        return self._meta
+
+    def refound(self, cluster_id: str, incarnation: str, configuration: bytes) -> None:
+        """Everything that is held belongs to another cluster from now on, and is committed there.
+
+        `configuration` is its first. Durable with the next flush; only for a node that is stopped.
+        """
+        self._meta = replace(
+            self._meta, cluster_id=cluster_id, incarnation=incarnation, standing=Standing.VOTER, known={}
+        )
+        self.set_term(self.term + 1, None)
+        self.append(self.term, configuration)
+        self.set_commit(self.last_index)
+        self._dirty = True
+
     def flush(self) -> None:
         """Make everything changed so far durable, in one transaction. This is the fsync point.
 

@@ -133,6 +133,11 @@ def _parse(words: Mapping[str, Any]) -> Change | None:
             "and move `raft` (HOST:PORT) and `http` (URL), all texts. Nothing was changed.",
         )
     name, raft, http = texts["id"], texts["raft"], texts["http"].rstrip("/")
+    if (http or operation == "add") and not http.startswith(("http://", "https://")):
+        # Who is asked nothing over HTTP could be taken for silent where everybody has to be asked.
+        raise Refusal(
+            400, "InvalidArgumentError", f"{name[:80]!r} needs `http`, a URL of HTTP. Nothing was changed."
+        )
     match operation:
         case "add":
             return Add(name, raft, http)

@@ -270,7 +270,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.api.",
     ),
     "lb.": (),
-    "cluster.cli.": ("cluster.server", "lb.config", "lb.server"),
+    "cluster.cli.": ("cluster.server", "cluster.raft.recovery", "lb.config", "lb.server"),
     "cluster.__main__": ("cluster.cli.",),
     "evaluation.checking.": (),
     # Systems under test: this cluster, and others that are built from parts of it.
