@@ -148,7 +148,7 @@ class Verification:
 
     async def take_verdict(self, told: dict[str, Any]) -> dict[str, Any]:
         """As `cluster.api.interface.PeerService.take_verdict`."""
-        if self._scanner.answer({"round": told["round"]})["state"] != "done":
+        if self._scanner.answer({"round": told["round"], "wants": "state"})["state"] != "done":
             return {"heard": False}  # it is about what a process before this one had
         differs = cast("dict[str, dict[str, Any]]", told["differs"])
         equal = [str(name) for name in told["equal"]]
