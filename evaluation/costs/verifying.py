@@ -1,9 +1,9 @@
 """What a verification costs those who read meanwhile: `python -m evaluation.costs.verifying`.
 
 A cluster of three nodes on this machine with one collection. Clients of its balancer ask for neighbours
-without pause. Phases without and with a verification take turns, so that both meet the same machine. Told are the
-records that each node digests in a second, and of both kinds of phases the median and the 99th percentile of
-the reads, in milliseconds, with their ratios.
+without pause. Phases without and with a verification take turns, so that both meet the same machine. Told are
+the records that each node digests in a second, and of both kinds of phases the median and the 99th percentile
+of the reads, in milliseconds, with their ratios.
 """
 
 from __future__ import annotations
