@@ -33,12 +33,18 @@ demo: $(VENV)/.installed ## index real texts, kill the leader while writing, com
 
 ##@ Work on it
 
-# The whole suite runs in three processes at once (tests/lanes.py); what ARGS chooses runs in one.
-LANES := $(if $(ARGS),,-n 3)
+# The whole suite runs in three processes at once (tests/lanes.py), then, one after the other, what wants the
+# machine for itself. What ARGS chooses runs in one process.
+DEFAULT := not soak and not chaos and not hostile
 
 .PHONY: test
 test: $(VENV)/.installed-dev $(CACHE)/s3/.installed $(CACHE)/bin/server $(CACHE)/bin/porcupine-oracle ## the whole default test suite (choose with ARGS="tests/unit -k name")
-	@$(BIN)/python -m pytest -m "not soak and not chaos and not hostile" $(LANES) $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	@code=0; $(BIN)/python -m pytest -m "$(DEFAULT) and not alone" -n 3 || code=$$?; \
+	$(BIN)/python -m pytest -m "$(DEFAULT) and alone" || code=$$?; exit $$code
+else
+	@$(BIN)/python -m pytest -m "$(DEFAULT)" $(ARGS)
+endif
 
 .PHONY: check
 check: $(VENV)/.installed-dev ## format, lint and types

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
@@ -14,6 +13,12 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from wire.addresses import is_loopback, split_address
+from wire.secret import read_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MEBIBYTE = 1024 * 1024
 
@@ -52,6 +57,14 @@ class NodeSettings(BaseSettings):
     raft: str = Field("127.0.0.1:9001", description="address that this node's raft transport listens on")
     advertise_http: str | None = Field(
         None, description="URL by which peers reach this node's HTTP, if not `http`"
+    )
+    advertise_raft: str | None = Field(
+        None, description="address (HOST:PORT) at which peers dial this node's raft transport, if not `raft`"
+    )
+    join: str | None = Field(
+        None,
+        description="URL of any member of a running cluster: this node is no founder of it, but was or "
+        "will be added with `chroma-cluster members add`",
     )
     peers: Annotated[dict[str, Peer], NoDecode] = Field(
         default_factory=dict[str, Peer],
@@ -135,6 +148,11 @@ class NodeSettings(BaseSettings):
     allow_mixed_versions: bool = Field(
         False, description="serve reads although the leader's chromadb is of another version; for an upgrade"
     )
+    allow_direct_clients: bool = Field(
+        False,
+        description="take Chroma's reads and writes at this node's own port from everybody who reaches it, "
+        "not only from members and balancers, who prove the cluster's secret",
+    )
     allow_insecure_listen: bool = Field(
         False, description="listen beyond loopback although there is no TLS and no authentication"
     )
@@ -149,8 +167,13 @@ class NodeSettings(BaseSettings):
     @classmethod
     def load(cls, config: Path | None = None, **flags: Any) -> NodeSettings:
         """Settings from the TOML file `config`, the environment and `flags` (None values are left out)."""
+        return cls(**cls.merged(config, flags))
+
+    @classmethod
+    def merged(cls, config: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that are given, not checked yet; see `load`."""
         given = {name: value for name, value in flags.items() if value is not None}
-        return cls(**TomlConfigSettingsSource(cls, config)() | EnvSettingsSource(cls)() | given)
+        return TomlConfigSettingsSource(cls, config)() | EnvSettingsSource(cls)() | given
 
     @field_validator("peers", mode="before")
     @classmethod
@@ -167,11 +190,12 @@ class NodeSettings(BaseSettings):
             [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
         )
 
-    @field_validator("http", "raft")
+    @field_validator("http", "raft", "advertise_raft")
     @classmethod
-    def _address_has_port(cls, value: str, info: ValidationInfo) -> str:
+    def _address_has_port(cls, value: str | None, info: ValidationInfo) -> str | None:
         del info
-        split_address(value)
+        if value is not None:
+            split_address(value)
         return value
 
     @model_validator(mode="after")
@@ -188,7 +212,7 @@ class NodeSettings(BaseSettings):
                 "election_timeout_min_ms must be at least three heartbeats, or jitter elects leaders "
                 f"({self.election_timeout_min_ms} < 3 x {self.heartbeat_ms})"
             )
-        if self.secret is None and self.secret_file is None and self.peers:
+        if not self.has_secret and self.peers:
             raise ValueError("a node with peers needs the cluster secret: set `secret` or `secret_file`")
         tls = {name: getattr(self, name) for name in ("raft_tls_cert", "raft_tls_key", "raft_tls_ca")}
         missing = [name for name, path in tls.items() if path is None]
@@ -197,11 +221,33 @@ class NodeSettings(BaseSettings):
                 f"TLS between nodes needs raft_tls_cert, raft_tls_key and raft_tls_ca, all or none; "
                 f"missing: {', '.join(missing)}"
             )
+        if not self.has_secret:
+            # Nobody can prove to be a member: only who is on this machine may ask.
+            for name, address in (("http", self.http), ("raft", self.raft)):
+                if not is_loopback(split_address(address)[0]):
+                    raise ValueError(
+                        f"`{name}` would listen on {address}, beyond loopback, and there is no cluster "
+                        "secret by which to tell who may ask: set `secret` or `secret_file`"
+                    )
         if not self.allow_insecure_listen:
             require_loopback(self.http, "http")
             if missing:
                 require_loopback(self.raft, "raft")
         return self
+
+    @property
+    def has_secret(self) -> bool:
+        return self.secret is not None or self.secret_file is not None
+
+    @property
+    def admits_strangers(self) -> bool:
+        """Whether Chroma's routes are for everybody who reaches `http`; so they are without any secret."""
+        return self.allow_direct_clients or not self.has_secret
+
+    @property
+    def advertised_raft(self) -> str:
+        """Where the others dial this node's log."""
+        return self.advertise_raft or self.raft
 
     @property
     def raft_tls_files(self) -> tuple[Path, Path, Path] | None:
@@ -217,14 +263,8 @@ class NodeSettings(BaseSettings):
         Raises:
             ValueError: the file is empty.
         """
-        if self.secret is not None:
-            return self.secret.get_secret_value().encode()
-        if self.secret_file is None:
-            return self.cluster_id.encode()
-        text = self.secret_file.read_text().strip()
-        if not text:
-            raise ValueError(f"the secret file {self.secret_file} is empty")
-        return text.encode()
+        given = None if self.secret is None else self.secret.get_secret_value()
+        return read_secret(given, self.secret_file, self.cluster_id)
 
 
 def parse_peer(text: str) -> tuple[str, Peer]:
@@ -240,18 +280,6 @@ def parse_peer(text: str) -> tuple[str, Peer]:
     return name.strip(), Peer(raft=raft.strip(), http=http.strip())
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port` as (host, port); IPv6 hosts in brackets.
-
-    Raises:
-        ValueError: no host or no port in 0..65535.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"expected HOST:PORT, got {address!r}")
-    return host.strip("[]"), int(port)
-
-
 def require_loopback(address: str, name: str) -> None:
     """Refuse an address that others could reach.
 
@@ -259,13 +287,7 @@ def require_loopback(address: str, name: str) -> None:
         ValueError: the address is beyond loopback.
     """
     host, _ = split_address(address)
-    if host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_loopback(host):
         raise ValueError(
             f"`{name}` would listen on {host}, beyond loopback, without TLS and authentication; "
             "set allow_insecure_listen=true if the network is closed to others"

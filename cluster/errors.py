@@ -7,6 +7,7 @@
     ├── Overloaded       429: surely not applied, a bounded queue is full; try again later
     ├── NoRoom           507: surely not applied, a member's disk is nearly full; make room
     ├── Unavailable      503: surely nothing changed (a read not served, a write not started)
+    │   ├── Hidden              a write to the collection is half done here; it may take a while
     │   └── EngineUnavailable   this node's Chroma is being restarted; try elsewhere, or again
     ├── EngineDied       500: Chroma's process died or was killed over this request; never tried elsewhere
     ├── Quarantined      500: this very request took an engine down a moment ago; refused for a while
@@ -97,6 +98,10 @@ class Unavailable(ClusterError):
     status = 503
     error = "UnavailableError"
     outcome = "unchanged"
+
+
+class Hidden(Unavailable):
+    """A write to the collection is half done here, for as long as it takes: surely nothing was read."""
 
 
 class EngineUnavailable(Unavailable):

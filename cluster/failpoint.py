@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 VARIABLE: Final = "CHROMA_CLUSTER_FAILPOINTS"
 MARKED_WORDS: Final = "CHROMA_CLUSTER_MARKED_WORDS"
 
-#: Every point there is, in the order in which a write, then a snapshot, meets them: name -> what has just (not)
-#: happened.
+#: Every point there is, in the order in which a write, and then a snapshot, meets them: name -> what has just
+#: (not) happened.
 NAMES: Final[dict[str, str]] = {
     "forward.before_send": "a follower has a client's write and knows the leader; nothing is sent on",
     "api.decoded": "the leader has read the request; nothing is queued",

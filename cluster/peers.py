@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import aiohttp
 import orjson
 
-from cluster.errors import ClusterError, NotLeader, Refusal, Unavailable
-from cluster.proof import HEADER, prove
+from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Refusal, Unavailable
+from wire.calls import proven
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from wire.prover import Prover
 
 
 #: For what is only of use at once.
@@ -24,13 +26,14 @@ _SIZED: Final = aiohttp.ClientTimeout(total=10.0, sock_connect=0.5)
 #: Until a snapshot is taken; and until a part of one arrives, from a donor that may be bound to be slow.
 _LONG: Final = aiohttp.ClientTimeout(total=None, sock_connect=2.0, sock_read=90.0)
 _PART: Final = aiohttp.ClientTimeout(total=None, sock_connect=2.0, sock_read=10.0)
+_JSON: Final = {"Content-Type": "application/json"}
 
 
 class Peers:
     """A small HTTP client for the other members; open it on the event loop that uses it."""
 
-    def __init__(self, *, timeout_ms: int, secret: bytes = b"") -> None:
-        self._secret = secret
+    def __init__(self, *, timeout_ms: int, prover: Prover) -> None:
+        self._prover = prover
         self._timeout = aiohttp.ClientTimeout(total=timeout_ms / 1000, sock_connect=0.5)
         self._session: aiohttp.ClientSession | None = None
 
@@ -64,16 +67,29 @@ class Peers:
         vectors = [base64.b64decode(vector) for vector in answer["vectors"]]
         return vectors, str(answer["model"]), int(answer["dimension"])
 
+    async def change_members(self, leader_url: str, words: dict[str, Any]) -> dict[str, Any]:
+        """A change of the members, made at the leader; see `cluster.service.membership`.
+
+        Raises:
+            ClusterError: it was refused; or the leader did not answer: then it may or may not be made.
+        """
+        try:
+            return await self._ask(leader_url, "/cluster/members", words)
+        except Unavailable as error:
+            if error.__cause__ is None:
+                raise
+            raise OutcomeUnknown(
+                f"The leader did not answer ({error.__cause__}): whether the change was made is not known. "
+                "Look at the members before you ask again."
+            ) from error
+
     async def progress(self, url: str, question: dict[str, Any]) -> Any:
         """How far the node at `url` says it is and where it is stuck, undecoded; None: no answer."""
         if self._session is None:
             return None
         path, body = "/cluster/progress", orjson.dumps(question)
-        proof = {"content-type": "application/json", HEADER: prove(self._secret, path, body)}
         try:
-            async with self._session.post(
-                f"{url}{path}", data=body, headers=proof, timeout=_SHORT
-            ) as response:
+            async with self._post(self._session, url, path, body, timeout=_SHORT) as response:
                 return orjson.loads(await response.read())
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
@@ -106,7 +122,9 @@ class Peers:
         if self._session is None:
             return None
         try:
-            async with self._session.get(f"{url}/cluster/status", timeout=_SHORT) as response:
+            async with proven(
+                self._session, self._prover, "GET", url, "/cluster/status", timeout=_SHORT
+            ) as response:
                 answer: Any = orjson.loads(await response.read())
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
@@ -133,9 +151,8 @@ class Peers:
             return
         path = "/cluster/suspect"
         body = orjson.dumps({"digest": digest.hex(), "cause": cause, "for_s": for_s})
-        headers = self._proven(path, body)
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self._session.post(f"{url}{path}", data=body, headers=headers, timeout=_SHORT):
+            async with self._post(self._session, url, path, body, timeout=_SHORT):
                 pass
 
     async def snapshot(self, url: str, question: Mapping[str, Any]) -> bytes:
@@ -168,9 +185,7 @@ class Peers:
             raise RuntimeError("Peers.open() was not called")
         body = orjson.dumps(question)
         try:
-            async with self._session.post(
-                f"{url}{path}", data=body, headers=self._proven(path, body), timeout=patience
-            ) as response:
+            async with self._post(self._session, url, path, body, timeout=patience) as response:
                 answer = await response.read()
                 if response.status == 200:
                     return answer
@@ -182,8 +197,10 @@ class Peers:
         except (ValueError, AttributeError):
             raise Unavailable(f"{url} answered {status}") from None
 
-    def _proven(self, path: str, body: bytes) -> dict[str, str]:
-        return {"content-type": "application/json", HEADER: prove(self._secret, path, body)}
+    def _post(
+        self, session: aiohttp.ClientSession, url: str, path: str, body: bytes, **options: Any
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return proven(session, self._prover, "POST", url, path, body=body, headers=_JSON, **options)
 
     async def _ask(
         self,
@@ -196,11 +213,8 @@ class Peers:
             raise RuntimeError("Peers.open() was not called")
         body = orjson.dumps(question)
         try:
-            async with self._session.post(
-                f"{url}{path}",
-                data=body,
-                headers=self._proven(path, body),
-                timeout=patience or self._timeout,
+            async with self._post(
+                self._session, url, path, body, timeout=patience or self._timeout
             ) as response:
                 status, body = response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -16,8 +16,6 @@ from aiohttp import web
 
 from cluster.api.app import DRAIN, SERVER_OPTIONS, create_app
 from cluster.api.cluster_routes import StatusFeed, cluster_routes
-from cluster.api.connections import bounded
-from cluster.api.malformed import shorten_complaints
 from cluster.apply.agreement import encode_agreement
 from cluster.apply.applier import Applier
 from cluster.apply.store import Store
@@ -26,7 +24,6 @@ from cluster.chroma.isolated_scratch import IsolatedScratch
 from cluster.chroma.local_ids import LOCAL_PREFIX
 from cluster.chroma.oracle import Oracle
 from cluster.chroma.watchdog import Limits
-from cluster.config import split_address
 from cluster.descriptors import backlog, clients, open_files
 from cluster.disk import DiskFull, explained, machine_fault, space_at
 from cluster.embedding.embedder import Embedder
@@ -42,7 +39,9 @@ from cluster.raft.meta import damaged_advice
 from cluster.raft.raft import RaftNode
 from cluster.raft.settings import RaftSettings
 from cluster.raft.tls import Tls
+from cluster.service.membership import OtherMembers
 from cluster.service.node import NodeService
+from cluster.service.parts import Parts
 from cluster.service.verification import Verifying
 from cluster.service.versions import own_versions
 from cluster.snapshot.donating import Donor
@@ -54,6 +53,11 @@ from cluster.verify.alarms import FILE as ALARMS
 from cluster.verify.alarms import Alarms
 from cluster.verify.scanner import Scanner
 from cluster.verify.sealing import Seal, forget
+from wire.addresses import split_address
+from wire.connections import bounded
+from wire.door import Door
+from wire.malformed import shorten_complaints
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +71,10 @@ log = logging.getLogger(__name__)
 #: How often a node whose disk was full looks for room.
 _ROOM_S: Final = 2.0
 _HANGUP: Final = "SIGHUP: settings are read at the start only, nothing to reload; the node goes on"
+_RELOADED: Final = (
+    "SIGHUP: the certificates of the raft links were read again, for links made from now on; all other "
+    "settings are read at the start only"
+)
 
 #: Requests under way may finish within this time when the node stops.
 _DRAIN_S: Final = 5.0
@@ -100,7 +108,22 @@ async def _run(settings: NodeSettings, stack: ExitStack) -> bool:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     loop.add_signal_handler(signal.SIGHUP, log.info, _HANGUP)
-    return await _serve(_compose(settings, stack, loop), stop)
+    node = _compose(settings, stack, loop)
+    loop.add_signal_handler(signal.SIGHUP, hang_up, node.tls)
+    return await _serve(node, stop)
+
+
+def hang_up(tls: Tls | None) -> None:
+    """What SIGHUP does: reads again what can be read again, and says what that was."""
+    if tls is None:
+        log.info(_HANGUP)
+        return
+    try:
+        tls.reload()
+    except Fault as fault:
+        log.error("SIGHUP: the node goes on with the certificates that it has: %s", fault.message)
+    else:
+        log.info(_RELOADED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +131,7 @@ class _Node:
     """The parts of a node that are started and stopped."""
 
     settings: NodeSettings
+    tls: Tls | None
     raft: RaftNode
     applier: Applier
     peers: Peers
@@ -183,12 +207,12 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         witness=scanner,
     )
     applier.add_listener(lambda _: feed.changed())
-    peers = Peers(timeout_ms=settings.read_timeout_ms, secret=secret)
+    prover = Prover(secret)
+    peers = Peers(timeout_ms=settings.read_timeout_ms, prover=prover)
     limits = GroupLimits(queue_bytes=settings.queue_bytes)
     clock = LogClock(lambda: machine.time_ms, time.monotonic_ns)
     filling = _filling(settings, raft, peers, feed)
-    service = NodeService(
-        settings,
+    parts = Parts(
         raft=raft,
         applier=applier,
         engine=engine,
@@ -196,6 +220,8 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         tending=engine,
         oracle=Oracle(),
         embedder=Embedder(settings.embedding_functions, settings.embedding_module),
+        door=Door(secret, lambda: os.urandom(16).hex()),
+        prover=prover,
         peers=peers,
         proposer=Proposer(raft, limits, clock.now_ms, loop),
         # Past the waiting line, which is full of writes that wait for this one.
@@ -207,9 +233,10 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         hold_log=raft.hold_log,
         verifying=Verifying(scanner, alarms, clock.now_ms, feed.changed, seal),
     )
+    service = NodeService(settings, parts)
     faults.service = service
     stack.callback(service.close)
-    return _Node(settings, raft, applier, peers, service, feed, faults, filling)
+    return _Node(settings, tls, raft, applier, peers, service, feed, faults, filling)
 
 
 def _trust(data_dir: Path, installed: Installed | None) -> tuple[Alarms, Seal]:
@@ -242,7 +269,7 @@ def _reset_log(settings: NodeSettings, manifest: Manifest) -> bool | None:
     try:
         if manifest.index < journal.base_index:
             return None
-        was_reset = journal.reset_to(manifest.index, manifest.term)
+        was_reset = journal.reset_to(manifest.index, manifest.term, manifest.configuration)
         journal.flush()
         return was_reset
     finally:
@@ -260,6 +287,7 @@ def _donor(
             applier.visits.ask,
             store.copy_to,
             raft.term_at,
+            raft.configuration_at,
             on_taken=raft.note_snapshot,
         )
     )
@@ -279,12 +307,13 @@ def _filling(settings: NodeSettings, raft: RaftNode, peers: Peers, feed: StatusF
         found = raft.status().lacks
         return None if found is None else found.compacted
 
+    others = OtherMembers(settings, raft)
     here = Here(
         settings.data_dir,
         settings.node_id,
         settings.cluster_id,
         own_versions()["chromadb"],
-        lambda: {name: peer.http for name, peer in settings.peers.items()},
+        lambda: dict(others),
         lacks,
         lambda: raft.status().first_index - 1,
         raft.hold_log,
@@ -332,6 +361,14 @@ def _raft(
         on_change=feed.changed,
         on_fault=lambda reason: faults.report(Fault(reason)),
         tls=tls,
+        joins=settings.join is not None,
+        in_settings={
+            settings.node_id: (
+                settings.advertised_raft,
+                settings.advertise_http or f"http://{settings.http}",
+            ),
+            **{name: (peer.raft, peer.http) for name, peer in settings.peers.items()},
+        },
     )
 
 

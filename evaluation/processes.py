@@ -13,20 +13,23 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from cluster.cli.ports import choose_ports, shuffled_ports, take_port
+from cluster.cli.ports import choose_ports, leave_port, shuffled_ports, take_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
 
-_given: set[int] = set()
+_REMEMBERED = 2_000
+"""So many ports are given before one is given again: those of some fifty runs."""
+
+_given: dict[int, None] = {}
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, below the range of outgoing connections; never the same twice.
+    """A port that was free a moment ago, below the range of outgoing connections; not again for a long time.
 
-    No other process that asks here, nor an `up` that founds a cluster, gets it while this process runs.
+    For as long no other process that asks here, nor an `up` that founds a cluster, gets it.
 
     In that range, while the server is down, an outgoing connection could sit on its port, and who dials it
     could even be connected to itself.
@@ -34,7 +37,11 @@ def free_port() -> int:
     port = choose_ports(
         1, shuffled_ports(random.Random()), lambda port: port not in _given and take_port(port)
     )[0]
-    _given.add(port)
+    _given[port] = None
+    if len(_given) > _REMEMBERED:  # a campaign of many runs must not end for want of ports
+        oldest = next(iter(_given))
+        del _given[oldest]
+        leave_port(oldest)
     return port
 
 

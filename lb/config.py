@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -15,6 +14,9 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from wire.addresses import is_loopback, split_address
+from wire.secret import read_secret
 
 MEBIBYTE = 1024 * 1024
 
@@ -80,14 +82,8 @@ class BalancerSettings(BaseSettings):
             ValueError: the file is empty.
             OSError: the file cannot be read.
         """
-        if self.secret is not None:
-            return self.secret.get_secret_value().encode()
-        if self.secret_file is None:
-            return self.cluster_id.encode()
-        text = self.secret_file.read_text().strip()
-        if not text:
-            raise ValueError(f"the secret file {self.secret_file} is empty")
-        return text.encode()
+        given = None if self.secret is None else self.secret.get_secret_value()
+        return read_secret(given, self.secret_file, self.cluster_id)
 
     @field_validator("nodes", mode="before")
     @classmethod
@@ -109,8 +105,8 @@ class BalancerSettings(BaseSettings):
                 "the balancer needs the cluster secret, which the nodes have: set `secret` or `secret_file` "
                 "(for one node alone that has none, `cluster_id`)"
             )
-        host, _ = split_listen(self.listen)
-        if not self.allow_insecure_listen and not _is_loopback(host):
+        host, _ = split_address(self.listen)
+        if not self.allow_insecure_listen and not is_loopback(host):
             raise ValueError(
                 f"`listen` is {self.listen}, beyond loopback, and this version has no TLS and no "
                 "authentication; set allow_insecure_listen=true if the network is closed to others"
@@ -130,29 +126,8 @@ def parse_node(text: str) -> tuple[str, str]:
     return name.strip(), url.strip()
 
 
-def split_listen(address: str) -> tuple[str, int]:
-    """`host:port` as (host, port); IPv6 hosts in brackets.
-
-    Raises:
-        ValueError: no host or no port in 0..65535.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"expected HOST:PORT, got {address!r}")
-    return host.strip("[]"), int(port)
-
-
 def _url(text: str) -> str:
     url = (text if "://" in text else f"http://{text}").rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"expected the URL of a node to be http or https, got {text!r}")
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

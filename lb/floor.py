@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import orjson
 
-from lb.proof import HEADER, prove
+from wire.calls import proven
 
 if TYPE_CHECKING:
     from lb.guarantees import Guarantees
     from lb.ring import Ring
     from lb.watch import Watch
+    from wire.prover import Prover
 
 log = logging.getLogger("lb.floor")
 
@@ -29,9 +30,9 @@ _ANSWER_S: Final = 2.0
 class Floor:
     """Raises the guarantees' floor to the leader's read index, once for each cluster."""
 
-    def __init__(self, watch: Watch, guarantees: Guarantees, secret: bytes) -> None:
-        """`secret` is the cluster's: nodes give a read index to nobody else."""
-        self._secret = secret
+    def __init__(self, watch: Watch, guarantees: Guarantees, prover: Prover) -> None:
+        """`prover` knows the cluster's secret: nodes give a read index to nobody else."""
+        self._prover = prover
         self._watch = watch
         self._guarantees = guarantees
         self._known = asyncio.Event()
@@ -82,7 +83,7 @@ class Floor:
                     await self._watch.changed(_PAUSE_S)
                     continue
                 try:
-                    index = await _read_index(session, leader.url, self._secret)
+                    index = await _read_index(session, leader.url, self._prover)
                 except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                     log.info("%s gives no read index yet: %s", leader.node_id, error or type(error).__name__)
                     await self._watch.changed(_PAUSE_S)
@@ -93,9 +94,8 @@ class Floor:
                 return
 
 
-async def _read_index(session: aiohttp.ClientSession, url: str, secret: bytes) -> int:
-    path = "/cluster/read-index"
-    async with session.post(url + path, headers={HEADER: prove(secret, path, b"")}) as response:
+async def _read_index(session: aiohttp.ClientSession, url: str, prover: Prover) -> int:
+    async with proven(session, prover, "POST", url, "/cluster/read-index") as response:
         body = await response.read()
         if response.status != 200:
             raise ValueError(f"status {response.status}: {body[:200]!r}")

@@ -14,21 +14,22 @@ from multidict import CIMultiDict
 from lb import retry
 from lb.budget import Budget
 from lb.guarantees import read_index
-from lb.malformed import UNREADABLE
-from lb.patience import write_try_s
 from lb.receiving import Crowded, Receiving
 from lb.routes import Scope, classify
-from lb.upstream import Interrupted, NeverSent, NodeAnswer, strip_hop_by_hop
+from lb.upstream import Interrupted, NeverSent, NodeAnswer
+from wire.hops import strip_hop_by_hop
+from wire.malformed import UNREADABLE
+from wire.patience import body_bound_s
 
 if TYPE_CHECKING:
     from lb.config import BalancerSettings
-    from lb.drain import Drain
     from lb.floor import Floor
     from lb.guarantees import Guarantees
     from lb.ring import Member
     from lb.routes import Route
     from lb.upstream import Upstream
     from lb.watch import Watch
+    from wire.drain import Drain
 
 CONSISTENCY: Final = "X-Chroma-Consistency"
 MIN_INDEX: Final = "X-Chroma-Min-Index"
@@ -185,7 +186,7 @@ class Proxy:
         headers, level, wanted = await self._headers(request, route)
         reads = route.kind == "read"
         lenient = reads and (level == "eventual" or route.scope is Scope.NONE)
-        try_s = self._read_try_s if reads else write_try_s(self._write_try_s, len(body))
+        try_s = self._read_try_s if reads else body_bound_s(self._write_try_s, len(body))
         steps = retry.attempts(route.kind, deadline, self._hold_s)
         action = next(steps)
         answer: NodeAnswer | None = None
@@ -223,7 +224,9 @@ class Proxy:
             return error_response(ending.status, ending.error, ending.message)
         assert answer is not None, "only an answered attempt ends in Relay"
         if ending.doubtful is not None and route.collection is not None:
-            self._upstream.tell_doubt(self._watch.ring.member(ending.doubtful).url, route.collection)
+            doubtful = self._watch.ring.find(ending.doubtful)
+            if doubtful is not None:
+                self._upstream.tell_doubt(doubtful.url, route.collection)
         return await self._relay(request, answer)
 
     async def _headers(self, request: web.BaseRequest, route: Route) -> tuple[CIMultiDict[str], str, int]:

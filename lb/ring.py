@@ -35,6 +35,10 @@ class Status:
     engine: str = "serving"
     ready: bool = True
     lacking: bool = False
+    configuration: int = 0
+    """The number of the committed configuration that the node knows; 0: the founders', or none is told."""
+    urls: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str], hash=False)
+    """The members by it, those whose URL is known."""
 
     @classmethod
     def of(cls, line: Any) -> Status:
@@ -59,7 +63,21 @@ class Status:
             engine=_engine_state(fields.get("engine")),
             ready=ready if isinstance(ready, bool) else True,
             lacking=fields.get("lacks") is not None,
+            **_configuration(fields.get("configuration")),
         )
+
+
+def _configuration(said: Any) -> dict[str, Any]:
+    """What a status says of the members, if it is committed."""
+    words: Mapping[str, Any] = said if isinstance(said, Mapping) else {}  # pyright: ignore[reportUnknownVariableType]
+    number, urls = words.get("number"), words.get("urls")
+    if type(number) is not int or not isinstance(urls, Mapping) or words.get("committed") is not True:
+        return {}
+    pairs = cast("Mapping[Any, Any]", urls).items()
+    return {
+        "configuration": number,
+        "urls": {str(name): url.rstrip("/") for name, url in pairs if isinstance(url, str) and url},
+    }
 
 
 def _engine_state(engine: Any) -> str:
@@ -84,6 +102,8 @@ class Member:
     heard_at: float = 0.0
     reason: str = "not heard from yet"
     shunned_until: float = 0.0
+    is_learnt: bool = False
+    """Its URL is from the cluster's configuration, not from the balancer's settings."""
 
     @property
     def healthy(self) -> bool:
@@ -116,10 +136,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """All configured nodes. `cluster` is the id that members must have ("" accepts any)."""
+    """All nodes: those of the settings, until the cluster says who its members are.
+
+    `cluster` is the id that members must have ("" accepts any).
+    """
 
     members: tuple[Member, ...]
     cluster: str = ""
+    configuration: int = 0
+    """The number of the newest committed configuration that a member told of."""
 
     @classmethod
     def of(cls, nodes: Mapping[str, str], cluster: str = "") -> Ring:
@@ -137,6 +162,10 @@ class Ring:
                 return member
         raise KeyError(node_id)
 
+    def find(self, node_id: str) -> Member | None:
+        """The member with that id; None: it is no member, or none any more."""
+        return next((member for member in self.members if member.node_id == node_id), None)
+
     # Changes
 
     def heard(self, node_id: str, status: Status, now: float) -> Ring:
@@ -151,10 +180,26 @@ class Ring:
             # Not even a last resort: it holds another node's data, or another cluster's.
             status = dataclasses.replace(status, healthy=False, lacking=True)
         changes: dict[str, Any] = {"status": status, "heard_at": now, "reason": foreign or reason}
-        if self.member(node_id).status is None:
+        held = self.find(node_id)
+        if held is None:
+            return self
+        if held.status is None:
             # Back on a new stream: what failed on the old connections is no longer held against it.
             changes["shunned_until"] = 0.0
-        return self._with(node_id, **changes)
+        ring = self._with(node_id, **changes)
+        is_news = not foreign and status.configuration > self.configuration and status.urls
+        return ring._following(status) if is_news else ring
+
+    def _following(self, status: Status) -> Ring:
+        """The members as `status` says. A URL of the own settings stays: it may lead through a proxy."""
+        held = {member.node_id: member for member in self.members}
+        members: list[Member] = []
+        for name, url in status.urls.items():
+            member = held.get(name, Member(name, url, is_learnt=True))
+            if member.is_learnt and member.url != url:
+                member = Member(name, url, is_learnt=True)
+            members.append(member)
+        return dataclasses.replace(self, members=tuple(members), configuration=status.configuration)
 
     def lost(self, node_id: str, reason: str) -> Ring:
         """The status stream of `node_id` broke or could not be opened: ejected until a line arrives."""

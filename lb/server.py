@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 import uvloop
 from aiohttp import web
 
-from lb.config import split_listen
-from lb.connections import bounded
-from lb.drain import Drain
 from lb.floor import Floor
 from lb.guarantees import Guarantees
-from lb.malformed import shorten_complaints
 from lb.paths import is_reserved
 from lb.proxy import Proxy, error_response, json_response
 from lb.upstream import Upstream
 from lb.watch import Watch
+from wire.addresses import split_address
+from wire.connections import bounded
+from wire.drain import Drain
+from wire.malformed import shorten_complaints
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from lb.config import BalancerSettings
@@ -46,16 +47,16 @@ class Balancer:
 
     def __init__(self, settings: BalancerSettings) -> None:
         self._settings = settings
-        secret = settings.secret_bytes
+        prover = Prover(settings.secret_bytes)
         self._watch = Watch(
             settings.nodes,
             cluster_id=settings.cluster_id,
             silence_s=settings.silence_ms / 1000,
-            secret=secret,
+            prover=prover,
         )
         self._guarantees = Guarantees(settings.max_collections)
-        self._floor = Floor(self._watch, self._guarantees, secret)
-        self._upstream = Upstream(settings.connect_timeout_ms / 1000, secret)
+        self._floor = Floor(self._watch, self._guarantees, prover)
+        self._upstream = Upstream(settings.connect_timeout_ms / 1000, prover)
         self._drain = Drain()
         self._proxy = Proxy(settings, self._watch, self._guarantees, self._floor, self._upstream, self._drain)
         self._server: web.Server | None = None
@@ -69,7 +70,7 @@ class Balancer:
         Raises:
             OSError: the address cannot be listened on.
         """
-        host, port = split_listen(self._settings.listen)
+        host, port = split_address(self._settings.listen)
         loop = asyncio.get_running_loop()
         self._server = web.Server(
             self._handle,

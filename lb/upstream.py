@@ -18,13 +18,16 @@ from aiohttp.payload import Payload
 from multidict import CIMultiDict
 from yarl import URL
 
-from lb.proof import HEADER, prove
+from wire.calls import digest_in_time, proven
+from wire.hops import strip_hop_by_hop
+from wire.proof import CHALLENGE, HEADER
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
     from lb.ring import Member, Ring
     from lb.routes import RouteKind
+    from wire.prover import Prover
 
 log = logging.getLogger("lb.upstream")
 
@@ -35,19 +38,6 @@ _TELL_S: Final = 30.0
 
 #: Above this aiohttp warns that writing bytes in one go holds up the event loop.
 _ONE_WRITE_BYTES: Final = 256 * 1024
-
-#: Headers that speak of one connection only (RFC 9110, 7.6.1), never passed on.
-HOP_BY_HOP: Final = (
-    "Connection",
-    "Keep-Alive",
-    "Proxy-Authenticate",
-    "Proxy-Authorization",
-    "Proxy-Connection",
-    "TE",
-    "Trailer",
-    "Transfer-Encoding",
-    "Upgrade",
-)
 
 
 class NeverSent(Exception):
@@ -72,9 +62,9 @@ class NodeAnswer:
 class Upstream:
     """Pooled keep-alive connections to the nodes, and the attempts under way on them."""
 
-    def __init__(self, connect_timeout_s: float, secret: bytes) -> None:
-        """`secret` is the cluster's: nodes listen to nobody else."""
-        self._secret = secret
+    def __init__(self, connect_timeout_s: float, prover: Prover) -> None:
+        """`prover` knows the cluster's secret: nodes listen to nobody else."""
+        self._prover = prover
         self._telling: set[asyncio.Task[None]] = set()
         self._connect_timeout_s = connect_timeout_s
         self._session: aiohttp.ClientSession | None = None
@@ -116,7 +106,7 @@ class Upstream:
         """Send the request to `member` and return its answer.
 
         Raises:
-            NeverSent: surely no byte was sent.
+            NeverSent: surely no byte was sent, or the node let nothing in.
             Interrupted: anything else, `timeout_s` and ejection of the node included.
         """
         assert self._session is not None
@@ -126,13 +116,7 @@ class Upstream:
         try:
             async with scope:
                 flights.add(scope)
-                response = await self._session.request(
-                    method,
-                    URL(member.url + target, encoded=True),
-                    data=_payload(body) if body else None,
-                    headers=headers,
-                    allow_redirects=False,
-                )
+                response = await self._ask(self._session, member.url, method, target, headers, body)
                 content, whole = await _beginning(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NeverSent from error
@@ -146,6 +130,33 @@ class Upstream:
         strip_hop_by_hop(passed)
         return NodeAnswer(response.status, response.reason, passed, content, None if whole else response)
 
+    async def _ask(
+        self,
+        session: aiohttp.ClientSession,
+        node: str,
+        method: str,
+        target: str,
+        headers: CIMultiDict[str],
+        body: bytes,
+    ) -> aiohttp.ClientResponse:
+        url = URL(node + target, encoded=True)
+        digest = await digest_in_time(body)
+        headers = headers.copy()
+        again = True
+        while True:
+            # A client's own proof is none.
+            headers.popall(HEADER, None)
+            headers.update(self._prover.headers(node, method, url.raw_path_qs, digest))
+            response = await session.request(
+                method, url, data=_payload(body) if body else None, headers=headers, allow_redirects=False
+            )
+            if CHALLENGE not in response.headers:
+                return response
+            response.release()
+            if not (self._prover.learn(node, response.status, response.headers) and again):
+                raise NeverSent
+            again = False
+
     def tell_doubt(self, url: str, collection: int) -> None:
         """Tell a node, in the background, to check a collection: it failed a read that another did not."""
         task = asyncio.create_task(self._tell_doubt(url, collection))
@@ -154,12 +165,13 @@ class Upstream:
 
     async def _tell_doubt(self, url: str, collection: int) -> None:
         assert self._session is not None
-        path = "/cluster/check"
         body = orjson.dumps({"collection_id": str(uuid.UUID(int=collection))})
-        headers = {"Content-Type": "application/json", HEADER: prove(self._secret, path, body)}
+        headers = {"Content-Type": "application/json"}
         try:
             async with asyncio.timeout(_TELL_S):
-                async with self._session.post(url + path, data=body, headers=headers) as answer:
+                async with proven(
+                    self._session, self._prover, "POST", url, "/cluster/check", body=body, headers=headers
+                ) as answer:
                     log.info("told %s to check collection %x: %d", url, collection, answer.status)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("could not tell %s to check itself: %r", url, error)
@@ -189,17 +201,6 @@ class Upstream:
             deposed = leader is not None and leader.node_id != member.node_id
             if lost or deposed:
                 self.interrupt(member.node_id, "write")
-
-
-def strip_hop_by_hop(headers: CIMultiDict[str]) -> None:
-    """Remove what was meant for one connection only, in place."""
-    connection = headers.get("Connection")
-    if connection is not None and connection.lower() not in ("keep-alive", "close"):
-        for name in connection.split(","):
-            headers.popall(name.strip(), None)
-    for name in HOP_BY_HOP:
-        if name in headers:
-            headers.popall(name)
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:

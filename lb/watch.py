@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import orjson
 
-from lb.proof import HEADER, WATCH, prove
 from lb.ring import Ring, Status
+from wire.calls import proven
+from wire.proof import WATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from wire.prover import Prover
 
 log = logging.getLogger("lb.watch")
 
@@ -30,14 +33,16 @@ class Watch:
     """Keeps `ring` up to date and tells when who leads or who is healthy has changed."""
 
     def __init__(
-        self, nodes: Mapping[str, str], *, cluster_id: str = "", silence_s: float = 1.0, secret: bytes
+        self, nodes: Mapping[str, str], *, cluster_id: str = "", silence_s: float = 1.0, prover: Prover
     ) -> None:
-        """`secret` is the cluster's: nodes show their status as a stream to nobody else."""
+        """`prover` knows the cluster's secret: nodes show their status as a stream to nobody else."""
         self.ring = Ring.of(nodes, cluster_id)
-        self._proof = {HEADER: prove(secret, WATCH, b"")}
+        self._prover = prover
         self._silence_s = silence_s
         self._tick_s = silence_s / 10
         self._tasks: list[asyncio.Task[None]] = []
+        self._streams: dict[tuple[str, str], asyncio.Task[None]] = {}
+        """By node id and URL."""
         self._scopes: dict[str, asyncio.Timeout] = {}
         self._listeners: list[Callable[[Ring, Ring], None]] = []
         self._wake: asyncio.Future[None] | None = None
@@ -53,17 +58,26 @@ class Watch:
             connector=aiohttp.TCPConnector(limit=0, force_close=True, ttl_dns_cache=5),
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        self._tasks = [
-            asyncio.create_task(self._follow(self._session, member.node_id, member.url))
-            for member in self.ring.members
-        ]
+        self._follow_members()
         self._tasks.append(asyncio.create_task(self._sweep()))
+
+    def _follow_members(self) -> None:
+        """A stream to every member, and to nobody else."""
+        if self._session is None:
+            return
+        wanted = {(member.node_id, member.url) for member in self.ring.members}
+        for key in self._streams.keys() - wanted:
+            self._streams.pop(key).cancel()
+            log.info("%s at %s is no member any more", *key)
+        for key in sorted(wanted - self._streams.keys()):
+            self._streams[key] = asyncio.create_task(self._follow(self._session, *key))
 
     async def stop(self) -> None:
         """Close all streams."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._streams.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
@@ -93,7 +107,8 @@ class Watch:
                 reason = f"its status stream broke: {error or type(error).__name__}"
             except ValueError as error:
                 reason = f"its status stream cannot be read: {error}"
-            if self.ring.member(node_id).status is not None:
+            held = self.ring.find(node_id)
+            if held is not None and held.status is not None:
                 failures = 0
             self._update(self.ring.lost(node_id, reason))
             await asyncio.sleep(_RECONNECT_S[min(failures, len(_RECONNECT_S) - 1)])
@@ -105,7 +120,7 @@ class Watch:
         """Follow one stream to its end."""
         loop = asyncio.get_running_loop()
         heard = False
-        async with session.get(url + WATCH, headers=self._proof) as response:
+        async with proven(session, self._prover, "GET", url, WATCH) as response:
             if response.status == 403:
                 raise ValueError("it does not take this balancer for one of its cluster: is `secret` right?")
             if response.status != 200:
@@ -139,8 +154,10 @@ class Watch:
                 continue
             old = self.ring
             self._update(old.swept(now, self._silence_s))
-            for was, member in zip(old.members, self.ring.members, strict=True):
-                if was.status is not None and member.status is None:
+            before_it = {member.node_id: member for member in old.members}
+            for member in self.ring.members:
+                was = before_it.get(member.node_id)
+                if was is not None and was.status is not None and member.status is None:
                     scope = self._scopes.get(member.node_id)
                     if scope is not None and not scope.expired():
                         with contextlib.suppress(RuntimeError):  # the stream has just ended by itself
@@ -150,10 +167,14 @@ class Watch:
         old, self.ring = self.ring, ring
         if _outline(old) == _outline(ring):
             return
-        for was, member in zip(old.members, ring.members, strict=True):
-            if was.healthy and not member.healthy:
+        if old.configuration != ring.configuration:
+            self._follow_members()
+        known = {member.node_id: member for member in old.members}
+        for member in ring.members:
+            was_healthy = member.node_id in known and known[member.node_id].healthy
+            if was_healthy and not member.healthy:
                 log.warning("%s ejected: %s", member.node_id, member.reason or "not healthy")
-            elif member.healthy and not was.healthy:
+            elif member.healthy and not was_healthy:
                 log.info("%s in rotation", member.node_id)
         leader = ring.leader()
         was_leader = old.leader()
@@ -171,5 +192,6 @@ def _outline(ring: Ring) -> tuple[object, ...]:
     leader = ring.leader()
     return (
         (leader.node_id, leader.status.term, leader.status.cluster) if leader and leader.status else None,
-        tuple((member.healthy, member.status is not None) for member in ring.members),
+        tuple((member.node_id, member.healthy, member.status is not None) for member in ring.members),
+        ring.configuration,
     )

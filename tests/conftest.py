@@ -1,16 +1,25 @@
-"""Of interest to a run in several processes only (`make test`): see `tests/lanes.py`."""
+"""What holds for all tests, and how a run in several processes is spread over them (`tests/lanes.py`)."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
-from tests.lanes import COMPUTING, NICENESS, rank, scope_of
+from tests.lanes import NICENESS, lane, rank, scope_of
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+
     from tests.scheduling import LaneScheduling
+
+# No test asserts a speed, hypothesis neither: a machine that is busy with clusters is slow at times.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 def _worker(config: pytest.Config) -> str | None:
@@ -26,13 +35,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     # Not before: the others wait until every worker has collected.
-    if _worker(session.config) == COMPUTING:
+    worker = _worker(session.config)
+    if worker and lane(worker, (scope_of(item.nodeid) for item in session.items)):
         os.nice(NICENESS)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> LaneScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LaneScheduling:
     from tests.scheduling import LaneScheduling
 
     config.option.loadscopereorder = False  # they are in order already
-    return LaneScheduling(config)
+    return LaneScheduling(config, log)

@@ -8,7 +8,10 @@ share a cluster.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 COMPUTING: Final = "gw0"
 """The worker that computes, in xdist's words; all others start clusters."""
@@ -44,13 +47,18 @@ def rank(file: str) -> int:
     return next((at for at, prefix in enumerate(LONG) if file.startswith(prefix)), len(LONG))
 
 
-def choose(files: list[str], worker: str) -> str | None:
-    """Which of the `files` that nobody has begun the worker is to do; None: nothing any more.
+def lane(worker: str, files: Iterable[str]) -> bool:
+    """Does this worker compute, in a run of these files? Not if they all start clusters."""
+    return worker == COMPUTING and any(computes(file) for file in files)
+
+
+def choose(files: list[str], *, computing: bool) -> str | None:
+    """Which of the `files` that nobody has begun a worker of this lane is to do; None: nothing any more.
 
     What starts clusters is never left to the worker that computes, whose low priority its nodes would
     inherit. The other way round it is welcome.
     """
-    fitting = [file for file in files if computes(file) == (worker == COMPUTING)]
-    if not fitting and worker != COMPUTING:
+    fitting = [file for file in files if computes(file) == computing]
+    if not fitting and not computing:
         fitting = files
     return fitting[0] if fitting else None

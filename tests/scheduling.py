@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.lanes import choose, scope_of
+from tests.lanes import choose, lane, scope_of
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
@@ -19,13 +19,16 @@ class LaneScheduling(LoadScopeScheduling):
         return scope_of(nodeid)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        # A worker without a file of its own kind that is given one all the same: they were all that there is.
-        file = choose([*self.workqueue], node.gateway.id) or next(iter(self.workqueue))
+        # Without a file of its own kind it is asked only when there are fewer files than workers.
+        file = self._choose(node) or next(iter(self.workqueue))
         self.workqueue.move_to_end(file, last=False)
         super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:
-        nothing_for_it = choose([*self.workqueue], node.gateway.id) is None
-        if nothing_for_it and len(self.nodes) > 1 and not node.shutting_down:
+        if self._choose(node) is None and len(self.nodes) > 1 and not node.shutting_down:
             node.shutdown()
         super()._reschedule(node)
+
+    def _choose(self, node: WorkerController) -> str | None:
+        computing = lane(node.gateway.id, map(scope_of, self.collection or ()))
+        return choose([*self.workqueue], computing=computing)

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from aiohttp import web
 
-from cluster.api import headers
-from cluster.api.drain import Drain
+from cluster.api import doors, headers
 from cluster.api.exchange import Exchange
 from cluster.api.fields import Undecodable
 from cluster.api.forward import Forwarder
-from cluster.api.malformed import UNREADABLE
 from cluster.api.request import Request, decode_parameters
 from cluster.api.responses import UNTYPED, bare_response, empty_response, error_response
 from cluster.api.routes import allowed, match
 from cluster.api.wording import refuse
 from cluster.errors import ClusterError, EngineDied, NotLeader, OutcomeUnknown, Refusal, Unavailable
 from cluster.quarantine import digest_of_request
+from wire.drain import Drain
+from wire.malformed import UNREADABLE
+from wire.proof import CHALLENGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -77,7 +78,7 @@ class _Api:
         self._service = service
         self._beside = beside
         self.drain = Drain()
-        self._forwarder = Forwarder()
+        self._forwarder = Forwarder(service.prover)
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
         """Chroma's routes, in its order: path, method, parameters, content type, body."""
@@ -98,6 +99,9 @@ class _Api:
             route = found.methods.get("GET")
         if route is None:
             return empty_response(405, {"Allow": allowed(found.methods)})
+        claim = None
+        if not (route.public or self._service.admits_strangers):
+            claim = doors.require(self._service.door, request, of_chroma=True)
         parameters = decode_parameters(found.raw)
         if route.body and not _is_json(request.headers.get("Content-Type")):
             raise Refusal(415, "ChromaError", "Expected request with `Content-Type: application/json`")
@@ -108,6 +112,8 @@ class _Api:
                 return bare_response(413, b"Payload too large")
             message = "Failed to buffer the request body: length limit exceeded"
             raise Refusal(413, "ChromaError", message) from None
+        if claim is not None and route.body:
+            await doors.require_body(self._service.door, claim, body)
         asked = Request(method, target, query, found.route, parameters, request.headers, body)
         return await self._guarded(Exchange(asked, self._service), route, path)
 
@@ -163,11 +169,17 @@ class _Api:
 
     async def _led(self, exchange: Exchange, route: Route) -> web.StreamResponse:
         """The handler's answer if this node leads, else the leader's."""
-        if self._service.is_leader():
-            return await route.handle(exchange)
+        deposed = self._service.is_leader()
+        if deposed:
+            try:
+                return await route.handle(exchange)
+            except NotLeader:
+                # Deposed meanwhile, perhaps because it is told to stop, and nothing was appended.
+                if headers.FORWARDED in exchange.request.headers:
+                    raise
         if headers.FORWARDED in exchange.request.headers:
             raise NotLeader(self._service.leader_id())
-        return await self._forwarder.forward(exchange, route.handle)
+        return await self._forwarder.forward(exchange, route.handle, deposed=deposed)
 
     @web.middleware
     async def errors(
@@ -192,6 +204,9 @@ class _Api:
                 raise
             error = _stopped(self._service.node_id, request)
             response = error_response(error.status, error.error, error.message, _outcome(error))
+        except doors.NotProven as error:
+            said = {**_outcome(error), CHALLENGE: error.challenge}
+            response = error_response(error.status, error.error, error.message, said)
         except ClusterError as error:
             response = error_response(error.status, error.error, error.message, _outcome(error))
         except web.HTTPException as error:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import orjson
 from aiohttp import web
 
+from cluster.api import doors
 from cluster.api.names import invalid
 from cluster.apply.containment import Question
-from cluster.errors import Refusal
-from cluster.proof import HEADER, WATCH
+from wire.proof import CHALLENGE, HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Path, as it is on the request line, to method to what answers it.
 ClusterRoutes: TypeAlias = "dict[str, dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]]"
+
+#: What a status says to whoever asks: no address, no process id, no path, nothing of what is stored.
+FOR_ANYBODY: Final = ("id", "role", "state", "healthy", "ready")
 
 #: A line at least so often, so that silence means a stalled or unreachable node.
 STATUS_PERIOD_S: Final = 0.2
@@ -76,9 +79,17 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
 
     async def status(request: web.Request) -> web.StreamResponse:
         if request.query.get("watch") == "1":
-            _require_member(service, WATCH, b"", request)
-            return await _watch(request, service.status, feed)
-        return _json({**service.status(), "documents": await service.count_documents()})
+            doors.require(service.door, request)
+            return await _watch(request, service, feed)
+        whole = service.status()
+        if HEADER in request.headers:
+            doors.require(service.door, request)
+            answer = _json({**whole, "documents": await service.count_documents()})
+        else:
+            answer = _json({name: whole[name] for name in FOR_ANYBODY})
+        # By which whoever knows the secret asks for the rest.
+        answer.headers[CHALLENGE] = service.door.challenge
+        return answer
 
     async def read_index(told: bytes) -> dict[str, Any]:
         del told
@@ -131,7 +142,15 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
         except (ValueError, TypeError, KeyError) as error:
             raise invalid(f"This is no verdict: {error}") from None
 
+    async def members(request: web.Request) -> web.StreamResponse:
+        doors.require(service.door, request)
+        return _json(service.members())
+
+    async def change_members(told: bytes) -> dict[str, Any]:
+        return await service.change_members(_read_object(told))
+
     posts = {
+        "members": change_members,
         "verify": verify,
         "repair": repair,
         "digests": digests,
@@ -145,7 +164,8 @@ def cluster_routes(service: PeerService, feed: StatusFeed) -> ClusterRoutes:
     routes: ClusterRoutes = {"/cluster/status": {"GET": status}}
     routes |= _snapshot_routes(service)
     for name, answer in posts.items():
-        routes[f"/cluster/{name}"] = {"POST": _for_members(service, f"/cluster/{name}", answer)}
+        routes[f"/cluster/{name}"] = {"POST": _for_members(service, answer)}
+    routes["/cluster/members"]["GET"] = members
     return routes
 
 
@@ -169,10 +189,7 @@ def _snapshot_routes(service: PeerService) -> ClusterRoutes:
         return b"{}"
 
     answers = {"snapshots": snapshots, "snapshot-part": part, "hold-log": hold_log}
-    return {
-        f"/cluster/{name}": {"POST": _for_members(service, f"/cluster/{name}", answer)}
-        for name, answer in answers.items()
-    }
+    return {f"/cluster/{name}": {"POST": _for_members(service, answer)} for name, answer in answers.items()}
 
 
 def _words(told: bytes) -> dict[str, Any]:
@@ -200,39 +217,22 @@ def _whole(words: dict[str, Any], name: str) -> int:
 
 
 def _for_members(
-    service: PeerService, path: str, answer: Callable[[bytes], Awaitable[dict[str, Any] | bytes]]
+    service: PeerService, answer: Callable[[bytes], Awaitable[dict[str, Any] | bytes]]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """What answers a POST to `path` with the JSON or the bytes that `answer` makes of the body, if a member
+    """What answers a POST with the JSON or the bytes that `answer` makes of the body, if a member
     sent it.
     """
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        if HEADER not in request.headers:  # a stranger's body is not even read
-            raise _not_for_strangers()
+        claim = doors.require(service.door, request)  # a stranger's body is not even read
         body = await request.read()
-        _require_member(service, path, body, request)
+        await doors.require_body(service.door, claim, body)
         made = await answer(body)
         if isinstance(made, bytes):
             return web.Response(body=made, content_type="application/octet-stream")
         return _json(made)
 
     return handle
-
-
-def _require_member(service: PeerService, path: str, body: bytes, request: web.Request) -> None:
-    """Raises:
-    Refusal: 403, who sent `body` to `path` does not prove the cluster's secret.
-    """
-    if not service.is_from_member(path, body, request.headers.get(HEADER, "")):
-        raise _not_for_strangers()
-
-
-def _not_for_strangers() -> Refusal:
-    message = (
-        f"Only members and balancers of this cluster may ask this: {HEADER} does not prove its secret. "
-        "Nothing was changed. A balancer is given the secret by `secret` or `secret_file`."
-    )
-    return Refusal(403, "ForbiddenError", message)
 
 
 def _read_object(body: bytes) -> dict[str, Any]:
@@ -269,10 +269,10 @@ def _read_embed(body: bytes) -> tuple[str, list[str], bool]:
     raise invalid("Not a request for vectors: collection_id, a list of texts and query are needed.")
 
 
-async def _watch(
-    request: web.Request, status: Callable[[], dict[str, Any]], feed: StatusFeed
-) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+async def _watch(request: web.Request, service: PeerService, feed: StatusFeed) -> web.StreamResponse:
+    status = service.status
+    said = {"content-type": "application/x-ndjson", CHALLENGE: service.door.challenge}
+    response = web.StreamResponse(headers=said)
     with contextlib.suppress(ConnectionResetError):  # the watcher went away, perhaps before the first line
         await response.prepare(request)
         # A stream that went on would hold up the end of a node that is told to stop.

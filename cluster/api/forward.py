@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import aiohttp
 import orjson
 from aiohttp import web
-from yarl import URL
 
 from cluster.api import headers
 from cluster.api.retry import (
@@ -33,30 +32,21 @@ from cluster.api.retry import (
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Unavailable
 from cluster.failpoint import failpoint
 from cluster.leader_watch import LeaderChanged, unless_leader_changes
-from cluster.patience import body_bound_s
+from wire.calls import proven
+from wire.hops import HOP_BY_HOP
+from wire.patience import body_bound_s
+from wire.proof import CHALLENGE, HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from cluster.api.exchange import Exchange
     from cluster.api.retry import Ending, Event, Send
+    from wire.prover import Prover
 
-#: Of one connection only (RFC 9110, 7.6.1). The balancer, which faces other people's proxies, drops more.
-_HOP_BY_HOP: Final = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 #: Written anew by whoever passes a message on.
 _WRITTEN_ANEW: Final = frozenset({"host", "content-length", "content-encoding", "expect", "date", "server"})
-_NOT_PASSED_ON: Final = _HOP_BY_HOP | _WRITTEN_ANEW
+_NOT_PASSED_ON: Final = _WRITTEN_ANEW.union(HOP_BY_HOP, (HEADER.lower(), CHALLENGE.lower()))
 
 _CONNECT_TIMEOUT_S: Final = 2.0
 #: Above any time that the leader itself waits before it answers; for all attempts together, and more for
@@ -77,18 +67,23 @@ class _Broken(Exception):
 class Forwarder:
     """Lives on one event loop; `close` ends its connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, prover: Prover) -> None:
+        self._prover = prover
         self._session: aiohttp.ClientSession | None = None
 
-    async def forward(self, exchange: Exchange, handle: Handle) -> web.StreamResponse:
+    async def forward(
+        self, exchange: Exchange, handle: Handle, *, deposed: bool = False
+    ) -> web.StreamResponse:
         """The leader's answer to this request; `handle` gives it if this node comes to lead meanwhile.
+
+        `deposed`: this node led a moment ago, so that a successor is waited for.
 
         Raises:
             NotLeader: no leader is known or none could be reached; the request was not sent.
             OutcomeUnknown: it was sent, and neither that leader nor a later one told its fate.
             ClusterError: what `handle` raises.
         """
-        if exchange.service.leader_url() is None:
+        if exchange.service.leader_url() is None and not deposed:
             raise NotLeader(exchange.service.leader_id())
         keyless = headers.KEY not in exchange.request.headers
         if keyless:
@@ -177,15 +172,20 @@ class Forwarder:
         skip = () if "Content-Type" in request.headers else ("Content-Type",)
         failpoint("forward.before_send")
         try:
-            async with self._open().request(
+            async with proven(
+                self._open(),
+                self._prover,
                 request.method,
+                url,
                 # The bytes of the target as they came: encoded again, they might name another path.
-                URL(f"{url}{request.target}", encoded=True),
-                data=request.body or None,
+                request.target,
+                body=request.body,
                 headers=passed,
                 skip_auto_headers=(*skip, "User-Agent", "Accept", "Accept-Encoding"),
                 allow_redirects=False,
             ) as answer:
+                if CHALLENGE in answer.headers:
+                    raise _NotSent  # it does not take this node for a member: nothing was done
                 body = await answer.read()
                 failpoint("forward.after_receive")
                 index = answer.headers.get(headers.LOG_INDEX, "")

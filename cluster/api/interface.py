@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cluster.acks import Ack
     from cluster.apply.containment import Progress, Question
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from cluster.snapshot.manifest import Manifest
     from cluster.state.catalog import Catalog, Outcome
     from cluster.state.commands import Command
+    from wire.door import Door
+    from wire.prover import Prover
 
 T = TypeVar("T")
 
@@ -66,6 +68,21 @@ class Service(Protocol):
     @property
     def max_request_bytes(self) -> int:
         """Bodies above this are refused with 413, as Chroma's server does above 40 MiB."""
+        ...
+
+    @property
+    def admits_strangers(self) -> bool:
+        """Whether Chroma's routes are for everybody, also for who does not prove the cluster's secret."""
+        ...
+
+    @property
+    def door(self) -> Door:
+        """Tells members and balancers from strangers."""
+        ...
+
+    @property
+    def prover(self) -> Prover:
+        """Proves to other nodes that this one is a member."""
         ...
 
     @property
@@ -194,8 +211,9 @@ class PeerService(Protocol):
         """All documents in this node's Chroma, as last counted: an engine that hangs holds nobody up."""
         ...
 
-    def is_from_member(self, path: str, body: bytes, proof: str) -> bool:
-        """Whether who sent `body` to `path` knows the cluster's secret."""
+    @property
+    def door(self) -> Door:
+        """As `Service.door`."""
         ...
 
     async def check_collection(self, collection_id: str) -> dict[str, Any]:
@@ -204,6 +222,14 @@ class PeerService(Protocol):
 
     async def read_index(self) -> int:
         """The leader's read index, proven by a quorum round that starts after this call."""
+        ...
+
+    def members(self) -> dict[str, Any]:
+        """What `GET /cluster/members` answers."""
+        ...
+
+    async def change_members(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a change of the members at the leader; see `cluster.service.membership`."""
         ...
 
     def progress(self, question: Question) -> Progress:

@@ -22,6 +22,7 @@ class Route:
     """What answers one method on one path.
 
     `body`: whether there is one, and with `streamed` that Chroma words its limit differently.
+    `public`: it tells so little that everybody may ask it, also of a node that serves members only.
     `leads`: a write, to be handled by the leader only, after `admit` has not refused it on any node.
     """
 
@@ -29,6 +30,7 @@ class Route:
     body: bool = False
     streamed: bool = False
     leads: bool = False
+    public: bool = False
     admit: Callable[[Exchange], None] | None = None
 
 
@@ -38,9 +40,9 @@ _POST: Final = "POST"
 
 #: In the order in which Chroma names the methods in `Allow`.
 ROUTES: Final[dict[str, dict[str, Route]]] = {
-    "/api/v2": {"GET": Route(system_routes.heartbeat)},
-    "/api/v2/healthcheck": {"GET": Route(system_routes.healthcheck)},
-    "/api/v2/heartbeat": {"GET": Route(system_routes.heartbeat)},
+    "/api/v2": {"GET": Route(system_routes.heartbeat, public=True)},
+    "/api/v2/healthcheck": {"GET": Route(system_routes.healthcheck, public=True)},
+    "/api/v2/heartbeat": {"GET": Route(system_routes.heartbeat, public=True)},
     "/api/v2/pre-flight-checks": {"GET": Route(system_routes.pre_flight_checks)},
     "/api/v2/reset": {_POST: Route(system_routes.reset, leads=True, admit=system_routes.check_reset)},
     "/api/v2/version": {"GET": Route(system_routes.version)},

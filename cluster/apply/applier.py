@@ -412,8 +412,9 @@ class Applier:
         point = Point(origin.index, origin.position, part)
         if self.impasse.at is None:
             log.error("stuck at %s: %s", describe(point), failure.message)
-        # What follows in the message of a death is advice to whoever waits for a read.
+        # What follows is advice to whoever waits for a read, or restarts this node.
         cause = failure.message.partition(" It is being started again.")[0]
+        cause = cause.partition(" The log entry was not marked")[0]
         self.impasse.note(Stuck(point, f"{cause.rstrip('. ')}.", remains is Remains.BROKEN))
         return None
 

@@ -25,7 +25,7 @@ from cluster.failpoint import failpoint
 from cluster.state.commands import RefuseEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from concurrent.futures import Future
 
     from cluster.apply.containment import Progress, Stuck
@@ -47,16 +47,18 @@ class Deliberation:
         self,
         raft: Raft,
         impasse: Impasse,
-        peers: Sequence[str],
+        peers: Collection[str],
         propose: Callable[[RefuseEntry], Future[Position]],
         on_local: Callable[[str], None],
         clock: Callable[[], float],
         wait_ms: float = WAIT_MS,
     ) -> None:
-        """`propose` puts an agreement into the log at once; `on_local` is told when a fault proves local."""
+        """`peers` are the others, as they are at any moment. `propose` puts an agreement into the log at
+        once; `on_local` is told when a fault proves local.
+        """
         self._raft = raft
         self._impasse = impasse
-        self._peers = tuple(peers)
+        self._peers = peers
         self._propose = propose
         self._on_local = on_local
         self._clock = clock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from cluster.chroma.interface import Get
 from cluster.errors import ClusterError, EngineDied, EngineUnavailable, Fault, Unavailable
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Ids in one read; fewer where the whole records are read, which may be large.
 _IDS: Final = 1000
 _WHOLE: Final = 100
+
+#: Id, vector, metadata, document and uri of a record.
+_Row: TypeAlias = tuple[str, bytes | None, dict[str, Any] | None, str | None, str | None]
 
 
 def remember(engine: Engine, work: Remember, max_bytes: int = MAX_BYTES) -> Before:
@@ -45,7 +48,7 @@ def _remember(engine: Engine, command: WriteRecords, max_bytes: int) -> Before:
             known += engine.get(command.collection_id, Get(ids=wanted[at : at + _IDS], include=())).ids
         return Before(tuple(known))
     include = ("embeddings", "documents", "metadatas", "uris")
-    found: list[tuple[str, bytes | None, Any, str | None, str | None]] = []
+    found: list[_Row] = []
     size = 0
     for at in range(0, len(wanted), _WHOLE):
         records = engine.get(command.collection_id, Get(ids=wanted[at : at + _WHOLE], include=include))
@@ -67,7 +70,7 @@ def _remember(engine: Engine, command: WriteRecords, max_bytes: int) -> Before:
     return Before(ids, records_then)
 
 
-def _rows(found: Records) -> list[tuple[str, bytes | None, Any, str | None, str | None]]:
+def _rows(found: Records) -> list[_Row]:
     def column(values: list[Any] | None) -> list[Any]:
         return [None] * len(found.ids) if values is None else values
 
@@ -79,7 +82,7 @@ def _rows(found: Records) -> list[tuple[str, bytes | None, Any, str | None, str 
     return list(zip(found.ids, vectors, metadatas, column(found.documents), column(found.uris), strict=True))
 
 
-def _size(row: tuple[str, bytes | None, Any, str | None, str | None]) -> int:
+def _size(row: _Row) -> int:
     record_id, vector, metadata, document, uri = row
     values = sum(len(key) + _length(value) for key, value in (metadata or {}).items())
     return len(record_id) + len(vector or b"") + values + len(document or "") + len(uri or "")
@@ -88,4 +91,4 @@ def _size(row: tuple[str, bytes | None, Any, str | None, str | None]) -> int:
 def _length(value: Any) -> int:
     if isinstance(value, str):
         return len(value)
-    return sum(map(_length, value)) if isinstance(value, list) else 8
+    return sum(map(_length, cast("list[Any]", value))) if isinstance(value, list) else 8

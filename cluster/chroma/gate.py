@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from cluster.errors import EngineUnavailable, Refusal, Unavailable
+from cluster.errors import EngineUnavailable, Hidden, Refusal, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,7 +40,8 @@ class Gate:
         """Read the collection as whole writes left it.
 
         Raises:
-            Unavailable: a write takes longer than `timeout_s`; nothing was read.
+            Hidden: a write is half done, or failed; nobody waits here for the end of that.
+            Unavailable: a call takes longer than `timeout_s`; nothing was read.
         """
         own = self._writer == threading.current_thread()
         with self._changed:
@@ -59,6 +60,11 @@ class Gate:
     def _wait_to_read(self, collection_id: str, timeout_s: float) -> None:
         until = time.monotonic() + timeout_s
         while collection_id in (self._writing, self._hidden):
+            if collection_id == self._hidden:
+                raise Hidden(
+                    "A write to this collection is half done here. Nothing was read; ask another node, or "
+                    "try again."
+                )
             left = until - time.monotonic()
             if left <= 0:
                 raise Unavailable(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from cluster.cli.members_commands import members_app
 from cluster.cli.messages import fail
 from cluster.cli.plugins import PluggableGroup
 from cluster.errors import ClusterError
@@ -314,6 +315,9 @@ def repair(
     for line in lines(result):
         typer.echo(line)
     raise typer.Exit(exit_code(result))
+
+
+app.add_typer(members_app, name="members")
 
 
 # `node` and `lb` take every setting as a flag. The flags come from the settings' models, which take a

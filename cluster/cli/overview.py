@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import http.client
 import json
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.error import URLError
 
 from cluster.cli.plan import BALANCER
 from cluster.cli.processes import running
+from wire import calls
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from cluster.cli.plan import ClusterPlan, NodePlan
 
 ASK_TIMEOUT_S: Final = 1.0
-
-# No proxy from the environment: nodes and balancer are on this machine.
-_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ def leader_of(nodes: list[NodeView]) -> str | None:
 def _look_at_node(directory: DataDirectory, plan: ClusterPlan, node: NodePlan) -> NodeView:
     process = running(directory.pid_file(node.id))
     pid = process.pid if process else None
-    answer, reason = ask(f"{node.url}/cluster/status")
+    answer, reason = ask(node.url, plan.secret)
     return node_view(
         node, plan.cluster, pid, answer, reason, chroma_path=str(directory.chroma_directory(node.id))
     )
@@ -207,7 +206,7 @@ def _number(said: dict[str, Any], name: str) -> int | None:
 def _look_at_balancer(directory: DataDirectory, plan: ClusterPlan) -> BalancerView:
     process = running(directory.pid_file(BALANCER))
     pid = process.pid if process else None
-    answer, reason = ask(f"{plan.url}/cluster/status")
+    answer, reason = ask(plan.url, plan.secret)
     return balancer_view(plan, pid, answer, reason)
 
 
@@ -232,13 +231,20 @@ def balancer_view(plan: ClusterPlan, pid: int | None, answer: Any, reason: str |
     )
 
 
-def ask(url: str, timeout_s: float = ASK_TIMEOUT_S) -> tuple[Any, None] | tuple[None, str]:
-    """The JSON that a GET answers with 2xx, or None and the reason."""
+def ask(
+    url: str, secret: str, target: str = "/cluster/status", timeout_s: float = ASK_TIMEOUT_S
+) -> tuple[Any, None] | tuple[None, str]:
+    """The JSON that a node or balancer answers a member's GET with, or None and the reason."""
     try:
-        with _DIRECT.open(url, timeout=timeout_s) as response:
-            return json.loads(response.read()), None
+        return json.loads(calls.ask(prover_of(secret), url, target, timeout_s=timeout_s)), None
     except (OSError, http.client.HTTPException, ValueError) as error:
         return None, explain(error)
+
+
+@cache
+def prover_of(secret: str) -> Prover:
+    """One for all that this process asks: nodes remember who asked them."""
+    return Prover(secret.encode())
 
 
 def explain(error: Exception) -> str:

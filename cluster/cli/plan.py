@@ -31,21 +31,47 @@ class NodePlan:
     id: str
     http: str
     raft: str
+    joined: bool = False
+    """It was added to a cluster that others founded."""
 
     @property
     def url(self) -> str:
         """Where this node's HTTP server is."""
         return f"http://{self.http}"
 
+    def as_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"id": self.id, "http": self.http, "raft": self.raft}
+        return {**found, "joined": True} if self.joined else found
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """What `cluster.json` holds: fixed when the directory is made, only `port` may change later."""
+    """What `cluster.json` holds. `port` may change later, and so may `nodes`, by `chroma-cluster members`.
+
+    `founders` are those that the cluster began with: its nodes are started with them for ever, also with
+    removed ones.
+    """
 
     cluster: str
     secret: str
     port: int
     nodes: tuple[NodePlan, ...]
+    removed_founders: tuple[NodePlan, ...] = ()
+
+    @property
+    def founders(self) -> tuple[NodePlan, ...]:
+        return (*(node for node in self.nodes if not node.joined), *self.removed_founders)
+
+    def with_node(self, node: NodePlan) -> ClusterPlan:
+        """The same with one more, if it is not there."""
+        return self if node in self.nodes else replace(self, nodes=(*self.nodes, node))
+
+    def without_node(self, node_id: str) -> ClusterPlan:
+        """The same without one that is no member any more."""
+        node = self.node(node_id)
+        gone = self.removed_founders if node.joined else (*self.removed_founders, node)
+        rest = tuple(other for other in self.nodes if other.id != node_id)
+        return replace(self, nodes=rest, removed_founders=gone)
 
     @property
     def url(self) -> str:
@@ -65,8 +91,14 @@ class ClusterPlan:
 
     def to_json(self) -> str:
         """The text of `cluster.json`."""
-        nodes = [{"id": node.id, "http": node.http, "raft": node.raft} for node in self.nodes]
-        value = {"cluster": self.cluster, "secret": self.secret, "port": self.port, "nodes": nodes}
+        value = {
+            "cluster": self.cluster,
+            "secret": self.secret,
+            "port": self.port,
+            "nodes": [node.as_json() for node in self.nodes],
+        }
+        if self.removed_founders:
+            value["removed_founders"] = [node.as_json() for node in self.removed_founders]
         return json.dumps(value, indent=2) + "\n"
 
     @classmethod
@@ -78,11 +110,19 @@ class ClusterPlan:
         """
         value: Any = json.loads(text)
         try:
-            nodes = tuple(
-                NodePlan(_text(item["id"]), _text(item["http"]), _text(item["raft"]))
-                for item in cast("list[dict[str, Any]]", value["nodes"])
+            nodes, gone = (
+                tuple(
+                    NodePlan(
+                        _text(item["id"]),
+                        _text(item["http"]),
+                        _text(item["raft"]),
+                        item.get("joined") is True,
+                    )
+                    for item in cast("list[dict[str, Any]]", items)
+                )
+                for items in (value["nodes"], value.get("removed_founders", []))
             )
-            plan = cls(_text(value["cluster"]), _text(value["secret"]), int(value["port"]), nodes)
+            plan = cls(_text(value["cluster"]), _text(value["secret"]), int(value["port"]), nodes, gone)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
         if not nodes:
@@ -104,6 +144,30 @@ def new_plan(count: int, port: int, ports: Iterable[int]) -> ClusterPlan:
         for number in range(1, count + 1)
     )
     return ClusterPlan(str(uuid.uuid4()), secrets.token_urlsafe(32), port, nodes)
+
+
+def added_node(plan: ClusterPlan, node_id: str | None, ports: Iterable[int]) -> NodePlan:
+    """The plan of a node that shall be added: with an id that no node ever had, if none is given.
+
+    One that was begun to be added is that one.
+
+    Raises:
+        LayoutError: the id is that of a founder, whose directory holds what it was.
+    """
+    held = {node.id: node for node in (*plan.nodes, *plan.removed_founders)}
+    if node_id is None:
+        numbers = [int(name.removeprefix("node-")) for name in held if name.removeprefix("node-").isdigit()]
+        node_id = f"node-{max(numbers, default=0) + 1}"
+    known = held.get(node_id)
+    if known is not None:
+        if known.joined:
+            return known
+        raise LayoutError(
+            f"{node_id} is one of the nodes that this cluster was founded with. Nothing was changed. Choose "
+            "another id, or leave it out."
+        )
+    free = iter(ports)
+    return NodePlan(node_id, f"{LOOPBACK}:{next(free)}", f"{LOOPBACK}:{next(free)}", joined=True)
 
 
 def settle_plan(plan: ClusterPlan, *, nodes: int | None, port: int | None) -> ClusterPlan:

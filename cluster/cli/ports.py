@@ -75,13 +75,18 @@ def take_port(port: int) -> bool:
         return False
     if port_is_free(port):
         return True
-    _ledger.strike(port)
+    leave_port(port)
     return False
 
 
 def keep_port(port: int) -> bool:
     """Let nobody else take this port, free or not, until this process ends; False if another keeps it."""
     return _ledger.write(port)
+
+
+def leave_port(port: int) -> None:
+    """Keep it no longer."""
+    _ledger.strike(port)
 
 
 class _Ledger:

@@ -32,13 +32,14 @@ BALANCER_FLAGS: Final[Mapping[str, tuple[str, ...]]] = {"nodes": ("--node", "--n
 
 def node_command(arguments: list[str]) -> None:
     """Run one node as the arguments of `chroma-cluster node` say; raises SystemExit with its exit code."""
+    from cluster.cli import joining
     from cluster.config import NodeSettings
 
     command = _ProcessCommand(
         name="node",
         summary="Run one node in this process.",
         model=NodeSettings,
-        load=NodeSettings.load,
+        load=joining.load,
         flags=NODE_FLAGS,
         serve=serve_node,
     )

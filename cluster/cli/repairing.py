@@ -42,8 +42,8 @@ def repair(plan: ClusterPlan, order: Order, timeout_s: float, say: Callable[[str
             fail(f"There is no node {name}. Nothing was done. Nodes: {', '.join(urls)}.", NOT_DONE)
     if order.donor is not None and order.donor == order.node:
         fail(f"{order.node} cannot be repaired from itself. Nothing was done.", NOT_DONE)
-    statuses = {name: _status(url) for name, url in urls.items()}
-    targets = _targets(order, urls, statuses)
+    statuses = {name: _status(url, plan.secret) for name, url in urls.items()}
+    targets = _targets(order, urls, statuses, plan.secret)
     if not targets:
         return False
     silent = [name for name in targets if statuses[name] is None]
@@ -54,7 +54,7 @@ def repair(plan: ClusterPlan, order: Order, timeout_s: float, say: Callable[[str
             NOT_DONE,
         )
     if order.donor is not None:
-        _, trouble = post(urls[order.donor], "/cluster/repair", {"trust": True}, plan.secret.encode())
+        _, trouble = post(urls[order.donor], "/cluster/repair", {"trust": True}, plan.secret)
         if trouble:
             fail(f"Not repaired: {trouble} Nothing was done.", NOT_DONE)
     for name in targets:
@@ -63,11 +63,11 @@ def repair(plan: ClusterPlan, order: Order, timeout_s: float, say: Callable[[str
 
 
 def _targets(
-    order: Order, urls: Mapping[str, str], statuses: Mapping[str, dict[str, Any] | None]
+    order: Order, urls: Mapping[str, str], statuses: Mapping[str, dict[str, Any] | None], secret: str
 ) -> list[str]:
     alarms = {name: _alarms(status) for name, status in statuses.items()}
     if order.collection is not None:
-        wanted = {_collection_id(order.collection, urls), "*"}
+        wanted = {_collection_id(order.collection, urls, secret), "*"}
         alarms = {name: told & wanted for name, told in alarms.items()}
     if order.node is not None:
         return [order.node] if order.collection is None or alarms[order.node] else []
@@ -80,10 +80,11 @@ def _alarms(status: dict[str, Any] | None) -> set[str]:
     return set(cast("dict[str, Any]", told)) if isinstance(told, dict) else set()
 
 
-def _collection_id(name: str, urls: Mapping[str, str]) -> str:
+def _collection_id(name: str, urls: Mapping[str, str], secret: str) -> str:
     """The id of a collection of the default database; what is no name there may be an id."""
     for url in urls.values():
-        found, _ = ask(f"{url}/api/v2/{_DEFAULT}/collections/{urllib.parse.quote(name, safe='')}")
+        target = f"/api/v2/{_DEFAULT}/collections/{urllib.parse.quote(name, safe='')}"
+        found, _ = ask(url, secret, target)
         if isinstance(found, dict) and "id" in found:
             return str(cast("dict[str, Any]", found)["id"])
     return name
@@ -92,9 +93,9 @@ def _collection_id(name: str, urls: Mapping[str, str]) -> str:
 def _repair_node(
     name: str, url: str, plan: ClusterPlan, order: Order, timeout_s: float, say: Callable[[str], None]
 ) -> None:
-    before = (_status(url) or {}).get("started_at")
+    before = (_status(url, plan.secret) or {}).get("started_at")
     body = {"from": order.donor, "reason": "an operator asked for it"}
-    answer, trouble = post(url, "/cluster/repair", body, plan.secret.encode())
+    answer, trouble = post(url, "/cluster/repair", body, plan.secret)
     if answer is None:
         fail(f"{name} is not repaired: {trouble}", NOT_DONE)
     say(f"{name} is filled, as a whole, with a copy of {answer['donor']}'s data; the others serve on.")
@@ -102,7 +103,7 @@ def _repair_node(
     why = ""
     while time.monotonic() < until:
         time.sleep(_LOOK_S)
-        status = _status(url)
+        status = _status(url, plan.secret)
         if status is None or status.get("started_at") == before or status.get("filling"):
             continue
         why = f" ({status.get('reason')})" if status.get("reason") else ""
@@ -116,6 +117,6 @@ def _repair_node(
     )
 
 
-def _status(url: str) -> dict[str, Any] | None:
-    answer, _ = ask(f"{url}/cluster/status")
+def _status(url: str, secret: str) -> dict[str, Any] | None:
+    answer, _ = ask(url, secret)
     return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None

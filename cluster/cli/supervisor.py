@@ -135,7 +135,10 @@ def node_arguments(plan: ClusterPlan, node: NodePlan, directory: Path) -> list[s
     """Arguments of `chroma-cluster` that run one node."""
     arguments = ["node", "--id", node.id, "--cluster-id", plan.cluster, "--data-dir", str(directory)]
     arguments += ["--http", node.http, "--raft", node.raft]
-    for peer in plan.nodes:
+    if node.joined:
+        others = [other.url for other in plan.nodes if other.id != node.id]
+        return [*arguments, "--join", others[0] if others else node.url]
+    for peer in plan.founders:
         if peer.id != node.id:
             arguments += ["--peer", f"{peer.id}={peer.raft},{peer.url}"]
     return arguments

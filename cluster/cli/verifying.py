@@ -5,13 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import time
-import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.error import HTTPError
 
-from cluster.cli.overview import explain
-from cluster.proof import HEADER, prove
+from cluster.cli.overview import explain, prover_of
+from wire import calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,16 +25,13 @@ SAME: Final = 0
 DIFFERS: Final = 1
 NOT_DONE: Final = 2
 
-# No proxy from the environment: nodes are asked directly.
-_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
 
 @dataclass(frozen=True, slots=True)
 class Members:
     """Where nodes of one cluster are, and what proves that one may ask them."""
 
     urls: tuple[str, ...]
-    secret: bytes
+    secret: str
 
     def ask(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
         """The answer of the first node that gives one, or None and the reason of the last."""
@@ -47,14 +43,11 @@ class Members:
         return None, reason
 
 
-def post(url: str, path: str, body: dict[str, Any], secret: bytes) -> tuple[dict[str, Any] | None, str]:
+def post(url: str, path: str, body: dict[str, Any], secret: str) -> tuple[dict[str, Any] | None, str]:
     """A node's JSON answer to a member's question, or None and why there is none."""
     data = json.dumps(body).encode()
-    headers = {"content-type": "application/json", HEADER: prove(secret, path, data)}
-    request = urllib.request.Request(f"{url.rstrip('/')}{path}", data=data, headers=headers)
     try:
-        with _DIRECT.open(request, timeout=_ASK_S) as response:
-            told: Any = json.loads(response.read())
+        told: Any = json.loads(calls.ask(prover_of(secret), url.rstrip("/"), path, data, timeout_s=_ASK_S))
     except HTTPError as error:
         return None, f"{url}: {_message(error)}"
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -175,4 +168,4 @@ def _finding(finding: dict[str, Any]) -> str:
 
 def members_at(urls: Sequence[str], secret: str) -> Members:
     """The nodes at these URLs."""
-    return Members(tuple(urls), secret.encode())
+    return Members(tuple(urls), secret)

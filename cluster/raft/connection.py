@@ -37,6 +37,8 @@ class Connection:
         self.is_broken = False
         self.unsent: memoryview = memoryview(b"")
         self.opened_s = self.received_s = self.sent_s = now
+        self.number = 0
+        """Counts this node's sockets in the order in which they were opened or accepted."""
         self.watched = 0
 
     @property
@@ -50,13 +52,26 @@ class Connection:
 
 
 class Peer:
-    """What is known about one member: its link if there is one, and the attempts to get one."""
+    """What is known about one node: its link if there is one, and the attempts to get one.
 
-    def __init__(self, node: Node, address: tuple[str, int]) -> None:
+    Without an address it is not dialled: a stranger that dialled this node, or a member whose address is not
+    known here.
+    """
+
+    def __init__(self, node: Node, address: tuple[str, int] | None) -> None:
         self.node = node
         self.address = address
+        self.is_member = True
+        self.may_not_know_us = False
+        """It may have settings without this node: it is dialled although it should dial, if it does not."""
+        self.lost_s = float("-inf")
+        """Since when there is no link."""
+        self.run = ""
+        """Which life of its process the link is to."""
         self.connection: Connection | None = None
         self.dials: set[Connection] = set()
+        self.newest = 0
+        """The number of the latest connection over which it has proven itself."""
         self.dial_due_s = 0.0
         self.is_resolving = False
         self.turn = -1

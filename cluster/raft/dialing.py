@@ -24,12 +24,17 @@ _NEXT_DIAL_S = 0.3
 _MAX_DIALS = 6
 _AFTER_LOSS_S = (0.05, 0.3)
 _UNRESOLVED_S = 1.0
+_PATIENCE_S = 2.0
+"""A member that may not know this node is dialled when it has not dialled for so long."""
 
 _Address: TypeAlias = tuple[int, Any]
 
 
 class Dialing:
-    """Of a pair the node with the greater id dials. One dial that hangs does not keep the next from a try."""
+    """Of a pair the node with the greater id dials; the other too when it may be unknown there.
+
+    One dial that hangs does not keep the next from a try.
+    """
 
     def __init__(
         self,
@@ -57,7 +62,10 @@ class Dialing:
     def dial_due(self, now: float) -> None:
         """Dial every peer that is this node's to dial, has no link, and whose time has come."""
         for peer, state in self._peers.items():
-            if self._identity.node_id > peer and state.connection is None and now >= state.dial_due_s:
+            if state.connection is not None or state.address is None or now < state.dial_due_s:
+                continue
+            is_late = state.may_not_know_us and now - state.lost_s >= _PATIENCE_S
+            if self._identity.node_id > peer or is_late:
                 self._dial(peer, state, now)
 
     def soon_again(self, peer: Peer) -> None:
@@ -68,6 +76,7 @@ class Dialing:
         state.dial_due_s = now + _NEXT_DIAL_S
         if len(state.dials) >= _MAX_DIALS or state.is_resolving:
             return
+        assert state.address is not None
         host, port = state.address
         try:
             ipaddress.ip_address(host)
@@ -93,7 +102,9 @@ class Dialing:
             self._resolved.append((peer, error))
 
     def _on_resolved(self, peer: str, found: list[_Address] | Exception) -> None:
-        state = self._peers[peer]
+        state = self._peers.get(peer)
+        if state is None or state.address is None:
+            return  # it is no member any more
         state.is_resolving = False
         if isinstance(found, Exception) or not found:
             self._complaints.warn(

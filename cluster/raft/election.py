@@ -82,9 +82,13 @@ class Election:
     def stand(self, now: float) -> None:
         """The leader is gone, as far as this node knows: ask whether an election could be won."""
         core, journal = self.core, self.core.journal
-        if core.barred:
+        if core.barred or not core.may_stand:
             self.wait_whole_timeout()
+            if core.state != FOLLOWER:
+                core.set_state(FOLLOWER)
             core.set_leader(None)
+            if not core.barred:
+                core.say_again()
             return
         if not core.may_vote():
             self.wait(*core.settings.early_election_ms)
@@ -96,8 +100,10 @@ class Election:
         core.set_state(CANDIDATE)
         self.pre_vote_term = core.term + 1
         self.votes = {core.node_id: True}
+        needed = core.is_needed()
+        ask = PreVote(core.term, core.term + 1, journal.last_index, journal.last_term, needed)
         for peer in core.peers:
-            core.outbox.send(peer, PreVote(core.term, core.term + 1, journal.last_index, journal.last_term))
+            core.outbox.send(peer, ask)
         if self.result() is VoteResult.WON:
             self.elect(transfer=False)
 
@@ -110,12 +116,23 @@ class Election:
         core.set_term(core.term + 1, core.node_id)
         self.votes = {core.node_id: True}
         self.retry()
+        ask = Vote(core.term, journal.last_index, journal.last_term, transfer, core.is_needed())
         for peer in core.peers:
-            core.outbox.hold(peer, Vote(core.term, journal.last_index, journal.last_term, transfer))
+            core.outbox.hold(peer, ask)
 
     def result(self) -> VoteResult:
         """How the votes stand. Nothing follows from LOST: the next try comes at its time in any case."""
-        return vote_result(self.votes, self.core.members, self.core.quorum)
+        results = {
+            vote_result(
+                {voter: self.votes[voter] for voter in voters if voter in self.votes},
+                len(voters),
+                self.core.quorum_of(voters),
+            )
+            for voters in self.core.electorates
+        }
+        if results == {VoteResult.WON}:
+            return VoteResult.WON
+        return VoteResult.LOST if VoteResult.LOST in results else VoteResult.PENDING
 
     def count(self, now: float) -> None:
         """Called after a flush, so the own vote is durable."""
@@ -138,7 +155,7 @@ class Election:
         core = self.core
         granted = (
             message.proposed > core.term
-            and core.may_vote()
+            and (core.may_vote() or message.needed)
             and self.is_up_to_date(message.last_index, message.last_term)
             and not self.is_leader_alive()
         )
@@ -164,7 +181,7 @@ class Election:
             core.become_follower(message.term, None)
         granted = (
             message.term == core.term
-            and core.may_vote()
+            and (core.may_vote() or message.needed)
             and core.vote in (None, peer)
             and self.is_up_to_date(message.last_index, message.last_term)
         )
@@ -182,7 +199,7 @@ class Election:
 
     def on_timeout_now(self, peer: str, message: TimeoutNow) -> None:
         core = self.core
-        can_lead = core.may_vote() and not core.barred
+        can_lead = core.may_vote() and core.may_stand and not core.barred
         if message.term == core.term and peer == core.leader_id and can_lead:
             logger.info("raft %s: asked by %s to take over", core.node_id, peer)
             self.elect(transfer=True)

@@ -56,6 +56,7 @@ class Following:
             self.leader_commit = 0
             self._answered.clear()
         self.told_s = core.clock()
+        core.removed_by = None
         self.election.attempts = 0
         self.election.leader_heard(self.told_s)
         return True
@@ -133,6 +134,7 @@ class Following:
                     continue
                 journal.truncate_from(index)  # a Fault when that is at or below the commit index
             journal.append(entry.term, entry.payload, entry.crc)
+        self.core.adopt()
 
     def advance_commit(self) -> None:
         """Called after a flush: what is committed here is also durable here."""

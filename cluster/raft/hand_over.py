@@ -95,8 +95,8 @@ class HandOver:
         core = self.core
         if not core.is_leader:
             return f"{core.node_id} does not lead."
-        if not core.peers:
-            return "the cluster has one member only."
+        if not core.other_voters:
+            return "the cluster has one voter only."
         if to is None:
             return None
         if to == core.node_id:
@@ -116,6 +116,8 @@ class HandOver:
         """Why this member cannot lead now, however much it holds."""
         if not self.core.is_connected(peer):
             return f"{peer} is not connected to {self.core.node_id}."
+        if peer not in self.core.other_voters:
+            return f"{peer} is a learner: it has no vote."
         if not self.core.counts(peer):
             return f"{peer} has no vote yet: its log may lack what it held before."
         return None

@@ -34,6 +34,76 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """`address` is where its log is dialled, `http` where its service answers; "": as in the settings.
+
+    `incarnation` is the journal that stands for this id, "" while that is not recorded.
+    """
+
+    id: str
+    address: str = ""
+    http: str = ""
+    is_voter: bool = True
+    incarnation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The members in the order of their ids. `number` counts the changes since the founding (0)."""
+
+    number: int = 0
+    members: tuple[Member, ...] = ()
+
+    def member(self, node_id: str) -> Member | None:
+        return next((member for member in self.members if member.id == node_id), None)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(member.id for member in self.members)
+
+    @property
+    def voters(self) -> frozenset[str]:
+        return frozenset(member.id for member in self.members if member.is_voter)
+
+    def is_voter(self, node_id: str) -> bool:
+        member = self.member(node_id)
+        return member is not None and member.is_voter
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """A new member, as a learner: it is sent everything and counts for nothing."""
+
+    id: str
+    address: str
+    http: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """A learner that has caught up becomes a voter."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A member is reached at other addresses from now on; an empty one stays as it is."""
+
+    id: str
+    address: str = ""
+    http: str = ""
+
+
+Change: TypeAlias = Add | Promote | Remove | Move
+
+
+@dataclass(frozen=True, slots=True)
 class Lack:
     """A node needs the entries from `needs` on, and its leader has compacted away those up to `compacted`."""
 
@@ -51,6 +121,7 @@ class RaftStatus:
     (leader: acks of a majority; follower: when the leader's last message arrived). A message may arrive long
     after it was sent: how old what this node holds may be is told by `known` alone.
     `leader_commit` is the commit index of the term's leader as this node heard it, None before it heard any.
+    `configuration` names the members, `hint` also says when this node is none.
     `lacks` is what this node was told that nobody has any more; `unservable` (on the leader) who lacks what.
     """
 
@@ -71,6 +142,11 @@ class RaftStatus:
     unservable: dict[str, Lack] = field(default_factory=dict[str, Lack])
     known: Knowledge = NOTHING_KNOWN
     """How far the log is surely complete, and as of when, by the clock of `cluster.steady`."""
+    configuration: Configuration = field(default_factory=Configuration)
+    """The members by the newest entry in this node's log, committed or not."""
+    configuration_committed: bool = True
+    is_removed: bool = False
+    """This node is no member any more, as it or a member that it heard knows."""
 
 
 class Raft(Protocol):
@@ -114,6 +190,14 @@ class Raft(Protocol):
 
     def set_applied(self, index: int) -> None:
         """The state machine has durably applied up to `index`: compaction may drop up to it."""
+        ...
+
+    def change_members(self, change: Change) -> Future[Position]:
+        """Leader only: append the configuration that `change` makes; the future is done when it is committed.
+
+        It fails also with `configuration.ChangeRefused` (a mistake) and `ChangeNotNow` (the same may be
+        accepted later): surely not appended.
+        """
         ...
 
     def transfer_leadership(self, to: str | None = None) -> Future[None]:

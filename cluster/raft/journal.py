@@ -18,8 +18,14 @@ import msgpack
 
 from cluster.errors import Fault
 from cluster.failpoint import failpoint
-from cluster.raft.interface import Entry
-from cluster.raft.meta import Known, Meta, Standing, damaged_advice
+from cluster.raft.configuration import (
+    decode_configuration,
+    encode_configuration,
+    founding,
+    is_configuration,
+)
+from cluster.raft.interface import Configuration, Entry, Member
+from cluster.raft.meta import Known, Meta, Standing, check_members, damaged_advice
 from cluster.raft.storage import Batch, Row, SqliteStorage
 
 if TYPE_CHECKING:
@@ -54,8 +60,9 @@ class Journal:
         standing: Standing = Standing.NEW,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        """`members` are the ids of the cluster as configured (none: not compared); `incarnation` names the
-        life of a journal that is created here, `standing` is its first.
+        """`members` are the ids of the cluster as configured (none: not compared). A journal that is created
+        here is founded with them; with none it belongs to nobody until it is told who its members are.
+        `incarnation` names the life of such a journal, `standing` is its first.
         """
         self._storage = storage
         self._cache_bytes = cache_bytes
@@ -66,16 +73,19 @@ class Journal:
         self._runs: list[
             tuple[int, int]
         ] = []  # (first index, term) of each run of equal terms, base included
+        self._configurations: list[tuple[int, Configuration]] = []
+        """That of the base, and each one in the log after it, with its index."""
         self._pending_first: int | None = None  # rows from here on are not written yet
         self._delete_from: int | None = None
         self._delete_to: int | None = None
         self._dirty = False
         self.bytes_held = 0
         self.known_is_saved = True
+        self._configured = tuple(sorted(members))
         self._new = Meta(
             cluster_id,
             node_id,
-            members=tuple(sorted(members)),
+            configuration=encode_configuration(founding(self._configured)),
             incarnation=incarnation,
             standing=standing,
         )
@@ -95,7 +105,8 @@ class Journal:
         """Open or create the journal file, verifying every entry.
 
         Raises:
-            Fault: the file is damaged, or belongs to another node, cluster or set of members.
+            Fault: the file is damaged, or belongs to another node or cluster, or was founded with other
+                members and never was told of a change.
         """
         storage = SqliteStorage(path)
         try:
@@ -128,6 +139,7 @@ class Journal:
             self._check_owner()
         meta = self._meta
         self._runs = [(meta.base_index, meta.base_term)]
+        self._configurations = [(0, decode_configuration(meta.configuration))]
         self._cache_first = meta.base_index + 1
         expected = meta.base_index + 1
         for row in self._storage.load_rows():
@@ -135,7 +147,10 @@ class Journal:
                 raise self._damaged(f"the entry at index {expected} is missing (the next one is {row.index})")
             if row.crc != checksum(row.index, row.term, row.payload):
                 raise self._damaged(f"the checksum of the entry at index {row.index} does not match")
-            self._remember(row)
+            try:
+                self._remember(row)
+            except ValueError as error:
+                raise self._damaged(f"the entry at index {row.index} is {error}") from error
             expected += 1
         if expected - 1 != meta.last_index or self._runs[-1][1] != meta.last_term:
             raise self._damaged(
@@ -144,6 +159,7 @@ class Journal:
             )
         self.durable_index = meta.last_index
         self._evict()
+        check_members(self.configuration, self._configured, meta.node_id, self._storage.name)
 
     def _check_owner(self) -> None:
         meta, new = self._meta, self._new
@@ -153,7 +169,6 @@ class Journal:
                 f"{meta.cluster_id}, but this is node {new.node_id} of {new.cluster_id}. Nothing was "
                 "changed. Start the node with its own data directory."
             )
-        meta.check_members(new.members, self._storage.name)
 
     def _damaged(self, what: str) -> Fault:
         return Fault(
@@ -262,8 +277,54 @@ class Journal:
         return rows
 
     def entries(self, start: int, last: int, max_bytes: int) -> list[Entry]:
-        """Like `read`, as the values of `interface.Raft`."""
-        return [Entry(row.index, row.term, row.payload) for row in self.read(start, last, max_bytes)]
+        """Like `read`, as the values of `interface.Raft`: raft's own entries are empty."""
+        return [
+            Entry(row.index, row.term, b"" if is_configuration(row.payload) else row.payload)
+            for row in self.read(start, last, max_bytes)
+        ]
+
+    # ------------------------------------------------------------------ members
+
+    @property
+    def configuration(self) -> Configuration:
+        """The one in force: the last in the log, committed or not."""
+        return self._configurations[-1][1]
+
+    @property
+    def configuration_index(self) -> int:
+        """Where it stands in the log; 0: at or before the base."""
+        return self._configurations[-1][0]
+
+    @property
+    def former_configuration(self) -> Configuration | None:
+        """The one before it, while it is not known to be committed; else None."""
+        if self.configuration_index <= self.commit_index:
+            return None
+        return self._configurations[-2][1]
+
+    @property
+    def participants(self) -> tuple[Member, ...]:
+        """The members, and those whom a change leaves out that is not committed yet: it needs them."""
+        now, former = self.configuration, self.former_configuration
+        gone = () if former is None else (it for it in former.members if now.member(it.id) is None)
+        return (*now.members, *gone)
+
+    @property
+    def committed_configuration(self) -> Configuration:
+        """The last that is known to be committed."""
+        return self._configuration_at(self.commit_index)
+
+    def _configuration_at(self, index: int) -> Configuration:
+        return next(it for at, it in reversed(self._configurations) if at <= max(index, self.base_index))
+
+    def configuration_at(self, index: int) -> bytes:
+        """The configuration in force at `index` (base or later), encoded: what a snapshot there must say."""
+        return encode_configuration(self._configuration_at(index))
+
+    def configuration_of(self, index: int) -> bytes:
+        """`configuration_at`, for other threads."""
+        with self._lock:
+            return self.configuration_at(index)
 
     # ------------------------------------------------------------------ changing (raft thread only)
 
@@ -304,11 +365,21 @@ class Journal:
             self._meta = replace(self._meta, commit_index=index)
 
     def append(self, term: int, payload: bytes, crc: int | None = None) -> Row:
-        """Add one entry at the end; durable after the next flush. `crc` where it is known already."""
+        """Add one entry at the end; durable after the next flush. `crc` where it is known already.
+
+        Raises:
+            Fault: it is a configuration that this version cannot read; nothing was changed.
+        """
         index = self.last_index + 1
         row = Row(index, term, checksum(index, term, payload) if crc is None else crc, payload)
         with self._lock:
-            self._remember(row)
+            try:
+                self._remember(row)
+            except ValueError as error:
+                raise Fault(
+                    f"The entry at index {index} is {error}. It was not stored. Upgrade this node to the "
+                    "version of its leader and start it again."
+                ) from error
             self._meta = replace(self._meta, last_index=index, last_term=term)
         if self._pending_first is None:
             self._pending_first = index
@@ -340,6 +411,8 @@ class Journal:
                 self._cache_first = index
             while self._runs[-1][0] >= index and len(self._runs) > 1:
                 self._runs.pop()
+            while self._configurations[-1][0] >= index:
+                self._configurations.pop()
             self._meta = replace(self._meta, last_index=index - 1, last_term=self._runs[-1][1])
         if index <= self.durable_index:
             self._delete_from = index if self._delete_from is None else min(index, self._delete_from)
@@ -374,16 +447,25 @@ class Journal:
             self.bytes_held -= dropped
             at = bisect.bisect_right(self._runs, base, key=_run_first) - 1
             self._runs[: at + 1] = [(base, base_term)]
-            self._meta = replace(self._meta, base_index=base, base_term=base_term)
+            held = [it for it in self._configurations if it[0] > base]
+            configuration = self._configuration_at(base)
+            self._configurations = [(0, configuration), *held]
+            self._meta = replace(
+                self._meta,
+                base_index=base,
+                base_term=base_term,
+                configuration=encode_configuration(configuration),
+            )
         self._delete_to = base
         self._dirty = True
         return base
 
-    def reset_to(self, index: int, term: int) -> bool:
+    def reset_to(self, index: int, term: int, configuration: bytes = b"") -> bool:
         """Raft's InstallSnapshot: the state of all entries up to `index`, of `term`, is held otherwise.
 
         A log that holds that very entry keeps it and what follows; any other is discarded as a whole and
-        begins after `index`. Term, vote, incarnation, standing and what peers promised stay. Whether the log
+        begins after `index`, where `configuration` was in force (b"" of an older snapshot: the last that was
+        committed here). Term, vote, incarnation, standing and what peers promised stay. Whether the log
         was discarded; durable with the next flush.
 
         Raises:
@@ -405,7 +487,9 @@ class Journal:
                 f"{self.term_at(index)}, the snapshot in term {term}: they contradict each other. Nothing "
                 "was changed. Stop this node and compare it with the others."
             )
+        held = decode_configuration(configuration) if configuration else self.committed_configuration
         with self._lock:
+            self._configurations = [(0, held)]
             self._cache.clear()
             self._cache_first = index + 1
             self._cache_held = self.bytes_held = 0
@@ -417,6 +501,7 @@ class Journal:
                 last_index=index,
                 last_term=term,
                 commit_index=index,
+                configuration=encode_configuration(held),
             )
         self._note_term(term)
         self._pending_first = None
@@ -460,6 +545,9 @@ class Journal:
     # ------------------------------------------------------------------ inside
 
     def _remember(self, row: Row) -> None:
+        """Raises ValueError when it is a configuration that cannot be read."""
+        if is_configuration(row.payload):
+            self._configurations.append((row.index, decode_configuration(row.payload)))
         self._cache[row.index] = row
         self._cache_held += len(row.payload)
         self.bytes_held += len(row.payload)

@@ -22,12 +22,13 @@ MAX_NAME = 64
 
 @dataclass(frozen=True, slots=True)
 class PreVote:
-    """Would you vote for me in term `proposed`? Changes nothing on either side."""
+    """Would you vote for me in term `proposed`? Changes nothing on either side. `needed`: see `Vote`."""
 
     term: int
     proposed: int
     last_index: int
     last_term: int
+    needed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,17 @@ class PreVoteReply:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """`transfer` marks an election that the leader itself asked for: it overrides leader stickiness."""
+    """`transfer` marks an election that the leader itself asked for: it overrides leader stickiness.
+
+    `needed`: the candidate is in every majority, so it holds all that was ever committed, and nobody was
+    elected without its vote: a receiver that has forgotten what it promised may vote for it.
+    """
 
     term: int
     last_index: int
     last_term: int
     transfer: bool
+    needed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ class Hello:
 
     `incarnation` names the life of the sender's journal, `standing` what its word counts (see
     `standing.py`), `last_index` how far its log goes, `knows` the receiver's incarnation as the sender has it
-    on record, "" for none.
+    on record, "" for none; `number` is that of the configuration in force at the sender.
     """
 
     term: int
@@ -139,6 +145,7 @@ class Hello:
     standing: int
     last_index: int
     knows: str
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +173,17 @@ class Unservable:
     compacted: int
 
 
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The receiver is no member any more, by the committed configuration `number` (0: it never was one)."""
+
+    term: int
+    number: int
+
+
 Message: TypeAlias = (
     Hello
+    | Removed
     | Forgotten
     | Admitted
     | Unservable
@@ -198,24 +214,26 @@ def encode(message: Message) -> bytes:
             fields = [4, term, number]
         case Rejected(term, prev_index, conflict_index, conflict_term):
             fields = [5, term, prev_index, conflict_index, conflict_term]
-        case PreVote(term, proposed, last_index, last_term):
-            fields = [6, term, proposed, last_index, last_term]
+        case PreVote(term, proposed, last_index, last_term, needed):
+            fields = [6, term, proposed, last_index, last_term, needed]
         case PreVoteReply(term, proposed, granted):
             fields = [7, term, proposed, granted]
-        case Vote(term, last_index, last_term, transfer):
-            fields = [8, term, last_index, last_term, transfer]
+        case Vote(term, last_index, last_term, transfer, needed):
+            fields = [8, term, last_index, last_term, transfer, needed]
         case VoteReply(term, granted):
             fields = [9, term, granted]
         case TimeoutNow(term):
             fields = [10, term]
-        case Hello(term, incarnation, standing, last_index, knows):
-            fields = [11, term, incarnation, standing, last_index, knows]
+        case Hello(term, incarnation, standing, last_index, knows, number):
+            fields = [11, term, incarnation, standing, last_index, knows, number]
         case Forgotten(term, incarnation):
             fields = [12, term, incarnation]
         case Admitted(term, incarnation):
             fields = [13, term, incarnation]
         case Unservable(term, needs, compacted):
             fields = [14, term, needs, compacted]
+        case Removed(term, number):
+            fields = [15, term, number]
     return msgpack.packb(fields)
 
 
@@ -224,15 +242,16 @@ _KINDS: dict[int, tuple[type[Any], str]] = {
     3: (Heartbeat, "iiiiiii"),
     4: (HeartbeatReply, "ii"),
     5: (Rejected, "iiii"),
-    6: (PreVote, "iiii"),
+    6: (PreVote, "iiiib"),
     7: (PreVoteReply, "iib"),
-    8: (Vote, "iiib"),
+    8: (Vote, "iiibb"),
     9: (VoteReply, "ib"),
     10: (TimeoutNow, "i"),
-    11: (Hello, "isiis"),
+    11: (Hello, "isiisi"),
     12: (Forgotten, "is"),
     13: (Admitted, "is"),
     14: (Unservable, "iii"),
+    15: (Removed, "ii"),
 }
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
 from cluster.errors import Fault
+from cluster.raft.configuration import decode_configuration, encode_configuration, founding
 
-FORMAT = 2
+if TYPE_CHECKING:
+    from cluster.raft.interface import Configuration
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 3
 _FORMAT_1_FIELDS = 10
 
 
@@ -37,7 +44,9 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """`base` is the last compacted entry (0, 0 at first). `members` are the ids that it was founded with."""
+    """`base` is the last compacted entry (0, 0 at first). `configuration` is the one in force there, encoded:
+    at first the members that the journal was founded with.
+    """
 
     cluster_id: str
     node_id: str
@@ -49,7 +58,7 @@ class Meta:
     last_index: int = 0
     last_term: int = 0
     sequence: int = 0
-    members: tuple[str, ...] = ()
+    configuration: bytes = b""
     incarnation: str = ""
     standing: Standing = Standing.NEW
     known: dict[str, Known] = field(default_factory=dict[str, Known])
@@ -68,7 +77,7 @@ class Meta:
                 self.last_index,
                 self.last_term,
                 self.sequence,
-                self.members,
+                self.configuration,
                 self.incarnation,
                 int(self.standing),
                 [[peer, it.incarnation, it.term, it.index] for peer, it in sorted(self.known.items())],
@@ -78,10 +87,11 @@ class Meta:
 
     @staticmethod
     def decode(data: bytes, new: Meta | None = None) -> tuple[Meta, bool]:
-        """The record, and whether it has to be written anew: format 1 knew neither members nor standing.
+        """The record, and whether it has to be written anew: earlier formats knew less.
 
-        A journal of format 1 that holds anything has voted and acknowledged: it gets the members of `new`,
-        as configured now, its incarnation, and a vote.
+        Format 1 knew neither members nor standing. A journal of it that holds anything has voted and
+        acknowledged: it gets the members of `new`, as configured now, its incarnation, and a vote. Format 2
+        knew the ids that the cluster was founded with, which are its members still.
 
         Raises:
             ValueError: the bytes are not exactly what `encode` wrote.
@@ -95,35 +105,55 @@ class Meta:
             new = new or old
             was_used = old.term > 0 or old.last_index > 0
             standing = Standing.VOTER if was_used else Standing.NEW
-            members, incarnation = new.members, new.incarnation
-            return replace(old, members=members, incarnation=incarnation, standing=standing), True
-        if fields[0] != FORMAT:
-            raise ValueError(f"it has format {fields[0]}, this version reads formats 1 and {FORMAT}")
+            return replace(
+                old, configuration=new.configuration, incarnation=new.incarnation, standing=standing
+            ), True
+        if fields[0] not in (2, FORMAT):
+            raise ValueError(f"it has format {fields[0]}, this version reads formats 1 to {FORMAT}")
         *plain, members, incarnation, standing, known = fields[1:]
+        configuration = members if fields[0] == FORMAT else encode_configuration(founding(members))
+        decode_configuration(configuration)
         peers = {peer: Known(life, term, index) for peer, life, term, index in known}
-        old = Meta(*plain)
         standing = Standing(standing)
-        found = replace(old, members=tuple(members), incarnation=incarnation, standing=standing, known=peers)
-        return found, False
-
-    def check_members(self, configured: tuple[str, ...], name: str) -> None:
-        """A part of the members would elect a leader without the others, and both would take writes.
-
-        Raises:
-            Fault: the journal was founded with other members than those that are configured now.
-        """
-        if not configured or not self.members or configured == self.members:
-            return
-        missing = [node for node in self.members if node not in configured]
-        extra = [node for node in configured if node not in self.members]
-        what = [f"{', '.join(missing)} missing"] if missing else []
-        what += [f"{', '.join(extra)} too many"] if extra else []
-        raise Fault(
-            f"The journal {name} was founded with the members {', '.join(self.members)}, but node "
-            f"{self.node_id} is started with {', '.join(configured)}: {' and '.join(what)}. Nothing was "
-            "changed. Start it with the members that it was founded with (the setting `peers`, the flag "
-            "`--peer`): the members of a cluster cannot be changed."
+        old = Meta(*plain)
+        found = replace(
+            old, configuration=configuration, incarnation=incarnation, standing=standing, known=peers
         )
+        return found, fields[0] != FORMAT
+
+
+def check_members(held: Configuration, configured: tuple[str, ...], node_id: str, name: str) -> None:
+    """The members are those of the journal, whatever is configured. Told is what does not fit.
+
+    A cluster whose members were never changed is not started with others: somebody takes the settings for the
+    way to change them.
+
+    Raises:
+        Fault: the journal was founded with other members than those that are configured now.
+    """
+    if not configured or not held.members or configured == held.ids:
+        return
+    missing = [node for node in held.ids if node not in configured]
+    extra = [node for node in configured if node not in held.ids]
+    what = [f"{', '.join(missing)} missing"] if missing else []
+    what += [f"{', '.join(extra)} too many"] if extra else []
+    if held.number:
+        logger.warning(
+            "raft %s: the settings name other members than the cluster has: %s. Those of the cluster "
+            "count (%s); they are changed with `chroma-cluster members`. "
+            "Correct the setting `peers` when convenient",
+            node_id,
+            " and ".join(what),
+            ", ".join(held.ids),
+        )
+        return
+    raise Fault(
+        f"The journal {name} was founded with the members {', '.join(held.ids)}, but node "
+        f"{node_id} is started with {', '.join(configured)}: {' and '.join(what)}. Nothing was "
+        "changed. Start it with the members that it knows (the setting `peers`, the flag `--peer`), also if "
+        "others were added or removed while it was away: it learns that from them. Members are added and "
+        "removed with `chroma-cluster members`, while the cluster runs."
+    )
 
 
 def damaged_advice() -> str:

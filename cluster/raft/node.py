@@ -18,6 +18,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from cluster.errors import Fault, NotLeader
+from cluster.raft.configuration import Circumstances, changed, encode_configuration
 from cluster.raft.core import Core
 from cluster.raft.election import Election
 from cluster.raft.following import Following
@@ -34,6 +35,7 @@ from cluster.raft.messages import (
     PreVote,
     PreVoteReply,
     Rejected,
+    Removed,
     TimeoutNow,
     Unservable,
     Vote,
@@ -48,12 +50,13 @@ from cluster.staleness import newer
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from pysyncobj.node import Node
     from pysyncobj.transport import Transport
 
     from cluster.raft.hand_over import Answer
+    from cluster.raft.interface import Change, Member
     from cluster.raft.journal import Journal
     from cluster.raft.settings import RaftSettings
     from cluster.staleness import Knowledge
@@ -64,7 +67,8 @@ logger = logging.getLogger(__name__)
 class CorrectedNode(Core):
     """See the module. Not thread-safe: one thread (or the simulation) makes all calls.
 
-    `on_commit(index)` is called as soon as the commit index moves, before the tick's fsync. The parts'
+    Its members are those of the journal's configuration. `on_commit(index)` is called as soon as the commit
+    index moves, before the tick's fsync, `on_members(members)` when others take part. The parts'
     classes are attributes of the class, so that a test may put a broken one in a part's place.
     """
 
@@ -79,7 +83,6 @@ class CorrectedNode(Core):
     def __init__(
         self,
         node_id: str,
-        peer_ids: Iterable[str],
         journal: Journal,
         transport: Transport,
         settings: RaftSettings,
@@ -87,12 +90,13 @@ class CorrectedNode(Core):
         clock: Callable[[], float],
         rng: random.Random,
         on_commit: Callable[[int], None] | None = None,
+        on_members: Callable[[tuple[Member, ...]], None] | None = None,
     ) -> None:
+        self._on_members = on_members
+        self._told_configuration = 0
         self._applied = 0
         self._ticked_s = clock()
-        super().__init__(
-            node_id, peer_ids, journal, transport, settings, clock=clock, rng=rng, on_commit=on_commit
-        )
+        super().__init__(node_id, journal, transport, settings, clock=clock, rng=rng, on_commit=on_commit)
         self.election = self.election_type(self)
         self.following = self.following_type(self, self.election)
         self.replication = self.replication_type(self)
@@ -154,6 +158,15 @@ class CorrectedNode(Core):
     def counts(self, peer: str) -> bool:
         return self.standings.counts(peer)
 
+    def is_needed(self) -> bool:
+        return self.standings.is_needed()
+
+    def may_change(self) -> bool:
+        journal = self.journal
+        return self.is_leader and min(journal.last_index, self.commit_index) >= max(
+            journal.configuration_index, self.reads.first_own_index
+        )
+
     # ------------------------------------------------------------------ asking
 
     def propose(self, payload: bytes) -> tuple[int, int]:
@@ -167,6 +180,55 @@ class CorrectedNode(Core):
             raise NotLeader(leader if leader != self.node_id else None)
         row = self.journal.append(self.term, payload)
         return row.index, row.term
+
+    def change(self, change: Change, in_settings: Mapping[str, tuple[str, str]]) -> tuple[int, int]:
+        """Append the configuration that `change` makes, as leader: (index, term). In force at once.
+
+        `in_settings`: the addresses (log, http) of members of which no configuration says them.
+
+        Raises:
+            NotLeader, ChangeRefused, ChangeNotNow: nothing was appended.
+        """
+        if not self.is_leader or self.barred or self.hand_over.is_under_way:
+            leader = self.leader_id
+            raise NotLeader(leader if leader != self.node_id else None)
+        after = changed(self.configuration, change, self._circumstances(in_settings))
+        row = self.journal.append(self.term, encode_configuration(after))
+        logger.info("raft %s: %s makes configuration %d", self.node_id, change, after.number)
+        self.adopt()
+        return row.index, row.term
+
+    def _circumstances(self, in_settings: Mapping[str, tuple[str, str]]) -> Circumstances:
+        now, settings = self.clock(), self.settings
+        progress = self.replication.progress
+        present = {
+            peer
+            for peer, it in progress.items()
+            if self.is_connected(peer) and self.counts(peer) and now - it.contact_s <= settings.dead_after_s
+        }
+        return Circumstances(
+            self.may_change(),
+            frozenset({self.node_id, *present}),
+            {peer: it.match for peer, it in progress.items()},
+            self.journal.last_index,
+            settings.catch_up_entries,
+            in_settings,
+        )
+
+    def on_configuration(self, members: tuple[Member, ...]) -> None:
+        now = self.configuration
+        logger.info(
+            "raft %s: the members are %s (configuration %d)",
+            self.node_id,
+            ", ".join(f"{it.id}{'' if it.is_voter else ' (learner)'}" for it in now.members) or "nobody",
+            now.number,
+        )
+        if self.state == LEADER:
+            self.replication.on_members(self.clock())
+            self.reads.on_members()
+        self.standings.on_configuration()
+        if self._on_members is not None:
+            self._on_members(members)
 
     def read_index(self, answer: Callable[[int | None], None]) -> None:
         """Call `answer` with a read index once a quorum round that begins after now has proven it.
@@ -195,7 +257,7 @@ class CorrectedNode(Core):
             self.fault = reason
         self.barred = True
         self.transfer()
-        if not self.peers and self.is_leader:
+        if not self.other_voters and self.is_leader:
             self.become_follower(self.term, None)
 
     def halt(self, reason: str) -> None:
@@ -238,6 +300,7 @@ class CorrectedNode(Core):
 
     def _tick(self) -> None:
         now = self.clock()
+        self.adopt()
         if self.state == LEADER:
             self._lead(now)
         elif now >= self.election_deadline:
@@ -254,10 +317,27 @@ class CorrectedNode(Core):
         if self.state == LEADER:
             self.replication.advance_commit()
             self.replication.notify_commit()
+            self._step_down_if_removed()
         elif self.state == CANDIDATE:
             self.election.count(now)
         else:
             self.following.advance_commit()
+        self._tell_removed()
+
+    def _tell_removed(self) -> None:
+        number = self.journal.committed_configuration.number
+        if number != self._told_configuration:
+            self._told_configuration = number
+            self.standings.tell_removed()
+
+    def _step_down_if_removed(self) -> None:
+        """A leader that was removed leads until that is committed; then one of the others does."""
+        if self.may_change() and self.configuration.member(self.node_id) is None:
+            logger.info("raft %s: was removed from the cluster, leads no more", self.node_id)
+            best = self.hand_over.best()
+            if best is not None:
+                self.outbox.send(best, TimeoutNow(self.term))
+            self.become_follower(self.term, None)
 
     def _lead(self, now: float) -> None:
         self.replication.forgive(now - self._ticked_s)
@@ -320,12 +400,22 @@ class CorrectedNode(Core):
 
     def _on_message(self, node: Node, message: Message) -> None:
         """Every message comes in here, from the transport."""
-        if self.halted or node.id not in self.peers:
+        if self.halted or (node.id not in self.peers and not self._may_say(node.id, message)):
             return
         try:
             self._dispatch(node.id, message)
         except (Fault, sqlite3.Error, OSError) as error:
             self.halt(_describe(error))
+
+    def _may_say(self, stranger: str, message: Message) -> bool:
+        """What counts from one that is no member by what this node knows, which may be behind.
+
+        Nothing was asked of it, so its answers do not count. A leader or candidate may be newer than this
+        node's configuration, unless it is known to be removed.
+        """
+        if isinstance(message, Accepted | Rejected | HeartbeatReply | VoteReply | PreVoteReply):
+            return False
+        return not (isinstance(message, PreVote | Vote) and self.standings.is_removed(stranger))
 
     def _dispatch(self, peer: str, message: Message) -> None:
         match message:
@@ -356,6 +446,8 @@ class CorrectedNode(Core):
                 self.standings.on_forgotten(peer, message)
             case Admitted():
                 self.standings.on_admitted(peer, message)
+            case Removed():
+                self.standings.on_removed(peer, message)
 
     def _on_follower_reply(self, peer: str, message: Accepted | Rejected | HeartbeatReply) -> None:
         if message.term > self.term:

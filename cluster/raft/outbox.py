@@ -8,7 +8,7 @@ from cluster.failpoint import failpoint
 from cluster.raft.messages import Accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
     from pysyncobj.node import Node
     from pysyncobj.transport import Transport
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class Outbox:
     """A message that promises something is held until what it promises is durable."""
 
-    def __init__(self, transport: Transport, journal: Journal, peers: Mapping[str, Node]) -> None:
+    def __init__(self, transport: Transport, journal: Journal, node_for: Callable[[str], Node]) -> None:
         self.transport = transport
         self.journal = journal
-        self.peers = peers
+        self.node_for = node_for
         self._held: list[tuple[str, Message]] = []
 
     def send(self, peer: str, message: Message) -> bool:
         """At once: only for what promises nothing. False when the transport did not take it."""
-        return self.transport.send(self.peers[peer], message)
+        return self.transport.send(self.node_for(peer), message)
 
     def reply(self, peer: str, message: Message) -> None:
         """At once if nothing waits for the disk: the term that a reply states is durable before it leaves."""

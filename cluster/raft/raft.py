@@ -17,8 +17,9 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cluster.errors import Fault, NotHandedOver, NotLeader, OutcomeUnknown, Overloaded
+from cluster.errors import ClusterError, Fault, NotHandedOver, NotLeader, OutcomeUnknown, Overloaded
 from cluster.failpoint import failpoint
+from cluster.raft.configuration import split_address
 from cluster.raft.handshake import Identity
 from cluster.raft.interface import Entry, Position, RaftStatus
 from cluster.raft.journal import Journal
@@ -29,9 +30,10 @@ from cluster.raft.transport import TcpTransport
 from cluster.steady import steady_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from cluster.raft.interface import Change, Member
     from cluster.raft.tls import Tls
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,10 @@ class _Picture:
 class RaftNode:
     """See `interface.Raft` for the contract of each method.
 
-    `members` maps every node id, this one included, to the address at which *this* node dials it.
+    `members` maps every node id, this one included, to the address at which *this* node dials it. A cluster
+    is founded with them; after that its members are those of its own configuration, and `members` only says
+    where those are whose addresses it does not have. With `joins` this node is no founder: it waits until the
+    cluster has added it. `in_settings` are the addresses (log, http) by which others reach the members.
     With `tls` all links are encrypted and both ends show certificates; every member needs it then.
     `on_change` is called from the raft thread after role, term, leader or commit index have changed;
     `on_fault` once, with the reason, when this node has a fault. Neither may block.
@@ -78,6 +83,9 @@ class RaftNode:
         on_change: Callable[[], None] | None = None,
         on_fault: Callable[[str], None] | None = None,
         tls: Tls | None = None,
+        *,
+        joins: bool = False,
+        in_settings: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         if node_id not in members:
             raise ValueError(f"node {node_id!r} is not among the members {sorted(members)}")
@@ -90,7 +98,9 @@ class RaftNode:
         self._bind = bind
         self._journal_path = journal_path
         self._tls = tls
-        self._identity = Identity(cluster_id, node_id, secret)
+        self._joins = joins
+        self._in_settings = dict(in_settings or {it: (f"{at[0]}:{at[1]}", "") for it, at in members.items()})
+        self._identity = Identity(cluster_id, node_id, secret, run=os.urandom(8).hex())
         self._on_change = on_change
         self._on_fault = on_fault
         self._clock = steady_s
@@ -131,7 +141,7 @@ class RaftNode:
             self._journal_path,
             identity.cluster_id,
             identity.node_id,
-            members=self.members,
+            members=() if self._joins else self.members,
             incarnation=os.urandom(8).hex(),
             cache_bytes=self.settings.cache_bytes,
         )
@@ -159,20 +169,35 @@ class RaftNode:
         self._transport = transport
         self._node = CorrectedNode(
             self.node_id,
-            self.members,
             journal,
             transport,
             self.settings,
             clock=self._clock,
             rng=self._rng,
             on_commit=self._on_commit,
+            on_members=self._on_members,
         )
+        self._on_members(journal.participants)
         transport.on_alive = self._node.note_alive
         self._commit_index = journal.commit_index
         self._publish(self._node, transport)
         self._accepting = True
         self._thread = threading.Thread(target=self._run, name=f"raft-{self.node_id}", daemon=True)
         self._thread.start()
+
+    def _on_members(self, members: tuple[Member, ...]) -> None:
+        """Others take part: from now on the links are those to them."""
+        if self._transport is None:
+            return
+        found: dict[str, tuple[str, int] | None] = {}
+        for member in members:
+            try:
+                found[member.id] = split_address(member.address)
+            except ValueError:
+                found[member.id] = self.members.get(member.id)
+        newcomers = [member.id for member in members if member.address]
+        # One that waits to be added knows nobody yet but those that it was told of.
+        self._transport.set_members(found or self.members, newcomers)
 
     def _note_applied(self, journal: Journal) -> None:
         """What is applied here was committed: nothing may ever cut it off again.
@@ -268,6 +293,18 @@ class RaftNode:
     def set_applied(self, index: int) -> None:
         self._applied = max(self._applied, index)
 
+    def change_members(self, change: Change) -> Future[Position]:
+        future: Future[Position] = Future()
+        with self._lock:
+            accepted = self._accepting
+            if accepted:
+                self._calls.append(lambda: self._change(change, future))
+        if accepted:
+            self._wake()
+        else:
+            future.set_exception(NotLeader(None))
+        return future
+
     def transfer_leadership(self, to: str | None = None) -> Future[None]:
         future: Future[None] = Future()
 
@@ -298,6 +335,17 @@ class RaftNode:
         if journal is None:
             raise LookupError("the journal is not open")
         return journal.term_of(index)
+
+    def configuration_at(self, index: int) -> bytes:
+        """The configuration in force at the applied entry `index`, encoded, for a snapshot of it.
+
+        Raises:
+            LookupError: the journal is not open.
+        """
+        journal = self._journal
+        if journal is None:
+            raise LookupError("the journal is not open")
+        return journal.configuration_of(index)
 
     def hold_log(self, who: str, index: int, seconds: float) -> None:
         """Keep what comes after `index` for so long: `who` is being filled with a snapshot of that index.
@@ -458,6 +506,9 @@ class RaftNode:
             lacks=None if node.is_leader else node.following.lacks,
             unservable=dict(node.replication.unservable),
             known=node.known(),
+            configuration=journal.configuration,
+            configuration_committed=journal.configuration_index <= node.commit_index,
+            is_removed=node.standings.is_out(),
         )
         before = self._picture.status
         self._picture = _Picture(status, node.quorum_contact_s())
@@ -468,6 +519,8 @@ class RaftNode:
             status.commit_index,
             status.hint,
             status.lacks,
+            status.configuration,
+            status.configuration_committed,
         ) != (
             before.role,
             before.term,
@@ -475,6 +528,8 @@ class RaftNode:
             before.commit_index,
             before.hint,
             before.lacks,
+            before.configuration,
+            before.configuration_committed,
         )
         if changed and self._on_change is not None:
             self._on_change()
@@ -506,6 +561,7 @@ class RaftNode:
                 node.journal.last_index,
                 node.commit_index,
                 0.0,
+                configuration=node.journal.configuration,
             ),
             self._picture.contact_s,
         )
@@ -527,6 +583,16 @@ class RaftNode:
 
     def _has_links(self) -> bool:
         return self._transport is not None and bool(self._transport.connected)
+
+    def _change(self, change: Change, future: Future[Position]) -> None:
+        assert self._node is not None
+        proposal = _Proposal(b"", future)
+        try:
+            index, term = self._node.change(change, self._in_settings)
+        except ClusterError as refusal:
+            self._finish(proposal, refusal)
+        else:
+            self._waiting.append((index, term, proposal))
 
     def _bar(self, reason: str) -> None:
         assert self._node is not None

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.raft.freshness import NO_CLAIM, Stamps, claim
-from cluster.raft.quorum import reached
 from cluster.staleness import NOTHING_KNOWN, Knowledge
 
 if TYPE_CHECKING:
@@ -56,6 +55,14 @@ class ReadRounds:
         self._acked = dict.fromkeys(self.core.peers, 0)
         self._proven_s = dict.fromkeys(self.core.peers, float("-inf"))
 
+    def on_members(self) -> None:
+        """The members are others: who is new has answered nothing, who is gone counts no more."""
+        peers = self.core.peers
+        self._acked = {peer: self._acked.get(peer, 0) for peer in peers}
+        self._proven_s = {peer: self._proven_s.get(peer, _NEVER_S) for peer in peers}
+        self._echoes = {peer: echo for peer, echo in self._echoes.items() if peer in peers}
+        self._answer()
+
     def end(self) -> None:
         """This node leads no more: whoever waits learns so."""
         answers = [answer for pending in self._rounds for answer in pending.waiting] + self.new_reads
@@ -95,8 +102,10 @@ class ReadRounds:
 
     def proven_s(self) -> float:
         """The time at which this leader was last surely in touch with a majority; -inf for never."""
-        proven = (at if self.core.counts(peer) else _NEVER_S for peer, at in self._proven_s.items())
-        return reached([self.core.clock(), *proven], self.core.quorum)
+        core = self.core
+        proven = {peer: at for peer, at in self._proven_s.items() if core.counts(peer)}
+        proven[core.node_id] = core.clock()
+        return core.reached(proven, _NEVER_S)
 
     def known(self) -> Knowledge:
         """The commit index, and as of when it is all there is.
@@ -119,8 +128,10 @@ class ReadRounds:
     def _answer(self) -> None:
         if not self._rounds:
             return
-        acked = (number if self.core.counts(peer) else 0 for peer, number in self._acked.items())
-        proven = reached([self.number, *acked], self.core.quorum)
+        core = self.core
+        acked = {peer: number for peer, number in self._acked.items() if core.counts(peer)}
+        acked[core.node_id] = self.number
+        proven = core.reached(acked, 0)
         while self._rounds and self._rounds[0].number <= proven:
             done = self._rounds.pop(0)
             for answer in done.waiting:

@@ -10,7 +10,6 @@ from cluster.raft.freshness import NO_CLAIM
 from cluster.raft.interface import Lack
 from cluster.raft.messages import Accepted, Append, Heartbeat, Rejected, Unservable, WireEntry
 from cluster.raft.progress import Progress
-from cluster.raft.quorum import reached
 
 if TYPE_CHECKING:
     from cluster.raft.core import Core
@@ -41,6 +40,16 @@ class Replication:
         self.progress = {peer: Progress(next_index, contact_s=now, moved_s=now) for peer in self.core.peers}
         self.unservable.clear()
 
+    def on_members(self, now: float) -> None:
+        """The members are others: who is new is probed, who is gone is sent nothing more."""
+        core, next_index = self.core, self.core.journal.last_index + 1
+        for peer in [peer for peer in self.progress if peer not in core.peers]:
+            del self.progress[peer]
+            self.unservable.pop(peer, None)
+        for peer in core.peers:
+            if peer not in self.progress:
+                self.progress[peer] = Progress(next_index, contact_s=now, moved_s=now)
+
     def end(self) -> None:
         """This node leads no more."""
         self.progress = {}
@@ -57,10 +66,10 @@ class Replication:
 
     def has_quorum(self, now: float) -> bool:
         """Whether a majority, this node included, has answered within the time that a link may be silent."""
-        contacts = (
-            it.contact_s if self.core.counts(peer) else _NEVER_S for peer, it in self.progress.items()
-        )
-        return now - reached([now, *contacts], self.core.quorum) <= self.core.settings.dead_after_s
+        core = self.core
+        contacts = {peer: it.contact_s for peer, it in self.progress.items() if core.counts(peer)}
+        contacts[core.node_id] = now
+        return now - core.reached(contacts, _NEVER_S) <= core.settings.dead_after_s
 
     def forgive(self, gap_s: float) -> None:
         """While this node itself was held up it asked nobody: that is no sign against the others."""
@@ -97,9 +106,9 @@ class Replication:
     def advance_commit(self) -> None:
         """A majority durably holds it (this node counts by what it has flushed), and it is of this term."""
         core, journal = self.core, self.core.journal
-        held = (it.match if core.counts(peer) else 0 for peer, it in self.progress.items())
-        matches = [journal.durable_index, *held]
-        index = min(reached(matches, core.quorum), journal.durable_index)
+        matches = {peer: it.match for peer, it in self.progress.items() if core.counts(peer)}
+        matches[core.node_id] = journal.durable_index
+        index = min(core.reached(matches, 0), journal.durable_index)
         if index > core.commit_index and journal.term_at(index) == core.term:
             core.commit(index)
 

@@ -34,6 +34,8 @@ class RaftSettings:
     cache_bytes: int = 64 * MIB
     max_drift: float = MAX_DRIFT
     """The most by which the clocks of two nodes may differ in rate."""
+    catch_up_entries: int = 1000
+    """A learner that lacks no more entries than these may become a voter."""
 
     def __post_init__(self) -> None:
         low, high = self.election_timeout_ms

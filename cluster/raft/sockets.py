@@ -43,6 +43,7 @@ class Sockets:
         self._tls = tls
         self._on_closed = on_closed
         self._broken: list[tuple[Connection, str]] = []
+        self._adopted = 0
 
     @property
     def has_broken(self) -> bool:
@@ -64,6 +65,8 @@ class Sockets:
         with contextlib.suppress(AttributeError, OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         connection = Connection(sock, self._settings, self._clock(), is_dialer=is_dialer)
+        self._adopted += 1
+        connection.number = self._adopted
         self.selector.register(sock, selectors.EVENT_READ, connection)
         self.connections.add(connection)
         connection.watched = selectors.EVENT_READ

@@ -11,7 +11,11 @@ an incarnation (a random name) and a standing:
 
 A leader admits a node without a vote thus: it appends an entry after the node has said hello, commits it with
 a quorum that leaves such nodes out, and tells the node once it holds that entry. Why that is enough is in
-docs/raft.md ("Lost disks"); no clock is in the argument.
+docs/raft.md ("Lost disks"); no clock is in the argument. The entry is a configuration that binds the id to
+this incarnation: another journal of that id, an old one or a copy, is a stranger from then on.
+
+A node that is in every majority (one of two voters) holds all that was ever committed. Its partner's word
+counts for it even when the partner has forgotten everything: else such a cluster would never come back.
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cluster.raft.messages import Admitted, Forgotten, Hello
+from cluster.raft.configuration import bound, encode_configuration
+from cluster.raft.messages import Admitted, Forgotten, Hello, Removed
 from cluster.raft.meta import Known, Standing
 from cluster.raft.stock import FOLLOWER
 
@@ -41,9 +46,13 @@ class Standings:
         self.core = core
         self.replication = replication
         self._heard: dict[str, Hello] = {}
+        self._strangers: dict[str, Hello] = {}
+        """Those who are no members by the configuration in force here; it may be behind."""
         self._gates: dict[str, int] = {}
         """While leading: the entry that a node without a vote must hold before it is admitted."""
         self._admitted: set[str] = set()
+        self._told: set[str] = set()
+        """Who is no member, as the log of this process says already."""
         self._saved_s = self._started_s = core.clock()
 
     # ------------------------------------------------------------------ looking
@@ -63,11 +72,36 @@ class Standings:
         Nothing else comes before its hello on a connection, so until then only what it said earlier counts.
         """
         hello = self._heard.get(peer)
-        return hello is None or hello.standing == Standing.VOTER
+        return hello is None or hello.standing == Standing.VOTER or self.is_needed()
+
+    def is_needed(self) -> bool:
+        """Whether this node is in every majority of the committed configuration, and knows its promises.
+
+        A later configuration needs a majority of this one too, for its commit and until then for every
+        election: so this node has it if it is committed, and nobody was elected without this node's vote.
+        """
+        core = self.core
+        if core.journal.standing is not Standing.VOTER:
+            return False
+        voters = core.journal.committed_configuration.voters
+        return core.node_id in voters and len(voters) <= 2
+
+    def lives(self) -> dict[str, str]:
+        """The incarnations of the members that are connected and whose word counts, this node's own too."""
+        heard = self._heard.items()
+        lives = {peer: hello.incarnation for peer, hello in heard if hello.standing == Standing.VOTER}
+        return {**lives, self.core.node_id: self.core.journal.incarnation}
 
     def hint(self) -> str | None:
         """Why this node has no vote, in words; None when it has."""
-        match self.core.journal.standing:
+        core = self.core
+        committed = core.journal.committed_configuration
+        if self.is_out():
+            number = max(core.removed_by or 0, committed.number)
+            return f"removed from the cluster by its configuration {number}: stop it, its data is not needed"
+        if core.configuration.member(core.node_id) is None:
+            return "no member yet: the cluster has to add it (chroma-cluster members add)"
+        match core.journal.standing:
             case Standing.VOTER:
                 return None
             case Standing.NEW:
@@ -78,6 +112,14 @@ class Standings:
             case Standing.FORGETFUL:
                 return "its journal lacks what it once acknowledged: it votes once it has that again"
 
+    def is_out(self) -> bool:
+        """Whether this node was removed, as far as it knows. One that waits to be added never was in."""
+        core = self.core
+        if core.removed_by:
+            return True
+        committed = core.journal.committed_configuration
+        return committed.number > 0 and committed.member(core.node_id) is None
+
     # ------------------------------------------------------------------ saying and hearing
 
     def connected(self, peer: str) -> None:
@@ -85,6 +127,10 @@ class Standings:
         self._say(peer)
 
     def disconnected(self, peer: str) -> None:
+        self._strangers.pop(peer, None)
+        self._forget(peer)
+
+    def _forget(self, peer: str) -> None:
         self._heard.pop(peer, None)
         self._gates.pop(peer, None)
         self._admitted.discard(peer)
@@ -93,23 +139,86 @@ class Standings:
         core, journal = self.core, self.core.journal
         known = journal.known.get(peer)
         life = "" if known is None else known.incarnation
-        hello = Hello(core.term, journal.incarnation, int(journal.standing), journal.last_index, life)
+        number = journal.configuration.number
+        hello = Hello(core.term, journal.incarnation, int(journal.standing), journal.last_index, life, number)
         core.outbox.reply(peer, hello)
 
     def say_again(self) -> None:
         """No leader is heard: a hello that was lost would keep the cluster unfounded for ever."""
-        if self.core.journal.standing is Standing.NEW:
+        core = self.core
+        if core.journal.standing is Standing.NEW or not core.may_stand:
             self._say_to_all()
 
     def _say_to_all(self) -> None:
-        for peer in self.core.peers:
+        for peer in [*self.core.peers, *self._strangers]:
             self._say(peer)
+
+    def on_configuration(self) -> None:
+        """The members are others: who is one now, or no more?"""
+        peers = self.core.peers
+        for peer in [peer for peer in self._heard if peer not in peers]:
+            self._strangers[peer] = self._heard[peer]
+            self._forget(peer)
+        for peer in [peer for peer in self._strangers if peer in peers]:
+            self.on_hello(peer, self._strangers.pop(peer))
+        self._say_to_all()
+        self.tell_removed()
+
+    def tell_removed(self) -> None:
+        """Called when a configuration was committed: those that it leaves out learn so."""
+        for peer in self._strangers:
+            self.is_removed(peer)
+
+    def is_removed(self, peer: str) -> bool:
+        """Whether `peer` is surely no member any more; then it is told so.
+
+        It is not if it knows a newer configuration than this node: it may have been added meanwhile.
+        """
+        core = self.core
+        committed = core.journal.committed_configuration
+        hello = self._strangers.get(peer)
+        if committed.member(peer) is not None or peer in core.peers:
+            return False
+        if not committed.members or hello is None or hello.number > committed.number:
+            return False
+        core.outbox.reply(peer, Removed(core.term, committed.number))
+        if peer not in self._told:
+            self._told.add(peer)
+            logger.warning(
+                "raft %s: %s is no member of this cluster (%s): its messages do not count. If it was "
+                "removed, stop it; if it shall be a member, add it (chroma-cluster members add)",
+                core.node_id,
+                peer,
+                ", ".join(committed.ids),
+            )
+        return True
+
+    def on_removed(self, peer: str, message: Removed) -> None:
+        """This node stops standing, until a leader sends it something again."""
+        core = self.core
+        if message.number < core.journal.committed_configuration.number or core.removed_by is not None:
+            return
+        logger.error(
+            "raft %s: %s says that this node is no member of the cluster (configuration %d). It stands for "
+            "no election and serves nothing new: stop it, or add it again (chroma-cluster members add)",
+            core.node_id,
+            peer,
+            message.number,
+        )
+        core.removed_by = message.number
+        if core.state != FOLLOWER:
+            core.become_follower(core.term, None)
+        core.set_leader(None)
 
     def on_hello(self, peer: str, message: Hello) -> None:
         core, journal = self.core, self.core.journal
+        if peer not in core.peers:
+            self._strangers[peer] = message
+            self.is_removed(peer)
+            return
         before = self._heard.get(peer)
         if before is None or (before.incarnation, before.standing) != (message.incarnation, message.standing):
-            self.disconnected(peer)
+            self._forget(peer)
         known = journal.known.get(peer)
         if message.standing == Standing.NEW and journal.standing is not Standing.NEW:
             self._say(peer)  # it may ask again because it has not heard
@@ -127,6 +236,15 @@ class Standings:
                 )
                 core.outbox.reply(peer, Forgotten(core.term, message.incarnation))
                 message = replace(message, standing=int(Standing.FORGETFUL))
+            elif self._is_another_life(peer, message):
+                logger.error(
+                    "raft %s: %s runs another journal than the one that the cluster admitted under this id: "
+                    "an old directory, or that of another time. It has no vote until it is admitted again",
+                    core.node_id,
+                    peer,
+                )
+                core.outbox.reply(peer, Forgotten(core.term, message.incarnation))
+                message = replace(message, standing=int(Standing.FORGETFUL))
             elif known is None or known.incarnation != message.incarnation:
                 index = 0 if known is None else known.index
                 self._record({peer: Known(message.incarnation, message.term, index)})
@@ -134,10 +252,22 @@ class Standings:
         if journal.standing is Standing.NEW:
             self.found()
 
+    def _is_another_life(self, peer: str, hello: Hello) -> bool:
+        """The cluster knows `peer` by another incarnation, and `peer` knows of no newer configuration."""
+        committed = self.core.journal.committed_configuration
+        member = committed.member(peer)
+        bound_to = "" if member is None else member.incarnation
+        return bool(bound_to) and hello.incarnation != bound_to and hello.number <= committed.number
+
     def found(self) -> None:
         """If this node is new and all others are, or were founded with it: it has a vote from now on."""
         core, journal = self.core, self.core.journal
         if journal.standing is not Standing.NEW or len(self._heard) < len(core.peers):
+            return
+        configuration = journal.configuration
+        if configuration.number or configuration.member(core.node_id) is None:
+            return
+        if any(hello.standing == Standing.VOTER for hello in self._strangers.values()):
             return
         for hello in self._heard.values():
             is_founder = hello.standing == Standing.VOTER and hello.knows == journal.incarnation
@@ -187,18 +317,33 @@ class Standings:
 
     def lead(self, now: float) -> None:
         """Let those without a vote in by and by, and note what the others acknowledged."""
-        core, journal = self.core, self.core.journal
-        for peer, hello in self._heard.items():
-            if hello.standing == Standing.VOTER or peer in self._admitted:
+        core = self.core
+        waiting = {peer: hello for peer, hello in self._heard.items() if hello.standing != Standing.VOTER}
+        self._make_gates({peer: it.incarnation for peer, it in waiting.items() if peer not in self._gates})
+        for peer, hello in waiting.items():
+            gate = self._gates.get(peer)
+            if gate is None or peer in self._admitted:
                 continue
-            if peer not in self._gates:
-                self._gates[peer] = journal.append(core.term, b"").index
-            gate = self._gates[peer]
             if core.commit_index >= gate and self.replication.progress[peer].match >= gate:
                 logger.info("raft %s: %s holds all up to %d and has a vote again", core.node_id, peer, gate)
                 self._admitted.add(peer)
                 core.outbox.send(peer, Admitted(core.term, hello.incarnation))
         self._note(now)
+
+    def _make_gates(self, lives: dict[str, str]) -> None:
+        """An entry for those who say these incarnations: it binds them, as soon as a change may be made."""
+        core, journal = self.core, self.core.journal
+        members = {peer: core.configuration.member(peer) for peer in lives}
+        news = {peer for peer, member in members.items() if member and member.incarnation != lives[peer]}
+        old = lives.keys() - news
+        if old:
+            self._gates.update(dict.fromkeys(old, journal.append(core.term, b"").index))
+        if news and core.may_change():
+            binding = bound(core.configuration, {peer: lives[peer] for peer in news})
+            self._gates.update(
+                dict.fromkeys(news, journal.append(core.term, encode_configuration(binding)).index)
+            )
+            core.adopt()
 
     def _note(self, now: float) -> None:
         core, journal = self.core, self.core.journal

@@ -102,7 +102,6 @@ class StockNode(SyncObj):
     def __init__(
         self,
         node_id: str,
-        peer_ids: Iterable[str],
         journal: Journal,
         transport: Transport,
         settings: RaftSettings,
@@ -111,7 +110,10 @@ class StockNode(SyncObj):
         self.node_id = node_id
         self.journal = journal
         self.transport = transport
-        self.peers = {peer: Node(peer) for peer in sorted(peer_ids) if peer != node_id}
+        self._nodes: dict[str, Node] = {}
+        self.peers: dict[str, Node] = {}
+        """The other members, by the configuration in force, and those that it is about to leave out."""
+        self._name_peers(member.id for member in journal.participants)
         conf = SyncObjConf(
             autoTick=False,
             raftMinTimeout=settings.election_timeout_ms[0] / 1000,
@@ -129,6 +131,22 @@ class StockNode(SyncObj):
         self._SyncObj__raftCurrentTerm = journal.term
         self._SyncObj__votedForNodeId = journal.vote
         self._SyncObj__raftCommitIndex = journal.commit_index
+
+    def node_for(self, node_id: str) -> Node:
+        """pysyncobj's handle of any node, a member or not."""
+        if node_id not in self._nodes:
+            self._nodes[node_id] = Node(node_id)
+        return self._nodes[node_id]
+
+    def _name_peers(self, ids: Iterable[str]) -> None:
+        names = sorted(peer for peer in ids if peer != self.node_id)
+        self.peers.clear()
+        self.peers.update((peer, self.node_for(peer)) for peer in names)
+
+    def set_peers(self, ids: Iterable[str]) -> None:
+        """From now on these are the members; the own id may be among them."""
+        self._name_peers(ids)
+        self._SyncObj__otherNodes = set(self.peers.values())
 
     @property
     def term(self) -> int:
@@ -155,7 +173,7 @@ class StockNode(SyncObj):
         return None if leader is None else leader.id
 
     def set_leader(self, leader: str | None) -> None:
-        node = None if leader is None else self.peers.get(leader)
+        node = None if leader is None else self.node_for(leader)
         self._SyncObj__raftLeader = self.selfNode if leader == self.node_id else node
 
     @property
@@ -174,7 +192,7 @@ class StockNode(SyncObj):
         self._SyncObj__raftElectionDeadline = deadline
 
     def is_connected(self, peer: str) -> bool:
-        return self.isNodeConnected(self.peers[peer])
+        return self.isNodeConnected(self.node_for(peer))
 
     def note_connected(self, node: Node) -> None:
         self._SyncObj__onNodeConnected(node)

@@ -37,10 +37,11 @@ class NotTls(OSError):
     """What the peer sent is no TLS; it can still be told so in plain bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tls:
     """What this node shows as dialer and as acceptor, and whom it lets in."""
 
+    files: tuple[Path, Path, Path]
     client: ssl.SSLContext
     server: ssl.SSLContext
 
@@ -53,9 +54,19 @@ class Tls:
         """
         _check_readable(cert, key, ca)
         return cls(
+            (cert, key, ca),
             _context(ssl.PROTOCOL_TLS_CLIENT, cert, key, ca),
             _context(ssl.PROTOCOL_TLS_SERVER, cert, key, ca),
         )
+
+    def reload(self) -> None:
+        """Read the files again, for connections made from now on; may be called from any thread.
+
+        Raises:
+            Fault: as `load`; what was read before is kept.
+        """
+        fresh = Tls.load(*self.files)
+        self.client, self.server = fresh.client, fresh.server
 
     def wrap(self, sock: socket.socket, *, is_dialer: bool) -> TlsSocket:
         """Takes over the connected, non-blocking `sock`; nothing is sent yet.

@@ -29,7 +29,7 @@ from cluster.raft.tls import PEER_SPEAKS_TLS, Tls, looks_like_tls
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
     from cluster.raft.settings import RaftSettings
 
@@ -41,6 +41,10 @@ _HANDSHAKE_S = 3.0
 _MAX_STRANGERS = 64
 _URGENT_LIMIT_BYTES = 1024 * 1024
 _UPKEEP_S = 0.05
+_MAX_GUESTS = 32
+"""How many nodes that are no members, as far as this node knows, may be connected."""
+_ALIVE_BEATS = 4
+"""A link on which something came within so many heartbeats is alive."""
 
 
 class TcpTransport(Transport):
@@ -49,7 +53,7 @@ class TcpTransport(Transport):
     def __init__(
         self,
         identity: Identity,
-        members: dict[str, tuple[str, int]],
+        members: Mapping[str, tuple[str, int] | None],
         bind: tuple[str, int],
         settings: RaftSettings,
         *,
@@ -62,9 +66,8 @@ class TcpTransport(Transport):
         self._settings = settings
         self._clock = clock
         self._tls = tls
-        self._peers = {
-            peer: Peer(Node(peer), address) for peer, address in members.items() if peer != identity.node_id
-        }
+        self._peers: dict[str, Peer] = {}
+        self.set_members(members)
         self.on_alive: Callable[[Node, bool], None] | None = None
         """Called when bytes came from a peer; True when they were pieces of a long message."""
         self._complaints = Complaints(identity.node_id, clock)
@@ -90,6 +93,35 @@ class TcpTransport(Transport):
         sock = self._listener.open()
         self._sockets.selector.register(sock, selectors.EVENT_READ, self._listener)
         return int(sock.getsockname()[1])
+
+    def set_members(
+        self, members: Mapping[str, tuple[str, int] | None], newcomers: Collection[str] = ()
+    ) -> None:
+        """Who is a member from now on, and where it is dialled; the own id may be among them.
+
+        Links stay, also to those that are no members any more: it is the node that judges what they say.
+        `newcomers` may not know this node, or it is one itself: see `Dialing`.
+        """
+        now = self._clock()
+        for peer, state in list(self._peers.items()):
+            if peer not in members:
+                state.is_member, state.address = False, None
+                self._drop_guest(peer, state)
+        for peer, address in members.items():
+            if peer == self._identity.node_id:
+                continue
+            state = self._peers.get(peer)
+            if state is None:
+                state = self._peers[peer] = Peer(Node(peer), address)
+                state.lost_s = now
+            if state.address != address:
+                state.address, state.dial_due_s = address, 0.0
+            state.is_member, state.may_not_know_us = True, peer in newcomers
+
+    def _drop_guest(self, peer: str, state: Peer) -> None:
+        """Nothing is remembered of one that is neither member nor connected."""
+        if not state.is_member and state.connection is None and not state.dials:
+            self._peers.pop(peer, None)
 
     @property
     def connected(self) -> tuple[str, ...]:
@@ -174,7 +206,7 @@ class TcpTransport(Transport):
         if last is not None and now - last > 5 * _UPKEEP_S:
             # This thread itself was held up: what the others sent meanwhile is only being read now.
             for connection in self._sockets.connections:
-                connection.received_s += now - last
+                connection.received_s = min(now, connection.received_s + now - last)
         if self._listener.is_resting and self._listener.sock is not None:
             self._listener.is_resting = False
             self._sockets.selector.register(self._listener.sock, selectors.EVENT_READ, self._listener)
@@ -207,10 +239,25 @@ class TcpTransport(Transport):
             connection = self._sockets.adopt(sock, is_dialer=False)
             if connection is None:
                 return
-            connection.acceptor = Acceptor(self._identity, frozenset(self._peers), os.urandom(NONCE_BYTES))
+            connection.acceptor = Acceptor(self._identity, self._refuses, os.urandom(NONCE_BYTES))
             connection.is_connecting = self._tls is not None
         if self._listener.is_resting and self._listener.sock is not None:
             self._sockets.selector.unregister(self._listener.sock)
+
+    def _refuses(self, peer: str, run: str) -> str | None:
+        """Whether a node is let in that says it is `peer`. Members or not: that is for the node to judge."""
+        state = self._peers.get(peer)
+        if state is None:
+            guests = sum(not other.is_member for other in self._peers.values())
+            return "too many nodes that are no members are connected" if guests >= _MAX_GUESTS else None
+        alive_s = _ALIVE_BEATS * self._settings.heartbeat_s
+        connection = state.connection
+        if connection is None or state.run == run or self._clock() - connection.received_s > alive_s:
+            return None
+        return (
+            f"another process is running as {peer} and is connected: one of the two runs on a copy of the "
+            "other's directory, or under the other's id. Stop this one"
+        )
 
     def _serve(self, connection: Connection, events: int) -> None:
         if connection.is_broken:
@@ -279,24 +326,35 @@ class TcpTransport(Transport):
             self._sockets.write(connection)
             connection.writer.set_key(keys.dialer)
             connection.reader.set_key(keys.acceptor)
-            self._establish(connection, connection.peer)
+            self._establish(connection, connection.peer, connection.dialer.peer_run)
         elif connection.acceptor is not None and connection.acceptor.wants_hello:
             connection.writer.put_urgent(HANDSHAKE, connection.acceptor.on_hello(body))
             self._sockets.write(connection)
         elif connection.acceptor is not None:
             peer, keys = connection.acceptor.on_proof(body)
+            if (reason := self._refuses(peer, connection.acceptor.peer_run)) is not None:
+                raise Refused(reason)
             connection.writer.set_key(keys.acceptor)
             connection.reader.set_key(keys.dialer)
-            self._establish(connection, peer)
+            self._establish(connection, peer, connection.acceptor.peer_run)
 
-    def _establish(self, connection: Connection, peer: str) -> None:
-        state = self._peers[peer]
+    def _establish(self, connection: Connection, peer: str, run: str) -> None:
+        state = self._peers.get(peer)
+        if state is None:
+            state = self._peers[peer] = Peer(Node(peer), None)
+            state.is_member = False
+        if connection.number < state.newest:
+            # What hung in the network since before the peer dialled anew: it has given this one up long ago.
+            self._sockets.break_off(connection, "the peer has connected anew since", quiet=True)
+            return
+        state.newest = connection.number
         if state.connection is not None:
             # The peer has given the old connection up, or it would not have dialled again.
             self._sockets.close(state.connection)
+            self._peers[peer] = state  # a guest is forgotten with its link
         connection.peer = peer
         connection.is_established = True
-        state.connection = connection
+        state.connection, state.run = connection, run
         for other in list(state.dials):
             state.dials.discard(other)
             if other is not connection:
@@ -322,7 +380,9 @@ class TcpTransport(Transport):
         state.dials.discard(connection)
         if state.connection is connection:
             state.connection = None
+            state.lost_s = self._clock()
             self._dialing.soon_again(state)
             self._onNodeDisconnected(state.node)
         elif connection.is_dialer and state.connection is None:
             self._dialing.soon_again(state)
+        self._drop_guest(connection.peer or "", state)

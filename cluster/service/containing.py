@@ -11,7 +11,7 @@ from cluster.apply.containment import Progress
 from cluster.apply.deliberation import Deliberation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     from cluster.apply.applier import Applier
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from cluster.config import NodeSettings
     from cluster.peers import Peers
     from cluster.raft.interface import Position, Raft
-    from cluster.service.leader import Leader
     from cluster.state.commands import RefuseEntry
 
 log = logging.getLogger(__name__)
@@ -39,16 +38,16 @@ class Containing:
         raft: Raft,
         applier: Applier,
         peers: Peers,
-        leader: Leader,
+        urls: Mapping[str, str],
         propose: Callable[[RefuseEntry], Future[Position]],
     ) -> None:
         self._applier = applier
         self._peers = peers
-        self._urls = {peer: leader.url_of(peer) for peer in settings.peers}
+        self._urls = urls
         self._deliberation = Deliberation(
             raft,
             applier.impasse,
-            tuple(settings.peers),
+            urls,
             propose,
             applier.give_up_waiting,
             time.monotonic,
@@ -72,14 +71,12 @@ class Containing:
         question = self._deliberation.question()
         if question is None:
             return
-        asked = [self._ask(peer, question) for peer in self._urls]
-        answers = dict(zip(self._urls, await asyncio.gather(*asked), strict=True))
+        urls = dict(self._urls)
+        asked = [self._ask(url, question) for url in urls.values()]
+        answers = dict(zip(urls, await asyncio.gather(*asked), strict=True))
         self._deliberation.conclude(question, answers)
 
-    async def _ask(self, peer: str, question: Question) -> Progress | None:
-        url = self._urls[peer]
-        if url is None:
-            return None
+    async def _ask(self, url: str, question: Question) -> Progress | None:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 answer = await self._peers.progress(url, question.encode())

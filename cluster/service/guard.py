@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cluster.quarantine import Quarantine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from cluster.errors import EngineDied
     from cluster.peers import Peers
@@ -24,7 +24,7 @@ _TELL_S: Final = 0.3
 class Guard:
     """Lives on the node's event loop."""
 
-    def __init__(self, node_id: str, peers: Peers, urls: Sequence[str]) -> None:
+    def __init__(self, node_id: str, peers: Peers, urls: Iterable[str]) -> None:
         self._node_id = node_id
         self._peers = peers
         self._urls = urls

@@ -52,7 +52,9 @@ class Health:
             self._raft.fail(fault.message)
 
     def stop_serving(self) -> None:
-        """New requests are answered 503 from here on; those under way finish."""
+        """Say that this node is stopping, so that nobody sends it anything new. What has begun is served: who
+        stops the node ends what takes too long.
+        """
         self._stopping = True
 
     @property
@@ -123,7 +125,7 @@ class Health:
     def require_serving(self) -> None:
         """Raises:
         Fault: this node is broken.
-        Unavailable: it is stopping, or lacks entries that no other node has any more.
+        Unavailable: it lacks entries that no other node has any more, or its chromadb is another one.
         """
         self.require_no_fault()
         lack = None if self._stopping else self.lack
@@ -135,10 +137,6 @@ class Health:
             raise Unavailable(
                 f"Node {self._node_id} does not serve: {self.reason} Nothing was read or changed; "
                 "ask another node."
-            )
-        if self._stopping:
-            raise Unavailable(
-                f"Node {self._node_id} is stopping. Nothing was read or changed; ask another node."
             )
         if self.outdated is not None:
             raise Unavailable(f"{self.outdated}{_MIXED} Nothing was read or changed; ask another node.")

@@ -42,8 +42,9 @@ class Leader:
             return None
         if node_id == self._settings.node_id:
             return self._settings.advertise_http or f"http://{self._settings.http}"
+        member = self._raft.status().configuration.member(node_id)
         peer = self._settings.peers.get(node_id)
-        return peer.http if peer else None
+        return (member.http if member else "") or (peer.http if peer else None)
 
     async def ask(
         self, here: Callable[[], Awaitable[T]], there: Callable[[str], Coroutine[Any, Any, T]]

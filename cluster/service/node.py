@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from cluster.proof import is_proof
 from cluster.service.containing import Containing
 from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.leader import Leader
+from cluster.service.membership import Membership, OtherMembers
 from cluster.service.reads import Reads
 from cluster.service.repair import Repair
 from cluster.service.room import Room
@@ -24,22 +23,9 @@ from cluster.service.waiting import Waiting
 from cluster.service.writes import Writes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Future
-
-    from cluster.apply.applier import Applier
-    from cluster.chroma.interface import Engine, Judge, Tending
-    from cluster.chroma.oracle import Oracle
     from cluster.config import NodeSettings
-    from cluster.embedding.embedder import Embedder
-    from cluster.peers import Peers
-    from cluster.propose.proposer import Proposer
-    from cluster.raft.interface import Position, Raft
-    from cluster.service.verification import Verifying
-    from cluster.snapshot.donating import Donor
-    from cluster.snapshot.filling import Filling
+    from cluster.service.parts import Parts
     from cluster.state.catalog import Catalog
-    from cluster.state.commands import RefuseEntry
 
 
 class NodeService:
@@ -48,63 +34,36 @@ class NodeService:
     After a fault nothing is served but the status.
     """
 
-    def __init__(
-        self,
-        settings: NodeSettings,
-        *,
-        raft: Raft,
-        applier: Applier,
-        engine: Engine,
-        tending: Tending,
-        scratch: Judge,
-        oracle: Oracle,
-        embedder: Embedder,
-        peers: Peers,
-        proposer: Proposer,
-        propose_agreement: Callable[[RefuseEntry], Future[Position]],
-        verifying: Verifying,
-        donor: Donor,
-        filling: Filling,
-        hold_log: Callable[[str, int, float], None],
-    ) -> None:
-        self.donor = donor
-        self.hold_log = hold_log
-        self.refill = filling.refill
-        self.keep_filled = filling.run
-        self.keep_tidy = donor.keep_tidy
-        self._filling = filling
+    def __init__(self, settings: NodeSettings, parts: Parts) -> None:
+        self.donor = parts.donor
+        self._hold_log = parts.hold_log
+        self.refill = parts.filling.refill
+        self.keep_filled = parts.filling.run
+        self.keep_tidy = parts.donor.keep_tidy
+        self._filling = parts.filling
         self.node_id = settings.node_id
         self.allow_reset = settings.allow_reset
+        self.admits_strangers = settings.admits_strangers
         self.max_request_bytes = settings.max_request_bytes
-        self.scratch = scratch
-        self.oracle = oracle
-        self._applier = applier
+        self.scratch = parts.scratch
+        self.oracle = parts.oracle
+        self.door = parts.door
+        self.prover = parts.prover
+        self._applier = parts.applier
+        self._compose(settings, parts)
 
-        self._verifying = verifying
-        self._compose(settings, raft, applier, engine, tending, embedder, peers, proposer, propose_agreement)
-
-    def _compose(
-        self,
-        settings: NodeSettings,
-        raft: Raft,
-        applier: Applier,
-        engine: Engine,
-        tending: Tending,
-        embedder: Embedder,
-        peers: Peers,
-        proposer: Proposer,
-        propose_agreement: Callable[[RefuseEntry], Future[Position]],
-    ) -> None:
-        health = Health(settings.node_id, raft, tending, applier.impasse, self._filling.progress)
+    def _compose(self, settings: NodeSettings, parts: Parts) -> None:
+        raft, applier, tending, peers = parts.raft, parts.applier, parts.tending, parts.peers
+        health = Health(settings.node_id, raft, tending, applier.impasse, parts.filling.progress)
         leader = Leader(settings, raft)
         waiting = Waiting(settings, raft, applier, peers, leader, health)
-        others = {node_id: peer.http for node_id, peer in settings.peers.items()}
+        others = OtherMembers(settings, raft)
         room = Room(settings.node_id, settings.data_dir, settings.disk_reserve_bytes, raft, peers, others)
-        writes = Writes(applier, proposer, leader, health, room, settings.write_timeout_ms)
-        alarms = self._verifying.alarms
-        reads = Reads(engine, applier, waiting, health, settings.read_threads, alarms)
-        vectors = VectorMaking(embedder, applier, peers, leader, health, waiting, reads)
-        containing = Containing(settings, raft, applier, peers, leader, propose_agreement)
+        writes = Writes(applier, parts.proposer, leader, health, room, settings.write_timeout_ms)
+        alarms = parts.verifying.alarms
+        reads = Reads(parts.engine, applier, waiting, health, settings.read_threads, alarms)
+        vectors = VectorMaking(parts.embedder, applier, peers, leader, health, waiting, reads)
+        containing = Containing(settings, raft, applier, peers, others, parts.propose_agreement)
         sickness = Sickness(tending, reads)
         vitals = Vitals(settings, raft, applier, leader, health, peers, alarms)
         report = StatusReport(
@@ -121,13 +80,12 @@ class NodeService:
             alarms,
             self._filling,
         )
-        urls = list(others.values())
         stewardship = Stewardship(raft, tending, peers, others, alarms)
-        verification = Verification(settings, applier, leader, peers, writes, self._verifying)
+        verification = Verification(settings, applier, leader, peers, writes, parts.verifying)
         vitals.doubts = lambda: verification.doubts
         repair = Repair(others, peers, alarms, self.refill, automatic=settings.auto_repair)
         verification.on_differs = repair.on_differs
-        secret = settings.secret_bytes
+        membership = Membership(settings, raft, leader, peers)
 
         self.is_leader = leader.is_here
         self.leader_id = leader.id
@@ -141,13 +99,14 @@ class NodeService:
         self.embed = vectors.embed
         self.embed_here = vectors.embed_here
         self.keep_warm = vectors.keep_warm
+        self.members = membership.listing
+        self.change_members = membership.change
         self.progress = containing.progress
         self.keep_containing = containing.run
         self.status = report.status
         self.count_documents = report.count_documents
-        self.guard = Guard(settings.node_id, peers, urls)
+        self.guard = Guard(settings.node_id, peers, others.values())
         self.check_collection = sickness.check
-        self.is_from_member = partial(is_proof, secret)
         versions = Versions(leader, health, peers, mixed=settings.allow_mixed_versions)
         self.compare_versions = versions.watch
         self.lead_only_when_well = stewardship.watch
@@ -181,6 +140,10 @@ class NodeService:
     def failed(self) -> bool:
         """Whether there was a fault."""
         return self._health.broken
+
+    def hold_log(self, who: str, index: int, seconds: float) -> None:
+        """As `cluster.api.interface.PeerService.hold_log`."""
+        self._hold_log(who, index, seconds)
 
     def close(self) -> None:
         """Wait for reads under way and stop the worker threads."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from cluster.errors import Refusal
+from cluster.errors import Hidden, Refusal
 from cluster.reads import Guarantee
 from cluster.state.refusals import set_aside
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from cluster.verify.alarms import Alarms
 
 T = TypeVar("T")
+
+#: How long a read waits for a collection that is hidden, and how often it looks.
+_HIDDEN_S: Final = 10.0
+_LOOK_S: Final = 0.02
 
 
 class Reads:
@@ -58,10 +62,15 @@ class Reads:
     ) -> tuple[T, int]:
         """As `cluster.api.interface.Service.read`. A refusal is an answer too: judged like one."""
         ready = await self._guaranteed(level, min_index, max_staleness_ms)
-        self._require_readable(collection_id)
-        self._alarms.require_equal(collection_id)
+
+        def checked(engine: Engine) -> T:
+            # Not before it is the read's turn: meanwhile the collection may have been set aside.
+            self._require_readable(collection_id)
+            self._alarms.require_equal(collection_id)
+            return fn(engine)
+
         try:
-            result = await self.on_engine(fn)
+            result = await self.on_engine(checked)
         except Refusal as refusal:
             refusal.log_index = self._applier.started_index(collection_id)
             self._waiting.judge(ready)
@@ -100,8 +109,19 @@ class Reads:
         return await self.on_engine(fn)
 
     async def on_engine(self, fn: Callable[[Engine], T]) -> T:
-        """`fn` of the engine as it is, in a worker thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, fn, self._engine)
+        """`fn` of the engine as it is, in a worker thread.
+
+        While its collection is hidden it waits without one: that may last, and others need the threads.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _HIDDEN_S
+        while True:
+            try:
+                return await loop.run_in_executor(self._threads, fn, self._engine)
+            except Hidden:
+                if loop.time() >= until:
+                    raise
+            await asyncio.sleep(_LOOK_S)
 
     def _require_readable(self, collection_id: str | None) -> None:
         """Raises:

@@ -155,8 +155,9 @@ class Room:
         await self._look_here()
         spaces: dict[str, Space | None] = {self._node_id: self._own}
         if self._raft.status().role == "leader":
-            statuses = await asyncio.gather(*(self._peers.status(url) for url in self._urls.values()))
-            spaces |= {node: said_space(status) for node, status in zip(self._urls, statuses, strict=True)}
+            urls = dict(self._urls)
+            statuses = await asyncio.gather(*(self._peers.status(url) for url in urls.values()))
+            spaces |= {node: said_space(status) for node, status in zip(urls, statuses, strict=True)}
         found = judge(spaces, self._reserve, refused_before=self._verdict.refusal is not None)
         if (found.refusal is None) != (self._verdict.refusal is None):
             log.warning("%s", found.refusal or "there is room on the disks again: writes are taken")

@@ -109,6 +109,7 @@ class StatusReport:
             "reason": " ".join(filter(None, (found.reason, raft.hint))) or None,
             "remedy": found.remedy,
             "lacks": None if raft.lacks is None else asdict(raft.lacks),
+            "configuration": self._configuration(raft),
             "unservable": {peer: asdict(lack) for peer, lack in raft.unservable.items()},
             "stuck": self._stuck(),
             "alarms": self._alarms.raised,
@@ -116,6 +117,18 @@ class StatusReport:
             "filling": None if (filling := self._filling.progress()) is None else filling.as_json(),
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),
+        }
+
+    def _configuration(self, raft: RaftStatus) -> dict[str, Any]:
+        """The members as far as this node knows."""
+        now = raft.configuration
+        return {
+            "number": now.number,
+            "committed": raft.configuration_committed,
+            "removed": raft.is_removed,
+            "voters": [member.id for member in now.members if member.is_voter],
+            "learners": [member.id for member in now.members if not member.is_voter],
+            "urls": {member.id: self._leader.url_of(member.id) for member in now.members},
         }
 
     @staticmethod

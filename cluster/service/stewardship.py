@@ -79,9 +79,10 @@ class Stewardship:
             if not is_to_hand_over(leads=leads, down_s=down_s, since_last_s=since_s, differs=differs):
                 continue
             last = time.monotonic()
-            others = await asyncio.gather(*(self._peers.status(url) for url in self._urls.values()))
+            urls = dict(self._urls)
+            others = await asyncio.gather(*(self._peers.status(url) for url in urls.values()))
             why = "this node's copy differs" if differs else f"Chroma has not served for {down_s:.1f} s"
-            await self._hand_over(successors(dict(zip(self._urls, others, strict=True))), why)
+            await self._hand_over(successors(dict(zip(urls, others, strict=True))), why)
 
     async def _hand_over(self, successors: Sequence[str], why: str) -> None:
         """To the first of them that takes over."""

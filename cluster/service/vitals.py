@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cluster.service.diagnosis import CatchingUp, Diagnosis, Facts, diagnose, line_reason
+from cluster.service.membership import other_ids
 from cluster.verify.digest import NODE
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Vitals:
             Facts(
                 raft,
                 applied,
-                tuple(self._settings.peers),
+                other_ids(self._settings, raft),
                 limit_ms,
                 self._health.trouble,
                 self.line,

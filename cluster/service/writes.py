@@ -8,10 +8,10 @@ import uuid
 from typing import TYPE_CHECKING
 
 from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Overloaded
-from cluster.patience import write_bound_s
 from cluster.service.foresight import Foresight
 from cluster.state.catalog import Outcome
 from cluster.state.commands import DeleteRecords, Proposal, WriteRecords, encode_proposal
+from wire.patience import write_bound_s
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,8 @@ def donors(said: Mapping[str, Mapping[str, Any] | None], above: int, chromadb: s
         applied = status.get("applied_index")
         if not isinstance(applied, int) or applied < above:
             continue
-        versions = status.get("versions")
-        theirs = versions.get("chromadb") if isinstance(versions, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        versions: Any = status.get("versions")
+        theirs: Any = cast("dict[str, Any]", versions).get("chromadb") if isinstance(versions, dict) else None
         is_strange = chromadb is not None and theirs != chromadb
         ranked.append((is_strange, status.get("role") == "leader", -applied, node))
     return [node for _, _, _, node in sorted(ranked)]

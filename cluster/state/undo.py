@@ -7,8 +7,9 @@ further parts of the write: the cursor, and agreements to refuse one of them, kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgpack
 
@@ -75,9 +76,12 @@ def parts_of(command: WriteRecords, max_records: int) -> int:
 def undoing_calls(
     command: WriteRecords, before: Before, part: int, max_records: int
 ) -> list[WriteRecords | DeleteRecords]:
-    """What brings the collection back to where it was, if of the write's calls those before number `part` are
-    done, and that one perhaps in part. Each of them, repeated, changes nothing more."""
-    touched = tuple(dict.fromkeys(command.ids[: (part + 1) * max_records]))
+    """What brings the collection back to where it was before the first `part` calls of the write.
+
+    Each of them, repeated, changes nothing more. The records of the call that failed are left alone, as those
+    of a write of one call are: they may be what the engine fails on.
+    """
+    touched = tuple(dict.fromkeys(command.ids[: part * max_records]))
     known = set(before.ids)
     if command.kind == "add":
         doomed = [record_id for record_id in touched if record_id not in known]
@@ -91,9 +95,25 @@ def undoing_calls(
     ]
     if command.kind == "add" or before.records is None:
         return calls
-    # Those that the write did not come to are still there, and an add leaves them alone.
-    count = len(before.records.ids)
-    return [*calls, *(part_of(before.records, at, at + max_records) for at in range(0, count, max_records))]
+    records = _only(before.records, set(touched))
+    again = range(0, len(records.ids), max_records)
+    return [*calls, *(part_of(records, at, at + max_records) for at in again)]
+
+
+def _only(records: WriteRecords, wanted: set[str]) -> WriteRecords:
+    kept = [record_id in wanted for record_id in records.ids]
+
+    def cut(column: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        return None if column is None else tuple(itertools.compress(column, kept))
+
+    return replace(
+        records,
+        ids=tuple(itertools.compress(records.ids, kept)),
+        embeddings=cut(records.embeddings),
+        metadatas=cut(records.metadatas),
+        documents=cut(records.documents),
+        uris=cut(records.uris),
+    )
 
 
 def undone(outcome: Outcome) -> Outcome:
@@ -120,9 +140,13 @@ def not_undone(outcome: Outcome, cause: Outcome) -> Outcome:
 
 
 def _message(outcome: Outcome) -> str:
-    return str(outcome.body.get("message", "")) if isinstance(outcome.body, dict) else ""
+    return str(_body(outcome).get("message", ""))
 
 
 def _with(outcome: Outcome, words: str) -> Outcome:
-    body = dict(outcome.body) if isinstance(outcome.body, dict) else {}
-    return Outcome(outcome.status, {**body, "message": f"{_message(outcome)} {words}".strip()})
+    return Outcome(outcome.status, {**_body(outcome), "message": f"{_message(outcome)} {words}".strip()})
+
+
+def _body(outcome: Outcome) -> dict[str, Any]:
+    body: Any = outcome.body
+    return cast("dict[str, Any]", body) if isinstance(body, dict) else {}

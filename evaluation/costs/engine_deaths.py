@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +26,8 @@ import chromadb
 import orjson
 
 from evaluation.processes import free_port
+from wire.calls import ask
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,12 +76,13 @@ def measure(folder: Path, kills: int, pause_s: float) -> dict[str, Any]:
     up = [*_COMMAND, "up", "--detach", *data, "--port", str(port)]
     subprocess.run(up, check=True, timeout=180, stdout=subprocess.DEVNULL)
     try:
-        return _measure(f"http://127.0.0.1:{port}", port, kills, pause_s)
+        secret = orjson.loads((folder / "cluster.json").read_bytes())["secret"]
+        return _measure(f"http://127.0.0.1:{port}", port, Prover(secret.encode()), kills, pause_s)
     finally:
         subprocess.run([*_COMMAND, "down", *data], check=True, timeout=90, stdout=subprocess.DEVNULL)
 
 
-def _measure(url: str, port: int, kills: int, pause_s: float) -> dict[str, Any]:
+def _measure(url: str, port: int, prover: Prover, kills: int, pause_s: float) -> dict[str, Any]:
     collection = chromadb.HttpClient(host="127.0.0.1", port=port).get_or_create_collection("deaths")
     theirs = chromadb.HttpClient(host="127.0.0.1", port=port).get_collection("deaths")
     ids = [str(number) for number in range(1000)]
@@ -93,12 +95,13 @@ def _measure(url: str, port: int, kills: int, pause_s: float) -> dict[str, Any]:
     found: dict[str, list[float]] = {"read": [], "write": [], "read_at_the_killed_node": []}
     try:
         for number in range(kills):
-            nodes = _status(url)["nodes"]
+            nodes = _status(prover, url)["nodes"]
             victim = nodes[number % len(nodes)]["url"]
-            pid = _status(victim)["engine"]["pid"]
+            pid = _status(prover, victim)["engine"]["pid"]
             os.kill(pid, signal.SIGKILL)
             killed = time.monotonic()
-            found["read_at_the_killed_node"].append(_wait_node_ms(victim, str(collection.id), pid, killed))
+            again_ms = _wait_node_ms(prover, victim, str(collection.id), pid, killed)
+            found["read_at_the_killed_node"].append(again_ms)
             found["read"].append(reader.wait_ms(killed))
             found["write"].append(writer.wait_ms(killed))
             time.sleep(max(0.0, pause_s - (time.monotonic() - killed)))
@@ -119,25 +122,22 @@ def _measure(url: str, port: int, kills: int, pause_s: float) -> dict[str, Any]:
     }
 
 
-def _wait_node_ms(url: str, collection_id: str, pid: int, killed: float) -> float:
+def _wait_node_ms(prover: Prover, url: str, collection_id: str, pid: int, killed: float) -> float:
     """Until this very node answers a read from another process than `pid`."""
     end = killed + _DEADLINE_S
-    asked = urllib.request.Request(
-        f"{url}{_PLACE}/{collection_id}/count", headers={"X-Chroma-Consistency": "eventual"}
-    )
+    count, eventual = f"{_PLACE}/{collection_id}/count", {"X-Chroma-Consistency": "eventual"}
     while time.monotonic() < end:
-        with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=_DEADLINE_S) as answer:
-            answer.read()
+        with contextlib.suppress(OSError):
+            ask(prover, url, count, headers=eventual, timeout_s=_DEADLINE_S)
             at = time.monotonic()
-            if _status(url)["engine"]["pid"] != pid:
+            if _status(prover, url)["engine"]["pid"] != pid:
                 return (at - killed) * 1000
         time.sleep(_PAUSE_S)
     raise TimeoutError(f"{url} did not answer within {_DEADLINE_S} s")
 
 
-def _status(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{url}/cluster/status", timeout=10) as answer:
-        return orjson.loads(answer.read())
+def _status(prover: Prover, url: str) -> dict[str, Any]:
+    return orjson.loads(ask(prover, url, "/cluster/status", timeout_s=10))
 
 
 def main() -> None:

@@ -23,6 +23,8 @@ from evaluation.processes import Child, free_port, wait_until
 from evaluation.systems import http, journals
 from evaluation.systems.environment import clean
 from evaluation.systems.interface import Entry, Link, Observation, Promises
+from wire.calls import proven
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -68,6 +70,7 @@ class Cluster:
         self._nodes: dict[str, _Node] = {}
         self._balancer: Child | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._prover = Prover(b"")
 
     # ------------------------------------------------------------------ start and stop
 
@@ -78,6 +81,7 @@ class Cluster:
         secret = folder / "config" / "secret"
         secret.touch(mode=0o600)
         secret.write_text(secrets.token_hex(16))
+        self._prover = Prover(secret.read_bytes())
         for member in self.members:
             self._nodes[member] = _Node(_address(), _address())
         balancer = _address()
@@ -110,6 +114,8 @@ class Cluster:
                     "raft": node.raft,
                     "secret_file": str(secret),
                     "allow_reset": True,
+                    # Clients under faults go to nodes too, past the balancer, and are stock clients.
+                    "allow_direct_clients": True,
                     "peers": peers,
                 },
             )
@@ -299,9 +305,15 @@ class Cluster:
 
     async def _status(self, member: str, timeout_s: float = 2.0) -> Mapping[str, Any] | None:
         assert self._session is not None
-        return await http.get_json(
-            self._session, f"http://{self._nodes[member].http}/cluster/status", timeout_s
-        )
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        node = f"http://{self._nodes[member].http}"
+        try:
+            async with proven(
+                self._session, self._prover, "GET", node, "/cluster/status", timeout=timeout
+            ) as answer:
+                return await answer.json() if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
 
     async def _observe(self, member: str) -> Observation:
         node = self._nodes[member]

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
+from cluster.raft.configuration import is_configuration
 from cluster.raft.meta import Meta
 from cluster.state.commands import decode_group
 from cluster.state.requests import unscoped
@@ -36,7 +37,7 @@ def committed_entries(path: Path, commit_index: int | None) -> list[LogEntry]:
     for index, term, payload in rows:
         requests: list[str] = []
         # An empty payload is Raft's own.
-        for proposal in decode_group(payload).proposals if payload else ():
+        for proposal in decode_group(payload).proposals if payload and not is_configuration(payload) else ():
             request = (unscoped(proposal.request_id) or proposal.request_id).removeprefix(_KEY)
             if request not in seen:
                 seen.add(request)

@@ -20,10 +20,11 @@ NODES = ("node-1", "node-2", "node-3")
 SERVICES = (*NODES, "balancer")
 # Nodes publish no port, so a node is asked from inside its own container.
 ASK = (
-    "import sys, urllib.request as u; "
-    "r = u.Request(sys.argv[1], sys.argv[2].encode() or None, "
-    "{'Content-Type': 'application/json', 'X-Chroma-Consistency': 'eventual'}); "
-    "sys.stdout.write(u.urlopen(r, timeout=20).read().decode())"
+    "import os, sys; from wire.calls import ask; from wire.prover import Prover; "
+    "prover = Prover(os.environ['CHROMA_CLUSTER_SECRET'].encode()); "
+    "answer = ask(prover, 'http://127.0.0.1:8001', sys.argv[1], sys.argv[2].encode() or None, "
+    "headers={'X-Chroma-Consistency': 'eventual'}, timeout_s=20); "
+    "sys.stdout.write(answer.decode())"
 )
 
 
@@ -100,8 +101,7 @@ class Stack:
     def ask(self, node: str, path: str, body: Any = None) -> Any:
         """What the node itself answers, read at level `eventual`: its own copy."""
         text = "" if body is None else json.dumps(body)
-        url = f"http://127.0.0.1:8001{path}"
-        return json.loads(self.engine.run("exec", self.container(node), "python3", "-c", ASK, url, text))
+        return json.loads(self.engine.run("exec", self.container(node), "python3", "-c", ASK, path, text))
 
     def status(self, node: str) -> dict[str, Any] | None:
         """The node's `/cluster/status`, or None if it does not answer."""

@@ -6,6 +6,7 @@ Both are made anew, in directories of their own, when a case has left them unabl
 from __future__ import annotations
 
 import contextlib
+import http.client
 import itertools
 import json
 import os
@@ -21,6 +22,8 @@ from tests.hostile.case import COLLECTIONS, DATABASES, TARGET, Call, Setup, requ
 from tests.hostile.exchange import Reply, exchange
 from tests.integration.differential import chroma_run
 from tests.integration.harness import running_cluster
+from wire import calls
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -177,12 +180,16 @@ class ClusterSide:
     nodes: tuple[Node, ...] = ()
     balancer_pid: int = 0
     starts: int = 0
+    prover: Prover = field(default_factory=lambda: Prover(b""))
 
     def start(self) -> None:
         self.stop()
         self.starts += 1
-        cluster = self.stack.enter_context(running_cluster(self.directory / f"cluster-{self.starts}"))
+        cluster = self.stack.enter_context(
+            running_cluster(self.directory / f"cluster-{self.starts}", direct_clients=True)
+        )
         self.url = cluster.url
+        self.prover = cluster.member.prover
         status = cluster.status()
         self.nodes = tuple(Node(row["id"], row["url"], row["pid"]) for row in status["nodes"])
         self.balancer_pid = status["balancer"]["pid"]
@@ -214,8 +221,14 @@ class ClusterSide:
 
     def statuses(self, timeout_s: float = 2.0) -> list[dict[str, Any]]:
         """What each node says of itself; empty where it says nothing."""
-        replies = [ask(node.url, Call("GET", "/cluster/status"), timeout_s) for node in self.nodes]
-        return [reply.body if reply.status == 200 else {} for reply in replies]
+        return [self._status(node, timeout_s) for node in self.nodes]
+
+    def _status(self, node: Node, timeout_s: float) -> dict[str, Any]:
+        try:
+            answer = calls.ask(self.prover, node.url, "/cluster/status", timeout_s=timeout_s)
+            return json.loads(answer)
+        except (OSError, http.client.HTTPException, ValueError):
+            return {}
 
     def leader(self) -> Node:
         """Raises:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
@@ -22,6 +23,7 @@ from cluster.cli.overview import look
 from cluster.cli.ports import keep_port, port_of
 from cluster.cli.supervisor import Supervisor
 from evaluation.processes import free_port
+from tests.integration.members import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +42,10 @@ class RunningCluster:
     data: Path
     port: int
     nodes_count: int = 3
+    direct_clients: bool = False
+    """Whether its nodes serve stock clients that come to them directly."""
+    wrapper: tuple[str, ...] = ()
+    """What the command is started by, e.g. with fewer descriptors."""
 
     @property
     def url(self) -> str:
@@ -47,9 +53,12 @@ class RunningCluster:
 
     def up(self, *flags: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`up --detach`: starts whatever is missing and returns when writes are answered."""
-        command = [*COMMAND, "up", "--detach", "--data", str(self.data)]
+        command = [*self.wrapper, *COMMAND, "up", "--detach", "--data", str(self.data)]
         command += ["--port", str(self.port), "--nodes", str(self.nodes_count), *flags]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        environment = {**os.environ, "CHROMA_CLUSTER_ALLOW_DIRECT_CLIENTS": str(self.direct_clients)}
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, env=environment
+        )
         if check and done.returncode != 0:
             raise AssertionError(f"up failed ({done.returncode}): {done.stdout}{done.stderr}\n{self.logs()}")
         self._keep_ports()
@@ -99,6 +108,11 @@ class RunningCluster:
         assert plan is not None, f"no cluster in {self.data}"
         answer: dict[str, Any] = json.loads(json.dumps(look(self.directory, plan).as_json()))
         return answer
+
+    @cached_property
+    def member(self) -> Member:
+        """For `requests.get(url, auth=cluster.member)`: nodes serve only who knows the cluster's secret."""
+        return Member(json.loads((self.data / "cluster.json").read_text())["secret"])
 
     def node(self, node_id: str) -> dict[str, Any]:
         """The row of one node in the status."""
@@ -171,6 +185,7 @@ class RunningCluster:
                     "offset": len(found),
                 },
                 headers={"X-Chroma-Consistency": "eventual"},
+                auth=self.member,
                 timeout=30,
             )
             answer.raise_for_status()
@@ -193,9 +208,11 @@ class RunningCluster:
 
 
 @contextlib.contextmanager
-def running_cluster(data: Path, *flags: str, nodes: int = 3) -> Iterator[RunningCluster]:
+def running_cluster(
+    data: Path, *flags: str, nodes: int = 3, direct_clients: bool = False
+) -> Iterator[RunningCluster]:
     """A cluster that answers writes; whatever is left of it is stopped at the end."""
-    cluster = RunningCluster(data, free_port(), nodes)
+    cluster = RunningCluster(data, free_port(), nodes, direct_clients)
     try:
         cluster.up(*flags)
         yield cluster

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,8 +18,9 @@ import orjson
 from aiohttp import web
 
 from lb.config import BalancerSettings
-from lb.proof import HEADER, WATCH, prove
 from lb.server import Balancer
+from wire.door import Door
+from wire.proof import CHALLENGE, HEADER, WATCH, digest_of
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
@@ -62,6 +64,7 @@ class Node:
     received: list[Received] = field(default_factory=list[Received])
     cluster_of: list[Node] = field(default_factory=list["Node"])
     """All nodes: who of them claims to lead with the highest term is followed by those that do not."""
+    door: Door = field(default_factory=lambda: Door(SECRET.encode(), lambda: os.urandom(16).hex()))
     outside: tuple[str, int] | None = None
     """The leader and its term when none of them claims to lead: a node that is not among them."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,7 +76,8 @@ class Node:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Listen, on the same port as before if there was one."""
+        """Listen, on the same port as before if there was one; a process begun anew has a new challenge."""
+        self.door = Door(SECRET.encode(), lambda: os.urandom(16).hex())
         self._server = web.Server(self._handle, access_log=None, auto_decompress=False)
         self._listener = await asyncio.get_running_loop().create_server(
             self._server, "127.0.0.1", self.port, reuse_address=True
@@ -100,10 +104,11 @@ class Node:
         self._changed = asyncio.Event()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.raw_path in (WATCH, "/cluster/read-index") and (
-            request.headers.get(HEADER) != prove(SECRET.encode(), request.raw_path, b"")
-        ):
-            return error(403, "ForbiddenError")
+        claim = self.door.enter(request.method, request.raw_path, request.headers.get(HEADER, ""))
+        if claim is None:
+            refusal = error(403, "ForbiddenError")
+            refusal.headers[CHALLENGE] = self.door.challenge
+            return refusal
         if request.raw_path == WATCH:
             return await self._stream(request)
         if request.raw_path == "/cluster/read-index":
@@ -111,9 +116,9 @@ class Node:
                 return error(503, "NotLeaderError")
             return web.json_response({"index": self.read_index})
         chunks = [chunk async for chunk in request.content.iter_any()]
-        self.received.append(
-            Received(self.node_id, request.method, request.raw_path, request.headers, b"".join(chunks))
-        )
+        body = b"".join(chunks)
+        assert claim.digest == digest_of(body)
+        self.received.append(Received(self.node_id, request.method, request.raw_path, request.headers, body))
         return await self.behaviour(self, request)
 
     def _follows(self) -> tuple[str | None, int]:

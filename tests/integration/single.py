@@ -27,6 +27,8 @@ from cluster.state.catalog import Outcome
 from cluster.state.commands import Group, Proposal
 from cluster.state.machine import Machine
 from cluster.state.work import Call, Remember, Resolve
+from wire.door import Door
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +52,10 @@ class SingleService:
         """What reading back for the answer to a write fails with."""
         self.scratch = Scratch()
         self.oracle = Oracle()
-        self.guard = Guard(self.node_id, Peers(timeout_ms=1000), [])
+        self.admits_strangers = True
+        self.door = Door(b"", lambda: "0" * 32)
+        self.prover = Prover(b"")
+        self.guard = Guard(self.node_id, Peers(timeout_ms=1000, prover=self.prover), [])
         self._engine = EmbeddedEngine(directory)
         self._machine = Machine.load([])
         self._index = 0

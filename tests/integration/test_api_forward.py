@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
 import struct
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.errors import Unavailable
+from cluster.errors import NotLeader, Unavailable
 from evaluation.processes import free_port
 from tests.integration.differential import DATABASE, Request, Side
 from tests.integration.single import SingleNode
@@ -110,6 +111,30 @@ def test_nothing_was_changed_if_the_leader_is_not_there(
     answer = client.send(Request("POST", COLLECTIONS, {"name": "lost"}))
     assert (answer.status, answer.body["error"]) == (503, "NotLeaderError")
     assert "Nothing was changed" in answer.body["message"]
+
+
+def test_who_is_deposed_over_a_write_brings_it_to_the_successor(
+    client: Side, follower: SingleNode, leader: SingleNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = follower.service
+
+    async def deposed(*_: object, **__: object) -> tuple[Any, int]:
+        service.leader, service.leader_at, service.leader_name = False, None, None
+
+        def elect() -> None:
+            service.leader_at, service.leader_name = leader.url, "node-2"
+
+        asyncio.get_running_loop().call_later(0.2, elect)
+        raise NotLeader(None)
+
+    monkeypatch.setattr(service, "write", deposed)
+    service.leader = True
+    answer = client.send(Request("POST", "/api/v2/tenants", {"name": "deposed"}))
+    assert answer.status == 200
+    assert not service.leader
+    service.leader = True
+    again = Request("POST", "/api/v2/tenants", {"name": "again"}, {"X-Chroma-Forwarded": "1"})
+    assert client.send(again).body["error"] == "NotLeaderError", "its sender waits for the successor itself"
 
 
 def test_a_connection_that_breaks_leaves_the_outcome_unknown(client: Side, follower: SingleNode) -> None:

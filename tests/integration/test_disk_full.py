@@ -101,7 +101,7 @@ def _grow_until_failed(cluster: RunningCluster, collection_id: str, url: str) ->
     body = {"ids": ["grows"], "embeddings": [[1.0, 2.0]], "documents": ["x" * 400_000]}
     with contextlib.suppress(requests.RequestException):
         requests.post(cluster.url + path, json=body, timeout=3)
-    answer: dict[str, Any] = requests.get(url, timeout=10).json()
+    answer: dict[str, Any] = requests.get(url, auth=cluster.member, timeout=10).json()
     return answer if answer["state"] == "failed" else None
 
 

@@ -46,8 +46,8 @@ def collections_url(cluster: RunningCluster, base: str | None = None) -> str:
     return f"{base or cluster.url}/api/v2/tenants/default_tenant/databases/default_database/collections"
 
 
-def post(url: str, body: Any) -> requests.Response:
-    return requests.post(url, json=body, timeout=60)
+def post(url: str, body: Any, auth: Any = None) -> requests.Response:
+    return requests.post(url, json=body, auth=auth, timeout=60)
 
 
 def test_text_is_embedded_once_and_found_by_meaning(cluster: RunningCluster, client: TextClient) -> None:
@@ -69,10 +69,11 @@ def test_text_is_embedded_once_and_found_by_meaning(cluster: RunningCluster, cli
 def test_plain_json_to_any_node_does_the_same(cluster: RunningCluster) -> None:
     for row in cluster.status()["nodes"]:
         url = collections_url(cluster, row["url"])
-        made = post(url, {"name": f"plain-{row['id']}"}).json()
-        added = post(f"{url}/{made['id']}/add", {"ids": ["a", "b", "c"], "documents": TEXTS})
+        made = post(url, {"name": f"plain-{row['id']}"}, cluster.member).json()
+        added = post(f"{url}/{made['id']}/add", {"ids": ["a", "b", "c"], "documents": TEXTS}, cluster.member)
         assert (added.status_code, added.json()) == (201, {})
-        found = post(f"{url}/{made['id']}/query", {"query_texts": ["yeast and dough"], "n_results": 1}).json()
+        query = {"query_texts": ["yeast and dough"], "n_results": 1}
+        found = post(f"{url}/{made['id']}/query", query, cluster.member).json()
         assert found["ids"] == [["b"]]
 
 

@@ -41,24 +41,26 @@ def _everything_serves(cluster: RunningCluster) -> None:
     cluster.wait_caught_up()
 
 
-def status(row: dict[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = requests.get(f"{row['url']}/cluster/status", timeout=5).json()
+def status(cluster: RunningCluster, row: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = requests.get(
+        f"{row['url']}/cluster/status", auth=cluster.member, timeout=5
+    ).json()
     return answer
 
 
 def restarts(cluster: RunningCluster) -> int:
-    return sum(status(row)["engine"]["restarts"] for row in cluster.status()["nodes"])
+    return sum(status(cluster, row)["engine"]["restarts"] for row in cluster.status()["nodes"])
 
 
-def signal_engine(row: dict[str, Any], signum: int) -> int:
-    pid = int(status(row)["engine"]["pid"])
+def signal_engine(cluster: RunningCluster, row: dict[str, Any], signum: int) -> int:
+    pid = int(status(cluster, row)["engine"]["pid"])
     os.kill(pid, signum)
     return pid
 
 
 def wait_replaced(cluster: RunningCluster, row: dict[str, Any], pid: int) -> None:
     def serves() -> bool:
-        said = status(row)
+        said = status(cluster, row)
         return said["engine"]["state"] == "serving" and said["engine"]["pid"] != pid and said["healthy"]
 
     cluster.wait("a new engine", serves)
@@ -70,12 +72,12 @@ def test_writes_and_reads_go_on_when_an_engine_is_killed_or_stopped(
     cluster: RunningCluster, collection: Collection, victim: str, signum: int
 ) -> None:
     row = cluster.leader() if victim == "leader" else cluster.followers()[0]
-    pid = signal_engine(row, signum)
+    pid = signal_engine(cluster, row, signum)
     for turn in range(12):  # rotation reaches every node, and none of these may fail
         collection.upsert(ids=["x"], embeddings=[[1.0, 2.0]], metadatas=[{"turn": turn}])
         assert collection.get(ids=["x"])["metadatas"] == [{"turn": turn}]
     wait_replaced(cluster, row, pid)
-    assert str(pid) in status(row)["engine"]["last_death"]
+    assert str(pid) in status(cluster, row)["engine"]["last_death"]
     cluster.assert_replicas_equal(str(collection.id))
 
 
@@ -83,9 +85,9 @@ def test_with_two_engines_stopped_the_third_serves_and_status_waits_for_none(
     cluster: RunningCluster, collection: Collection
 ) -> None:
     rows = cluster.status()["nodes"][:2]
-    pids = [signal_engine(row, signal.SIGSTOP) for row in rows]
+    pids = [signal_engine(cluster, row, signal.SIGSTOP) for row in rows]
     for row in rows:
-        assert "documents" in status(row)
+        assert "documents" in status(cluster, row)
     for _ in range(9):
         assert collection.count() == 1
     for row, pid in zip(rows, pids, strict=True):
@@ -103,10 +105,11 @@ def test_a_request_that_takes_an_engine_down_takes_one_down_and_is_refused_every
     assert (first.status_code, first.json()["error"]) == (500, "EngineDiedError")
     assert cause in first.json()["message"]
     for base in (cluster.url, *(row["url"] for row in cluster.status()["nodes"])):
-        again = requests.post(base + url, json=body, timeout=30)
+        again = requests.post(base + url, json=body, auth=cluster.member, timeout=30)
         assert (again.status_code, again.json()["error"]) == (500, "QuarantinedError"), base
         assert "more seconds" in again.json()["message"]
-        assert requests.post(base + url, json={"ids": ["x"]}, timeout=30).status_code == 200
+        well = requests.post(base + url, json={"ids": ["x"]}, auth=cluster.member, timeout=30)
+        assert well.status_code == 200
     cluster.wait_caught_up()
     assert restarts(cluster) == before + 1
 
@@ -115,11 +118,11 @@ def test_a_filter_of_a_delete_that_takes_the_judge_down_never_reaches_the_log(
     cluster: RunningCluster, collection: Collection
 ) -> None:
     pids = [row["pid"] for row in cluster.status()["nodes"]]
-    index = status(cluster.leader())["commit_index"]
+    index = status(cluster, cluster.leader())["commit_index"]
     body = {"where_document": {"$contains": "failpoint:scratch:crash"}}
     answer = requests.post(f"{cluster.url}{COLLECTIONS}/{collection.id}/delete", json=body, timeout=30)
     assert (answer.status_code, answer.json()["error"]) == (500, "EngineDiedError")
-    assert status(cluster.leader())["commit_index"] == index
+    assert status(cluster, cluster.leader())["commit_index"] == index
     assert [row["pid"] for row in cluster.status()["nodes"]] == pids
 
     def judged_again() -> bool:
@@ -160,7 +163,8 @@ def test_a_hangup_is_logged_and_ends_no_node(cluster: RunningCluster, collection
     cluster.wait("the log to tell", lambda: "SIGHUP" in log.read_text(errors="replace"))
     assert cluster.status()["nodes"][0]["pid"] == row["pid"]
     url = f"{row['url']}{COLLECTIONS}/{collection.id}/nowhere"
-    assert requests.post(url, timeout=10).headers["X-Chroma-Outcome"] == "unchanged"
+    nowhere = requests.post(url, auth=cluster.member, timeout=10)
+    assert (nowhere.status_code, nowhere.headers["X-Chroma-Outcome"]) == (404, "unchanged")
     bad = requests.post(f"{cluster.url}{COLLECTIONS}/{collection.id}/add", data=b"[", timeout=10)
     assert (bad.status_code // 100, bad.headers["X-Chroma-Outcome"]) == (4, "unchanged")
 
@@ -170,11 +174,11 @@ def test_an_engine_that_dies_again_and_again_costs_reads_nothing(
 ) -> None:
     row = cluster.followers()[0]
     for _ in range(2):
-        pid = signal_engine(row, signal.SIGKILL)
+        pid = signal_engine(cluster, row, signal.SIGKILL)
 
         def is_another(pid: int = pid) -> bool:
             assert collection.count() == 1
-            return status(row)["engine"]["pid"] not in (None, pid)
+            return status(cluster, row)["engine"]["pid"] not in (None, pid)
 
         cluster.wait("another one", is_another)
     cluster.wait_caught_up()

@@ -103,7 +103,7 @@ class Write:
     key: str
     method: str = "POST"
 
-    def send(self, url: str) -> requests.Response | None:
+    def send(self, url: str, auth: Any = None) -> requests.Response | None:
         """None when the connection broke."""
         try:
             # No proxy of the environment, no connection kept: what is sent is sent once.
@@ -112,6 +112,7 @@ class Write:
                 f"{url}{COLLECTIONS}{self.path}",
                 json=self.body,
                 headers={"Idempotency-Key": self.key},
+                auth=auth,
                 timeout=40,
             )
         except requests.RequestException:
@@ -165,7 +166,9 @@ class Lab:
     def status(self, name: str) -> dict[str, Any]:
         """What a node says of itself; empty while it says nothing."""
         try:
-            answer: dict[str, Any] = requests.get(f"{self.url(name)}/cluster/status", timeout=5).json()
+            answer: dict[str, Any] = requests.get(
+                f"{self.url(name)}/cluster/status", auth=self.cluster.member, timeout=5
+            ).json()
             return answer
         except (requests.RequestException, ValueError):
             return {}
@@ -191,7 +194,7 @@ class Lab:
         while not (value := condition()):
             states = {name: self.status(name) for name in self.nodes} if time.monotonic() > end else None
             assert states is None, f"waited {deadline_s} s for {what}: {states}\n{self.cluster.logs()}"
-            time.sleep(0.02)
+            time.sleep(0.05)
         return value
 
     def outcome(self, write: Write) -> tuple[int, Any]:
@@ -213,7 +216,10 @@ class Lab:
             row = {"id": name, "url": self.url(name)}
             assert self.cluster.records(row, self.collection_id) == self.records, name
             listed = requests.get(
-                self.url(name) + COLLECTIONS, headers={"X-Chroma-Consistency": "eventual"}, timeout=20
+                self.url(name) + COLLECTIONS,
+                headers={"X-Chroma-Consistency": "eventual"},
+                auth=self.cluster.member,
+                timeout=20,
             ).json()
             assert {each["name"]: each["id"] for each in listed} == self.collections, name
 
@@ -311,7 +317,7 @@ def test_a_write_happens_once_though_a_node_is_killed_at(lab: Lab, case: Case) -
     # What a follower is to forward has to be sent to it; all else goes through the balancer.
     to = lab.url(victim if case.point.startswith("forward.") else BALANCER)
     with ThreadPoolExecutor(1) as threads:
-        sending = threads.submit(write.send, to)
+        sending = threads.submit(write.send, to, lab.cluster.member)
         died = lab.wait("the death", lambda: _death(child.log, log_start, case.point))
         # A node repeats what its Chroma did not survive: it is to die of it once.
         (lab.gates / victim / case.point).unlink()

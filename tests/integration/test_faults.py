@@ -104,15 +104,15 @@ def _assert_holds_5000(
     cluster: RunningCluster, node_id: str, collection_id: str, vectors: np.ndarray[Any, Any]
 ) -> None:
     """Count, get and query at that very node."""
-    local = {"X-Chroma-Consistency": "eventual"}
+    local: dict[str, Any] = {"headers": {"X-Chroma-Consistency": "eventual"}, "auth": cluster.member}
     url = f"{cluster.node(node_id)['url']}{COLLECTIONS}/{collection_id}"
-    assert requests.get(f"{url}/count", headers=local, timeout=10).json() == 5000
-    got = requests.post(f"{url}/get", json={"ids": ["d4999"]}, headers=local, timeout=10).json()
+    assert requests.get(f"{url}/count", timeout=10, **local).json() == 5000
+    got = requests.post(f"{url}/get", json={"ids": ["d4999"]}, timeout=10, **local).json()
     assert got["ids"] == ["d4999"]
     hits = 0
     for number in range(0, 5000, 100):
         query = {"query_embeddings": [vectors[number].tolist()], "n_results": 1}
-        answer = requests.post(f"{url}/query", json=query, headers=local, timeout=10).json()
+        answer = requests.post(f"{url}/query", json=query, timeout=10, **local).json()
         hits += answer["ids"] == [[f"d{number}"]]
     assert hits >= 48, (
         f"only {hits} of 50 documents find themselves on {node_id}"
@@ -139,10 +139,10 @@ def test_full_disk_stops_the_node_with_a_reason_and_hands_leadership_over(cluste
     subprocess.run(["prlimit", f"--pid={leader['pid']}", "--fsize=4096:"], check=True)
     other = cluster.wait("another leader", lambda: _other_leader(cluster, leader["id"]))
     writers.wait_acknowledged(len(writers.acknowledged) + 100)
-    status = requests.get(f"{leader['url']}/cluster/status", timeout=10).json()
+    status = requests.get(f"{leader['url']}/cluster/status", auth=cluster.member, timeout=10).json()
     assert status["healthy"] is False
     assert status["reason"], "a node that stops serving must say why"
-    refused = requests.get(f"{leader['url']}/api/v2/tenants/default_tenant", timeout=10)
+    refused = requests.get(f"{leader['url']}/api/v2/tenants/default_tenant", auth=cluster.member, timeout=10)
     assert refused.status_code == 503
     assert refused.json()["error"] == "NodeFaultError"
     writers.stop()
@@ -190,7 +190,13 @@ def test_paused_leader_does_not_serve_a_stale_linearizable_read(cluster: Running
         cluster.kill(old, signal.SIGCONT)
     base = f"{old['url']}{COLLECTIONS}"
     strict = {"X-Chroma-Consistency": "linearizable"}
-    answer = requests.post(f"{base}/{collection.id}/get", json={"ids": ["x"]}, headers=strict, timeout=20)
+    answer = requests.post(
+        f"{base}/{collection.id}/get",
+        json={"ids": ["x"]},
+        headers=strict,
+        auth=cluster.member,
+        timeout=20,
+    )
     if answer.status_code == 200:
         assert answer.json()["metadatas"] == [{"version": 2}]
     else:
@@ -228,10 +234,11 @@ def test_every_client_reads_what_it_was_told_is_written(cluster: RunningCluster)
 def test_any_node_takes_a_write_and_forwards_it(cluster: RunningCluster) -> None:
     collection = cluster.client().get_or_create_collection("forwarded")
     for number, row in enumerate(cluster.status()["nodes"]):
-        host, _, port = row["url"].removeprefix("http://").partition(":")
-        direct = chromadb.HttpClient(host=host, port=int(port)).get_collection("forwarded")
-        direct.add(ids=[str(number)], embeddings=[[float(number)]])
-        assert direct.get(ids=[str(number)])["ids"] == [str(number)]
+        url, one = f"{row['url']}{COLLECTIONS}/{collection.id}", {"ids": [str(number)]}
+        body = one | {"embeddings": [[float(number)]]}
+        assert requests.post(f"{url}/add", json=body, auth=cluster.member, timeout=30).status_code == 201
+        found = requests.post(f"{url}/get", json=one, auth=cluster.member, timeout=30)
+        assert found.json()["ids"] == one["ids"]
     assert collection.count() == 3
 
 
@@ -261,15 +268,24 @@ def test_minority_refuses_writes_and_session_reads_but_serves_eventual_ones(clus
     base = f"{alone['url']}{COLLECTIONS}/{collection.id}"
 
     def refused() -> bool:
-        answer = requests.post(f"{base}/get", json={"ids": ["x"]}, timeout=20)
+        answer = requests.post(f"{base}/get", json={"ids": ["x"]}, auth=cluster.member, timeout=20)
         return answer.status_code == 503
 
     cluster.wait("the minority to refuse session reads", refused)
     eventual = requests.post(
-        f"{base}/get", json={"ids": ["x"]}, headers={"X-Chroma-Consistency": "eventual"}, timeout=20
+        f"{base}/get",
+        json={"ids": ["x"]},
+        headers={"X-Chroma-Consistency": "eventual"},
+        auth=cluster.member,
+        timeout=20,
     )
     assert eventual.json()["ids"] == ["x"]
-    write = requests.post(f"{base}/upsert", json={"ids": ["y"], "embeddings": [[2.0]]}, timeout=60)
+    write = requests.post(
+        f"{base}/upsert",
+        json={"ids": ["y"], "embeddings": [[2.0]]},
+        auth=cluster.member,
+        timeout=60,
+    )
     assert write.status_code in (429, 503, 504)
 
 

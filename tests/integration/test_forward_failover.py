@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,13 @@ import numpy as np
 import pytest
 import requests
 
-from cluster.proof import HEADER, WATCH, prove
 from tests.integration.harness import RunningCluster, running_cluster
+from wire.proof import WATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.integration.members import Member
 
 pytestmark = pytest.mark.slow
 COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
@@ -32,14 +33,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
 class Asked:
     """Requests under way, each in a thread of its own, and their answers by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, member: Member) -> None:
+        self._member = member
         self.answers: dict[str, requests.Response | Exception] = {}
         self._threads: list[threading.Thread] = []
 
     def post(self, name: str, url: str, body: dict[str, Any], headers: dict[str, str]) -> None:
         def ask() -> None:
             try:
-                self.answers[name] = requests.post(url, json=body, headers=headers, timeout=DEADLINE_S)
+                self.answers[name] = requests.post(
+                    url, json=body, headers=headers, auth=self._member, timeout=DEADLINE_S
+                )
             except requests.RequestException as error:
                 self.answers[name] = error
 
@@ -64,7 +68,7 @@ def test_direct_clients_of_the_followers_do_not_hang_on_a_paused_leader(cluster:
     cluster.wait_caught_up()
     old = cluster.leader()
     followers = cluster.followers()
-    asked = Asked()
+    asked = Asked(cluster.member)
     cluster.kill(old, signal.SIGSTOP)
     try:
         for row in followers:
@@ -90,13 +94,11 @@ def test_direct_clients_of_the_followers_do_not_hang_on_a_paused_leader(cluster:
 
 def test_a_watcher_of_the_status_that_hangs_up_is_not_logged(cluster: RunningCluster) -> None:
     row = cluster.followers()[0]
-    secret = json.loads((cluster.data / "cluster.json").read_text())["secret"]
-    proof = {HEADER: prove(secret.encode(), WATCH, b"")}
     for _ in range(20):
-        with requests.get(row["url"] + WATCH, headers=proof, stream=True, timeout=30) as answer:
+        with requests.get(row["url"] + WATCH, auth=cluster.member, stream=True, timeout=30) as answer:
             assert next(answer.iter_lines())
     # One answer more than a period of the stream later: what the hang-ups cause has happened.
-    with requests.get(row["url"] + WATCH, headers=proof, stream=True, timeout=30) as answer:
+    with requests.get(row["url"] + WATCH, auth=cluster.member, stream=True, timeout=30) as answer:
         lines = answer.iter_lines()
         for _ in range(5):
             assert next(lines)

@@ -86,7 +86,7 @@ JSON = ("Content-Type", "application/json")
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     directory: Path = tmp_path_factory.mktemp("odd")
-    with running_cluster(directory, nodes=1) as cluster:
+    with running_cluster(directory, nodes=1, direct_clients=True) as cluster:
         yield Doors(cluster)
 
 

@@ -72,7 +72,9 @@ class Lab:
     def status(self, name: str) -> dict[str, Any]:
         try:
             url = self.supervisor.plan.node(name).url
-            answer: dict[str, Any] = requests.get(f"{url}/cluster/status", timeout=5).json()
+            answer: dict[str, Any] = requests.get(
+                f"{url}/cluster/status", auth=self.cluster.member, timeout=5
+            ).json()
         except (requests.RequestException, ValueError):
             return {}
         return answer

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from cluster.api.app import DRAIN, SERVER_OPTIONS, create_app
 from tests.integration.lb_nodes import COLLECTION, bench, hangs
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -143,6 +144,7 @@ async def _node(began: asyncio.Event) -> AsyncGenerator[tuple[web.AppRunner, web
 
     service: Any = _Service()
     service.max_request_bytes = 1000
+    service.prover = Prover(b"")
     app = create_app(service, {"/echo": {"POST": echo}})
     runner = web.AppRunner(app, shutdown_timeout=0.5, **SERVER_OPTIONS)
     await runner.setup()

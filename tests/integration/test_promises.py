@@ -24,7 +24,7 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    with running_cluster(tmp_path_factory.mktemp("whole")) as running:
+    with running_cluster(tmp_path_factory.mktemp("whole"), direct_clients=True) as running:
         yield running
 
 

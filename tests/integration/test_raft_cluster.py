@@ -92,6 +92,7 @@ def test_a_rewound_leader_loses_nothing_committed(cluster: RaftCluster) -> None:
 
 
 @pytest.mark.parametrize(("size", "in_flight", "rounds"), [(1 << 20, 4, 5), (16 << 20, 1, 3)])
+@pytest.mark.alone
 def test_large_entries_cause_no_election(
     cluster: RaftCluster, size: int, in_flight: int, rounds: int
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_frozen_leader_is_replaced_and_follows_when_it_wakes(cluster: RaftClus
     cluster.agree()
 
 
+@pytest.mark.alone
 def test_a_black_hole_is_left_and_healed(cluster: RaftCluster) -> None:
     """The links of one node go silent without a reset: it is given up, and it is back soon after the heal."""
     cluster.start()
@@ -161,6 +163,7 @@ def test_a_black_hole_is_left_and_healed(cluster: RaftCluster) -> None:
             link.close()
 
 
+@pytest.mark.alone
 def test_a_long_entry_on_a_slow_link_causes_no_election(cluster: RaftCluster) -> None:
     """12 MiB at 4 MiB/s take longer than any election timeout; the quorum needs this very link."""
     link = Link(cluster.ports["b"])
@@ -201,6 +204,7 @@ def test_a_wrong_secret_stays_outside(cluster: RaftCluster) -> None:
     assert cluster.status("c")["last"] == held
 
 
+@pytest.mark.alone
 def test_garbage_on_the_port_hurts_nobody(cluster: RaftCluster) -> None:
     cluster.start()
     leader = cluster.leader()

@@ -97,6 +97,7 @@ def test_no_acknowledged_write_is_lost_by_kills(cluster: RaftCluster, authority:
 
 
 @pytest.mark.parametrize(("size", "in_flight", "rounds"), [(1 << 20, 4, 5), (16 << 20, 1, 3)])
+@pytest.mark.alone
 def test_large_entries_cause_no_election(
     cluster: RaftCluster, authority: Authority, size: int, in_flight: int, rounds: int
 ) -> None:
@@ -110,6 +111,7 @@ def test_large_entries_cause_no_election(
     assert cluster.status(leader)["term"] == term
 
 
+@pytest.mark.alone
 def test_a_long_entry_on_a_slow_link_causes_no_election(cluster: RaftCluster, authority: Authority) -> None:
     """Writes and reads that must wait in the middle of a TLS record, again and again."""
     link = Link(cluster.ports["b"])
@@ -201,6 +203,7 @@ def test_a_certificate_is_no_secret(cluster: RaftCluster, authority: Authority) 
     stays_outside(cluster, "c")
 
 
+@pytest.mark.alone
 def test_silence_and_garbage_on_the_port_hurt_nobody(cluster: RaftCluster, authority: Authority) -> None:
     start(cluster, authority)
     leader = cluster.leader()

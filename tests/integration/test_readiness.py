@@ -56,9 +56,9 @@ def balancer_node(cluster: RunningCluster, node_id: str) -> dict[str, Any]:
     return next(node for node in nodes if node["id"] == node_id)
 
 
-def said(row: dict[str, Any]) -> dict[str, Any]:
+def said(cluster: RunningCluster, row: dict[str, Any]) -> dict[str, Any]:
     """A node's own status."""
-    return requests.get(f"{row['url']}/cluster/status", timeout=10).json()
+    return requests.get(f"{row['url']}/cluster/status", auth=cluster.member, timeout=10).json()
 
 
 def test_all_is_well_and_every_node_is_ready(cluster: RunningCluster) -> None:
@@ -115,11 +115,13 @@ def test_a_follower_that_hears_its_leader_over_the_log_only_says_so(cluster: Run
         assert (row["healthy"], row["ready"]) == (True, False)
         assert nobody in row["reason"]
         assert "`peers`" in row["remedy"]
-        answer = requests.post(f"{row['url']}{COLLECTIONS}", json={"name": "refused"}, timeout=60)
+        answer = requests.post(
+            f"{row['url']}{COLLECTIONS}", json={"name": "refused"}, auth=cluster.member, timeout=60
+        )
         assert (answer.status_code, answer.json()["error"]) == (503, "UnavailableError")
         assert "cannot reach it over HTTP" in answer.json()["message"]
         assert "Nothing was changed; send it to " in answer.json()["message"]
-        read = requests.get(f"{row['url']}{COLLECTIONS}", timeout=30)
+        read = requests.get(f"{row['url']}{COLLECTIONS}", auth=cluster.member, timeout=30)
         assert read.status_code == 200, "a session read needs no leader"
         assert "cannot reach it over HTTP" in balancer_node(cluster, odd["id"])["not_used"]
     finally:
@@ -151,7 +153,7 @@ def test_a_node_that_lacks_entries_says_so_and_serves_nothing(cluster: RunningCl
         collection.add(ids=[str(number)], embeddings=[[1.0, 2.0]], documents=["x" * 100_000])
     cluster.wait(
         "the logs to be compacted",
-        lambda: all(said(row)["first_index"] > 1 for row in cluster.status()["nodes"]),
+        lambda: all(said(cluster, row)["first_index"] > 1 for row in cluster.status()["nodes"]),
     )
     lost = cluster.followers()[0]
     cluster.kill(lost)
@@ -179,10 +181,17 @@ def test_a_node_that_lacks_entries_says_so_and_serves_nothing(cluster: RunningCl
     assert row["lag"] >= 40, "counted from what the leader has"
     assert row["filling"]["phase"] in ("asking", "fetching")
     assert "lacks log entries" in seen["balancer"]["not_used"][lost["id"]]
-    assert said(cluster.leader())["unservable"] == {lost["id"]: row["lacks"]}, "the leader says so too"
+    assert said(cluster, cluster.leader())["unservable"] == {lost["id"]: row["lacks"]}, (
+        "the leader says so too"
+    )
 
     for level in ("eventual", "session", "linearizable"):
-        answer = requests.get(row["url"] + COLLECTIONS, headers={"X-Chroma-Consistency": level}, timeout=30)
+        answer = requests.get(
+            row["url"] + COLLECTIONS,
+            headers={"X-Chroma-Consistency": level},
+            auth=cluster.member,
+            timeout=30,
+        )
         assert (answer.status_code, answer.json()["error"]) == (503, "UnavailableError")
         assert "lacks log entries" in answer.json()["message"]
     for _ in range(12):  # the balancer sends none there, so nothing is empty

@@ -13,6 +13,7 @@ from cluster.api.forward import Forwarder, _Broken  # pyright: ignore[reportPriv
 from cluster.api.request import Request
 from lb.ring import Ring
 from lb.upstream import Interrupted, Upstream
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,7 +53,7 @@ async def attempted(send: Callable[[str, str], Awaitable[object]], method: str) 
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "POST"])
 def test_the_balancer_does_not_take_a_write_that_broke_for_one_that_was_not_sent(method: str) -> None:
     async def scenario() -> None:
-        upstream = Upstream(1.0, b"secret")
+        upstream = Upstream(1.0, Prover(b"secret"))
         await upstream.start()
 
         async def send(url: str, method: str) -> object:
@@ -70,7 +71,7 @@ def test_the_balancer_does_not_take_a_write_that_broke_for_one_that_was_not_sent
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "POST"])
 def test_a_follower_does_not_take_a_write_that_broke_for_one_that_was_not_sent(method: str) -> None:
     async def scenario() -> None:
-        forwarder = Forwarder()
+        forwarder = Forwarder(Prover(b"secret"))
 
         async def send(url: str, method: str) -> object:
             request = Request(method, "/x", "", (), {}, CIMultiDictProxy(CIMultiDict()), b"")

@@ -31,9 +31,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster
         patch.undo()
 
 
-def said(row: dict[str, Any]) -> dict[str, Any]:
+def said(cluster: RunningCluster, row: dict[str, Any]) -> dict[str, Any]:
     """A node's own status."""
-    return requests.get(f"{row['url']}/cluster/status", timeout=10).json()
+    return requests.get(f"{row['url']}/cluster/status", auth=cluster.member, timeout=10).json()
 
 
 def upsert(cluster: RunningCluster, collection: str, first: int, count: int = 20, size: int = 20_000) -> None:
@@ -53,7 +53,7 @@ def upsert(cluster: RunningCluster, collection: str, first: int, count: int = 20
 def compacted(cluster: RunningCluster, beyond: int, but: str) -> bool:
     """Whether no node but one has the entries up to an index any more."""
     rows = [row for row in cluster.status()["nodes"] if row["id"] != but]
-    return all(said(row)["first_index"] > beyond for row in rows)
+    return all(said(cluster, row)["first_index"] > beyond for row in rows)
 
 
 class Load:
@@ -121,6 +121,6 @@ def test_a_lost_disk_is_filled_while_the_cluster_serves(cluster: RunningCluster)
     assert load.failures == []
     assert len(cluster.assert_replicas_equal(name)) == min(first, 400) + load.done
     # It was filled with a snapshot: its log does not begin at the beginning.
-    assert said(cluster.node(victim["id"]))["first_index"] > before
+    assert said(cluster, cluster.node(victim["id"]))["first_index"] > before
     # And it has a vote again.
-    cluster.wait("it has a vote", lambda: "new here" not in (said(victim)["reason"] or ""))
+    cluster.wait("it has a vote", lambda: "new here" not in (said(cluster, victim)["reason"] or ""))

@@ -71,16 +71,18 @@ def stopped(cluster: RunningCluster, row: dict[str, Any]) -> Path:
     return cluster.data / row["id"] / "chroma"
 
 
-def alarms(row: dict[str, Any]) -> dict[str, Any]:
-    told: dict[str, Any] = requests.get(f"{row['url']}/cluster/status", timeout=5).json()["alarms"]
+def alarms(cluster: RunningCluster, row: dict[str, Any]) -> dict[str, Any]:
+    answer = requests.get(f"{row['url']}/cluster/status", auth=cluster.member, timeout=5)
+    told: dict[str, Any] = answer.json()["alarms"]
     return told
 
 
-def answers(url: str, collection_id: str, level: str) -> requests.Response:
+def answers(cluster: RunningCluster, url: str, collection_id: str, level: str) -> requests.Response:
     return requests.post(
         f"{url}/api/v2/tenants/default_tenant/databases/default_database/collections/{collection_id}/get",
         json={"include": ["embeddings", "documents", "metadatas"], "limit": 5},
         headers={"X-Chroma-Consistency": level},
+        auth=cluster.member,
         timeout=30,
     )
 
@@ -132,7 +134,7 @@ def test_writes_meanwhile_raise_no_alarm(cluster: RunningCluster) -> None:
 def test_every_kind_of_silent_change_is_found_named_and_not_served(cluster: RunningCluster) -> None:
     client = cluster.client()
     ids = {name: str(client.get_collection(name, embedding_function=None).id) for name in NAMES}
-    right = {name: answers(cluster.url, ids[name], "linearizable").json() for name in NAMES}
+    right = {name: answers(cluster, cluster.url, ids[name], "linearizable").json() for name in NAMES}
     row = cluster.followers()[0]
 
     # The older copy of an index: taken now, put back after another 1,050 records.
@@ -160,8 +162,8 @@ def test_every_kind_of_silent_change_is_found_named_and_not_served(cluster: Runn
     # It is found by the round that the node asks for when it starts.
     cluster.up(check=False)
     wrong = set(ids.values()) - {ids["sound"]}
-    cluster.wait("the alarms", lambda: wrong <= alarms(row).keys(), 60)
-    assert alarms(row).keys() == wrong
+    cluster.wait("the alarms", lambda: wrong <= alarms(cluster, row).keys(), 60)
+    assert alarms(cluster, row).keys() == wrong
     told = cluster.node(row["id"])
     assert (told["state"], told["healthy"], told["ready"]) == ("differs", True, False)
 
@@ -186,20 +188,20 @@ def assert_nothing_wrong_is_served(
 ) -> None:
     for name in NAMES:
         for level in LEVELS:
-            direct = answers(row["url"], ids[name], level)
+            direct = answers(cluster, row["url"], ids[name], level)
             if name == "sound":
                 assert direct.json() == right[name]
             else:
                 assert direct.status_code == 503, f"{name} {level}: {direct.text}"
             for _ in range(3):
-                assert answers(cluster.url, ids[name], level).json() == right[name]
+                assert answers(cluster, cluster.url, ids[name], level).json() == right[name]
 
 
 def assert_an_alarm_outlasts_a_restart(cluster: RunningCluster, row: dict[str, Any], wrong: set[str]) -> None:
     cluster.kill(cluster.node(row["id"]))
     cluster.wait(f"{row['id']} to be gone", lambda: cluster.node(row["id"])["pid"] is None)
     cluster.up(check=False)
-    assert alarms(row).keys() == wrong
+    assert alarms(cluster, row).keys() == wrong
     assert cluster.node(row["id"])["state"] == "differs"
 
 
@@ -207,7 +209,7 @@ def assert_it_is_repaired(cluster: RunningCluster, row: dict[str, Any], ids: dic
     done = repaired(cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{row['id']} is repaired and ready." in done.stdout
-    assert alarms(row) == {}
+    assert alarms(cluster, row) == {}
     code, result = verified(cluster)
     assert (code, result["standing"]) == (0, "same"), result
     for name in NAMES:
@@ -242,15 +244,15 @@ def test_without_a_majority_the_operator_chooses(cluster: RunningCluster) -> Non
         cluster.up(check=False)
         if number == 0:
             # Two of three agree still. What follows is not to be repaired by the first node's alarm.
-            cluster.wait("the first alarm", lambda: own in alarms(rows[0]), 60)
+            cluster.wait("the first alarm", lambda: own in alarms(cluster, rows[0]), 60)
     code, result = verified(cluster)
     assert code == 1
     assert {(one["node"], one["undecided"]) for one in result["findings"]} == {
         (row["id"], True) for row in rows
     }
     for row in rows:
-        assert answers(row["url"], own, "eventual").status_code == 503
-        assert answers(row["url"], sound, "eventual").status_code == 200
+        assert answers(cluster, row["url"], own, "eventual").status_code == 503
+        assert answers(cluster, row["url"], sound, "eventual").status_code == 200
 
     refused = repaired(cluster)
     assert refused.returncode == 2

@@ -255,8 +255,10 @@ class Client:
     # ------------------------------------------------------------------ reads
 
     def read_once(self, target: str) -> None:
-        """One linearizable read of some collection at `target`, again until it is answered."""
-        name = max(self._simulation.judge.acked, default="none")
+        """One linearizable read of a collection that can be read at `target`, again until it is answered."""
+        broken = self._simulation.processes[target].applier.broken_collections()
+        names = [name for name in self._simulation.judge.acked if name not in broken]
+        name = max(names, default="none")
         self._read(name, Level.LINEARIZABLE, target)
 
     def _read(self, collection_id: str, level: Level | None = None, target: str | None = None) -> None:

@@ -14,6 +14,7 @@ from tests.simulation.clock import NodeClock, Scheduler
 from tests.simulation.disk import Disk
 from tests.simulation.faults import FaultPlanner
 from tests.simulation.invariants import Judge, Violation
+from tests.simulation.members import Operator, held_on
 from tests.simulation.network import Network
 from tests.simulation.parts import Parts
 from tests.simulation.poison import Poison
@@ -42,6 +43,9 @@ class Result:
     crashes: int
     trace_hash: str
     bounded_reads: int
+    changes: int = 0
+    """Of the members, committed."""
+    refused_changes: int = 0
     """Reads with a staleness bound that were answered."""
 
 
@@ -54,7 +58,10 @@ class Simulation:
         self.trace = Trace(hashing=hashing)
         self.scheduler = Scheduler()
         self._rng = random.Random(f"run {plan.seed}")
-        self.ids = [f"n{number}" for number in range(1, plan.nodes + 1)]
+        self.ids = [f"n{number}" for number in range(1, plan.nodes + plan.spares + 1)]
+        self.founders = self.ids[: plan.nodes]
+        self.wanted = set(self.founders)
+        """Whose processes shall run: founders, and who was added at some time."""
         self.disks = {name: Disk(name) for name in self.ids}
         self.clocks = {
             name: NodeClock(self.scheduler, offset, rate)
@@ -85,6 +92,7 @@ class Simulation:
             Client(self, number, random.Random(f"client {number} {plan.seed}"))
             for number in range(plan.clients)
         ]
+        self.operator = Operator(self, random.Random(f"operator {plan.seed}"))
         self.poison = Poison(plan.poison, self.ids, random.Random(f"poison {plan.seed}"))
         self.watcher = Watcher(self, random.Random(f"watcher {plan.seed}"))
         self.helper = Client(self, 99, random.Random(f"client 99 {plan.seed}"))
@@ -99,12 +107,13 @@ class Simulation:
             replication.PROBE_BYTES = held
 
     def _run(self) -> Result:
-        for name in self.ids:
+        for name in self.founders:
             self._start(name)
         for client in self.clients:
             client.start()
         self.watcher.start()
         self.faults.start()
+        self.operator.start()
         self.scheduler.run_until(self.plan.active_s)
         self._heal()
         self._converge()
@@ -123,6 +132,8 @@ class Simulation:
             self.crashes,
             self.trace.digest(),
             self.judge.bounded_reads,
+            self.operator.made,
+            self.operator.refused,
         )
 
     # ------------------------------------------------------------------ the end of a run
@@ -132,6 +143,7 @@ class Simulation:
         self.trace.add(self.scheduler.now, "faults", "heal")
         self.judge.end_steady()
         self.faults.heal()
+        self.operator.stop()
         self.poison.heal()
         self._is_healed = True
         self.wants_traffic = False
@@ -145,15 +157,20 @@ class Simulation:
                 process.resume()
                 if process.has_broken or process.is_draining:
                     self.crash(name, power=False, why="operator", down_s=0.1)
-            elif not disk.is_lost:
+            elif not disk.is_lost and name in self.wanted:
                 self._start(name)
 
     def _living(self) -> list[Process]:
-        return [self.processes[name] for name in self.ids if self.is_up(name)]
+        """Members that are up; one that was removed may go on, to no avail."""
+        names = self._members()
+        return [self.processes[name] for name in self.ids if name in names and self.is_up(name)]
+
+    def _members(self) -> set[str]:
+        return set(self.judge.configuration.ids)
 
     def _converged(self) -> bool:
         living = self._living()
-        expected = sum(not disk.is_lost for disk in self.disks.values())
+        expected = sum(not self.disks[name].is_lost for name in self._members())
         last = len(self.judge.committed)
         return len(living) == expected and all(
             process.node.commit_index == last
@@ -167,7 +184,8 @@ class Simulation:
             return not any(client.is_busy for client in self.clients) and self._converged()
 
         # What the slowest engine still has to do takes its own time: up to four calls an entry.
-        least = min(disk.marker.index for disk in self.disks.values() if not disk.is_lost)
+        disks = [self.disks[name] for name in self._members()]
+        least = min(disk.marker.index for disk in disks if not disk.is_lost)
         last = max(disk.last_index for disk in self.disks.values())
         patience_s = self.plan.patience_s + (last - least + 20) * 4 * self.plan.engine_high_s
         if self.plan.poison is not None:
@@ -226,7 +244,8 @@ class Simulation:
         return process is not None and process.is_running
 
     def newest_leader(self) -> str | None:
-        leaders = [process for process in self._living() if process.node.is_leader]
+        up = [self.processes[name] for name in self.ids if self.is_up(name)]
+        leaders = [process for process in up if process.node.is_leader]
         return max(leaders, key=lambda process: process.node.term).node_id if leaders else None
 
     def on_new_leader(self, name: str) -> None:
@@ -236,6 +255,7 @@ class Simulation:
     def _start(self, name: str) -> None:
         if self.is_up(name) or self.disks[name].is_lost:
             return
+        self.wanted.add(name)
         self.trace.add(self.scheduler.now, name, "starts")
         self.processes[name] = Process(self, name, random.Random(self._rng.random()))
 
@@ -292,12 +312,14 @@ class Simulation:
 
     def _transfer(self, process: Process, to: str | None) -> None:
         future = process.raft.transfer_leadership(to)
+        term = process.node.term
 
-        def over(_: Any) -> None:
+        def over() -> None:
             if process.is_running:
-                self.judge.on_handed_over(process, to, future.exception())
+                self.judge.on_handed_over(process, to, term, future.exception())
 
-        future.add_done_callback(over)
+        # Not from within the callback, where a violation would go nowhere, amid a turn of the raft loop.
+        future.add_done_callback(lambda _: self.scheduler.after(0.0, over))
 
     def lose_disk(self, name: str) -> None:
         """For good; never more than leaves a majority, and not before the cluster is founded."""
@@ -308,14 +330,60 @@ class Simulation:
 
     def wipe_disk(self, name: str) -> None:
         """The node comes back with an empty disk, as long as the log still begins at its beginning."""
-        if not self._may_lose(name) or self.plan.settings.journal_budget_bytes < 1 << 28:
+        if self.plan.settings.journal_budget_bytes < 1 << 28:
+            return
+        if not (self._may_lose(name) or self._is_pair(name)):
             return
         if self.is_up(name):
             self.crash(name, power=True, why="its disk is wiped")
         self.disks[name].wipe()
         self.judge.on_wiped(name)
 
+    def _is_pair(self, name: str) -> bool:
+        """Of two voters one may forget everything, as long as both agree that they are two."""
+        held = [held_on(self.disks[founder]) for founder in self.ids if self.disks[founder].has_vote]
+        sets = {voters for it in held for voters in (*it.electorates, it.committed.voters) if name in voters}
+        if not self.plan.spares or len(sets) != 1:
+            return False
+        [voters] = sets
+        return len(voters) == 2 and all(self.disks[voter].has_vote for voter in voters)
+
+    def is_log_whole(self) -> bool:
+        """Whether nobody has compacted anything, so that a new node can be given everything."""
+        return all(disk.meta is None or disk.meta.base_index == 0 for disk in self.disks.values())
+
+    def bring_up(self, name: str, *, empty: bool) -> None:
+        """The machine of a node that shall be added: as it was left, or with an empty disk.
+
+        An empty one in the place of a disk that holds promises is a lost disk: only if that may be.
+        """
+        if empty and not self.is_up(name) and name not in self._named():
+            self.disks[name].wipe()
+            self.judge.on_wiped(name)
+        self._start(name)
+
+    def _named(self) -> set[str]:
+        """Members by any configuration that some node still goes by."""
+        held = [held_on(disk) for disk in self.disks.values() if not disk.is_lost]
+        known = [some for it in held for some in (it.now, it.former, it.committed) if some]
+        return {name for configuration in known for name in configuration.ids}
+
+    def _may_lose_member(self, name: str) -> bool:
+        """With what is left every majority that may be asked for can still come about."""
+        if self.disks[name].is_excused:
+            return False
+        held = [held_on(disk) for disk in self.disks.values() if not disk.is_lost]
+        for voters in {voters for it in held for voters in it.electorates if name in voters}:
+            disks = [self.disks[voter] for voter in voters]
+            if not all(disk.has_vote or disk.is_excused for disk in disks):
+                return False
+            if sum(disk.is_excused for disk in disks) >= (len(voters) - 1) // 2:
+                return False
+        return True
+
     def _may_lose(self, name: str) -> bool:
+        if self.plan.spares:
+            return self._may_lose_member(name)
         disks = self.disks.values()
         if self.disks[name].is_excused or not all(disk.has_vote or disk.is_excused for disk in disks):
             return False

@@ -110,6 +110,10 @@ class Disk:
         return self.marker if self._synced_state is None else self._synced_state[1]
 
     @property
+    def durable_rows(self) -> dict[int, Row]:
+        return self.rows if self._synced_log is None else self._synced_log[0]
+
+    @property
     def last_index(self) -> int:
         return 0 if self.meta is None else self.meta.last_index
 
@@ -121,7 +125,7 @@ class Disk:
         """Whether the entry is here durably."""
         if self.meta is not None and index <= self.meta.base_index:
             return True
-        row = (self.rows if self._synced_log is None else self._synced_log[0]).get(index)
+        row = self.durable_rows.get(index)
         return row is not None and row.term == term
 
     # ------------------------------------------------------------------ what is written and not synced

@@ -24,12 +24,15 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from cluster.errors import NotHandedOver
+from cluster.raft.configuration import decode_configuration, founding, is_configuration
 from cluster.raft.messages import Accepted, Append, Heartbeat, HeartbeatReply, Vote, VoteReply
 from cluster.state.cursor import Cursor
+from tests.simulation.members import held_on
 from tests.simulation.model import Model
 from tests.simulation.stepped import touched
 
 if TYPE_CHECKING:
+    from cluster.raft.interface import Configuration
     from cluster.raft.storage import Row
     from cluster.reads import Guarantee
     from cluster.state.catalog import Outcome
@@ -49,7 +52,10 @@ class Violation(Exception):
 class Judge:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
-        self._quorum = simulation.plan.nodes // 2 + 1
+        self.configuration = founding(simulation.founders)
+        """The last that was committed."""
+        self.configurations = [(0, self.configuration)]
+        """All that were, with their indices."""
         self.model = Model(simulation.plan.limits)
         self._told: list[tuple[str, Outcome, int]] = []
         self.committed: list[tuple[int, int]] = []  # (term, crc) of entry 1, 2, ...
@@ -90,11 +96,30 @@ class Judge:
 
         def judged(term: int, payload: bytes, crc: int | None = None) -> Row:
             before = journal.last_term
+            if is_configuration(payload):
+                self._check_change(process, decode_configuration(payload))
             row = append(term, payload, crc)
             self._on_append(name, row, before)
             return row
 
         journal.append = judged  # type: ignore[method-assign]
+
+    def _check_change(self, process: Process, after: Configuration) -> None:
+        """A leader changes one voter at a time, and not before the former change is committed."""
+        journal, node = process.journal, process.node
+        if not node.is_leader:
+            return
+        before = journal.configuration
+        if journal.configuration_index > len(self.committed):
+            raise Violation(
+                "one change at a time", f"{process.node_id} makes {after}, {before} is not committed"
+            )
+        for name in after.voters - before.voters:
+            lacks = journal.last_index - self._simulation.disks[name].last_index
+            if lacks > self._simulation.plan.settings.catch_up_entries:
+                raise Violation("promoted when caught up", f"{name} lacks {lacks} entries")
+        if len(after.voters ^ before.voters) > 1 or after.number != before.number + 1:
+            raise Violation("one change at a time", f"{process.node_id} makes {after} of {before}")
 
     def on_wiped(self, name: str) -> None:
         """Its disk is empty: what it promised before is the matter of the others."""
@@ -187,6 +212,10 @@ class Judge:
                     f"term {journal.term_at(at)}",
                 )
         process.commit_seen = index
+        held = journal.committed_configuration
+        known = [it for at, it in self.configurations if at <= max(index, journal.base_index)][-1]
+        if held != known and (held.members or known.number):
+            raise Violation("the members are those of the log", f"{name} at {index} has {held}, not {known}")
         self._committed_in[node.term] = max(self._committed_in.get(node.term, 0), index)
 
     def _commit(self, process: Process, index: int) -> None:
@@ -194,23 +223,33 @@ class Judge:
         if index != len(self.committed) + 1:
             raise Violation("committed in order", f"{process.node_id} commits {index} first")
         [row] = process.journal.read(index, index, 1)
+        if is_configuration(row.payload):
+            self.configuration = decode_configuration(row.payload)
+            self.configurations.append((index, self.configuration))
+        voters = self.configuration.voters
         disks = [self._simulation.disks[name] for name in self._simulation.ids]
-        holders = [disk for disk in disks if disk.is_excused or disk.holds(index, row.term)]
-        if len(holders) < self._quorum:
+        holders = [disk.name for disk in disks if disk.is_excused or disk.holds(index, row.term)]
+        now = process.journal.configuration.voters  # it may be in force for what stands before it, too
+        if all(len(some.intersection(holders)) < len(some) // 2 + 1 for some in (voters, now)):
             raise Violation(
                 "durable on a majority",
-                f"{process.node_id} commits entry {index} of term {row.term}, on {len(holders)} disks only",
+                f"{process.node_id} commits entry {index} of term {row.term}, on the disks of {holders} only",
             )
         for disk in disks:
             if not disk.has_vote or disk.holds(index, row.term):
                 continue
             place = (disk.last_term, disk.last_index)
-            votes = sum(place >= (other.last_term, other.last_index) for other in disks if other.has_vote)
-            if votes >= self._quorum:
+            votes = {
+                other.name
+                for other in disks
+                if other.has_vote and place >= (other.last_term, other.last_index)
+            }
+            sets = held_on(disk).electorates
+            if sets and all(len(votes & voters) > len(voters) // 2 for voters in sets):
                 raise Violation(
                     "committed survives elections",
                     f"{process.node_id} commits entry {index} of term {row.term}, but {disk.name} without it "
-                    f"could still be elected by {votes} nodes",
+                    f"could still be elected by {sorted(votes)}",
                 )
         self.committed.append((row.term, row.crc))
         self._committed_at.append(self._simulation.scheduler.now)
@@ -218,7 +257,7 @@ class Judge:
             self._simulation.scheduler.now, process.node_id, "commits", index, "of term", row.term
         )
         refused = len(self.model.refused)
-        self.model.apply(index, row.payload)
+        self.model.apply(index, b"" if is_configuration(row.payload) else row.payload)
         if len(self.model.refused) > refused:
             # The log now says of an earlier write that it is refused: nobody may have been told otherwise.
             for refused_point in list(self.model.refused)[refused:]:
@@ -305,11 +344,11 @@ class Judge:
                 f"{voter} votes for {self._votes[voter, term]} and {candidate} in term {term}",
             )
 
-    def on_handed_over(self, process: Process, to: str | None, error: Any) -> None:
-        """What the leader that was to hand over was told; `to` it may not have been able to."""
+    def on_handed_over(self, process: Process, to: str | None, term: int, error: Any) -> None:
+        """What the leader of `term` that was to hand over was told; `to` it may not have been able to."""
         name = process.node_id
         if error is None:
-            if process.node.is_leader:
+            if process.node.is_leader and process.node.term == term:
                 raise Violation("a hand-over is told truly", f"{name} still leads term {process.node.term}")
             if to == name or to not in (None, *self._simulation.ids):
                 raise Violation("a hand-over is told truly", f"{name} handed leadership over to {to}")
@@ -360,6 +399,8 @@ class Judge:
         for collection_id in touched(step):
             if collection_id in process.disk.halfway:
                 continue  # a process before this one went further: equal again when this one is there too
+            if collection_id in process.applier.broken_collections():
+                continue  # nobody reads it any more, and a part of what broke it may be there
             wanted = self.model.digest_at(collection_id, position)
             if process.engine.read(collection_id) != wanted:
                 raise Violation(
@@ -445,10 +486,13 @@ class Judge:
 
     def check_equal(self, processes: list[Process]) -> None:
         """All nodes have applied everything: they hold the same, and it is what the log says."""
-        wanted = self.model.collections()
+        # Of what cannot be read any more the content counts for nothing.
+        broken = processes[0].applier.broken_collections()
+        wanted = {name: digest for name, digest in self.model.collections().items() if name not in broken}
         first = processes[0].machine.dump()
         for process in processes:
-            if process.engine.digests != wanted:
+            held = {name: digest for name, digest in process.engine.digests.items() if name not in broken}
+            if held != wanted:
                 raise Violation("state machine safety", f"{process.node_id}: the records differ at the end")
             if process.machine.dump() != first:
                 raise Violation("state machine safety", f"{process.node_id}: the state differs at the end")

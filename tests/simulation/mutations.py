@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.simulation.bugs import applying, classics, containing, log, reads, staleness, standing
+from tests.simulation.bugs import (
+    applying,
+    classics,
+    containing,
+    links,
+    log,
+    members,
+    reads,
+    staleness,
+    standing,
+)
 from tests.simulation.parts import Parts, node_of
 
 
@@ -333,6 +343,81 @@ _ALL = (
         "",
         "a read with a bound is not judged again when it is done",
         Parts(check_after=staleness.not_judged_again),
+    ),
+    Mutation(
+        "old-link-stays",
+        "",
+        "a peer dials anew, and its old connection is not closed",
+        Parts(transport=links.OldLinkStays),
+    ),
+    Mutation(
+        "old-link-taken",
+        "",
+        "a connection that hung in the network takes the place of a newer one",
+        Parts(transport=links.OldLinkTaken),
+    ),
+    Mutation(
+        "loss-is-not-told",
+        "",
+        "the log is not told that a link broke",
+        Parts(transport=links.LossIsNotTold),
+    ),
+    Mutation(
+        "silence-is-no-loss",
+        "",
+        "a link on which nothing comes any more is kept",
+        Parts(transport=links.SilenceIsNoLoss),
+    ),
+    Mutation("no-pings", "", "who has nothing to say is taken for silent", Parts(transport=links.NoPings)),
+    Mutation(
+        "other-dials-stay",
+        "",
+        "attempts that are under way when one succeeds go on",
+        Parts(transport=links.OtherDialsStay),
+    ),
+    Mutation("no-redial", "", "a link that broke is not dialled again", Parts(transport=links.NoRedial)),
+    Mutation(
+        "change-at-commit",
+        "",
+        "a change of members is in force once it is committed, not when it is appended",
+        Parts(journal=members.ChangeAtCommit),
+    ),
+    Mutation(
+        "two-changes-at-once",
+        "",
+        "a leader changes the members while a former change is under way",
+        Parts(node=members.TwoChangesAtOnce),
+    ),
+    Mutation(
+        "change-before-own-commit",
+        "",
+        "a leader changes the members before it has committed anything, by the new majority alone",
+        Parts(node=members.ChangeBeforeOwnCommit),
+    ),
+    Mutation(
+        "promote-anybody",
+        "",
+        "a learner that lacks entries becomes a voter",
+        Parts(node=members.PromoteAnybody),
+    ),
+    Mutation("learners-count", "", "a learner is counted in a majority", Parts(node=members.LearnersCount)),
+    Mutation(
+        "removed-node-disturbs",
+        "",
+        "a removed node stands for election and is listened to",
+        Parts(node=members.Disturbing),
+    ),
+    Mutation(
+        "truncation-keeps-configuration",
+        "",
+        "a change that is cut off the log stays in force",
+        Parts(journal=members.TruncationKeepsConfiguration),
+    ),
+    Mutation(
+        "compaction-forgets-configuration",
+        "",
+        "a change that is compacted away is forgotten",
+        Parts(journal=members.CompactionForgetsConfiguration),
     ),
 )
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}

@@ -17,6 +17,7 @@ from cluster.raft.outbox import Outbox
 from cluster.raft.read_rounds import ReadRounds
 from cluster.raft.replication import Replication
 from cluster.raft.standing import Standings
+from cluster.raft.transport import TcpTransport
 from cluster.state.machine import Machine
 from tests.simulation.disk import SimulatedStorage, SimulatedStore
 from tests.simulation.stepped import SteppedApplier, SteppedRaft
@@ -42,6 +43,8 @@ class Parts:
     deliberation: type[Deliberation] = Deliberation
     check_after: Callable[[reads.Guarantee, float, str], None] = reads.check_age
     """What judges the age of what a read has read."""
+    transport: type[TcpTransport] = TcpTransport
+    """Of the runs of the transport alone (`tests.simulation.links`)."""
     wanted_index: Callable[[reads.Guarantee, int | None, int], int] = reads.wanted_index
 
 

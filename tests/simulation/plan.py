@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.propose.grouping import GroupLimits
 from cluster.raft.settings import RaftSettings
@@ -129,6 +129,8 @@ class Plan:
     """In place of the node's own constant, so that few bytes are many messages."""
     batch_bytes: int = 1 << 24
     """What the applier takes from the log at once; an entry at least."""
+    spares: int = 0
+    """Nodes that are no founders; with any, an operator changes the members all the time."""
 
     @property
     def dead_after_s(self) -> float:
@@ -152,9 +154,37 @@ class Plan:
 
 
 def make_plan(
-    seed: int, nodes: int | None = None, seconds: float | None = None, profile: str | None = None
+    seed: int,
+    nodes: int | None = None,
+    seconds: float | None = None,
+    profile: str | None = None,
+    *,
+    changes: bool = False,
 ) -> Plan:
-    """The plan of a seed; the arguments override what the seed would choose."""
+    """The plan of a seed; the arguments override what the seed would choose.
+
+    With `changes` members come and go, from a cluster of one to five founders.
+    """
+    if changes:
+        return _with_changes(seed, nodes, seconds, profile)
+    return _plan(seed, nodes, seconds, profile)
+
+
+def _with_changes(seed: int, nodes: int | None, seconds: float | None, profile: str | None) -> Plan:
+    rng = random.Random(f"changes {seed}")
+    founders = nodes or rng.choices((1, 2, 3, 4, 5), (1, 3, 6, 3, 2))[0]
+    spares = rng.choice((1, 2, 3))
+    plan = _plan(seed, founders + spares, seconds, profile)
+    profile = plan.profile if plan.profile != "minority" else "everything"
+    settings = plan.settings
+    if rng.random() < 0.8:
+        # Else a new member may need what is compacted away, and there is nobody to add.
+        settings = replace(settings, append_bytes=1024, journal_budget_bytes=1 << 28)
+        object.__setattr__(settings, "append_bytes", plan.settings.append_bytes)
+    return replace(plan, nodes=founders, spares=spares, profile=profile, settings=settings, poison=None)
+
+
+def _plan(seed: int, nodes: int | None, seconds: float | None, profile: str | None) -> Plan:
     rng = random.Random(f"plan {seed}")
     chosen = rng.choices((3, 5, 7), (8, 2, 1))[0]
     drawn = rng.choices(tuple(PROFILES), (6, 4, 4, 5, 2, 2, 0))[0]

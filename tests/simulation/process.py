@@ -10,6 +10,7 @@ from cluster.errors import ClusterError, Fault, NotLeader, OutcomeUnknown, Overl
 from cluster.reads import Guarantee, behind, check_age, check_freshness, needs_read_index
 from cluster.staleness import Knowledge, age_ms, seen_as_of
 from cluster.state.commands import Proposal, encode_proposal
+from cluster.state.refusals import set_aside
 from tests.simulation.disk import Crash
 from tests.simulation.engine import FakeEngine
 from tests.simulation.network import Wire
@@ -77,7 +78,7 @@ class Process:
             parts.storage(self.disk),
             CLUSTER_ID,
             node_id,
-            members=simulation.ids,
+            members=simulation.founders if node_id in simulation.founders else (),
             incarnation=f"{node_id} of {self.started_s}",
             cache_bytes=simulation.plan.cache_bytes,
         )
@@ -225,7 +226,7 @@ class Process:
     # ------------------------------------------------------------------ the network's view
 
     def node_for(self, peer: str) -> Node:
-        return self.node.peers[peer]
+        return self.node.node_for(peer)
 
     def on_send(self, peer: str, message: Any) -> None:
         self.disk.crash_at("send")
@@ -455,6 +456,10 @@ class Process:
         deadline_s = self.scheduler.now + self.simulation.plan.read_timeout_s
 
         def serve(known: Knowledge) -> None:
+            trouble = self.applier.trouble(collection_id)
+            if trouble is not None and trouble.is_broken:  # as `cluster.service.reads` does
+                answer(None, set_aside(collection_id, trouble))
+                return
             if self.applier.hidden == collection_id:  # as `cluster.chroma.gate` does
                 if self.scheduler.now < deadline_s:
                     self.scheduler.after(0.02, lambda: self.enqueue(lambda: serve(known)))

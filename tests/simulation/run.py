@@ -40,12 +40,13 @@ def run_seed(
     profile: str | None = None,
     hashing: bool = False,
     lines: int = 80,
+    changes: bool = False,
 ) -> Result | Failure:
     """One run; every exception of the code under test is a failure too."""
     from tests.simulation.mutations import parts_of
 
     logging.disable(logging.CRITICAL)
-    plan = make_plan(seed, nodes, seconds, profile)
+    plan = make_plan(seed, nodes, seconds, profile, changes=changes)
     simulation = Simulation(plan, parts_of(mutation), hashing=hashing)
     try:
         return simulation.run()
@@ -57,6 +58,7 @@ def run_seed(
     given = (("nodes", nodes), ("seconds", seconds), ("mutation", mutation), ("profile", profile))
     for flag, value in given:
         command += "" if value is None else f" --{flag} {value}"
+    command += " --changes" if changes else ""
     text = "\n".join(
         [
             f"seed {seed} ({plan.nodes} nodes, profile {plan.profile}) at {simulation.scheduler.now:.6f} s",
@@ -84,7 +86,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, required=True, help="the (first) seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds, one after the other")
-    parser.add_argument("--nodes", type=int, choices=(3, 5, 7), help="instead of what the seed chooses")
+    parser.add_argument("--nodes", type=int, choices=(1, 2, 3, 4, 5, 7), help="not what the seed chooses")
     parser.add_argument(
         "--seconds", type=float, help="simulated seconds of faults, instead of the seed's choice"
     )
@@ -92,6 +94,7 @@ def main() -> int:
     parser.add_argument(
         "--profile", choices=tuple(PROFILES), help="which faults, instead of the seed's choice"
     )
+    parser.add_argument("--changes", action="store_true", help="members come and go all the time")
     parser.add_argument("--hash", action="store_true", help="print the hash of the whole trace")
     parser.add_argument("--lines", type=int, default=80, help="how many events a failure prints")
     options = parser.parse_args()
@@ -108,6 +111,7 @@ def main() -> int:
             profile=options.profile,
             hashing=options.hash,
             lines=options.lines,
+            changes=options.changes,
         )
         if isinstance(result, Failure):
             failures += 1

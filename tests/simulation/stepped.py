@@ -53,7 +53,6 @@ class SteppedRaft(RaftNode):
         self._note_applied(journal)
         node = node_type(
             self.node_id,
-            self.members,
             journal,
             wire,
             self.settings,

@@ -18,6 +18,8 @@ from tests.simulation.poison import PoisonPlan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.simulation.parts import Parts
+
 DOCUMENT = "poison.1"
 
 
@@ -26,7 +28,7 @@ def until(simulation: Simulation, done: Callable[[], bool], what: str) -> None:
         raise AssertionError(f"not within 60 simulated seconds: {what}")
 
 
-def quiet_cluster() -> Simulation:
+def quiet_cluster(parts: Parts | None = None) -> Simulation:
     """Three nodes without clients or faults, on some of which engines may fail."""
     plan = replace(
         make_plan(1, nodes=3),
@@ -34,10 +36,12 @@ def quiet_cluster() -> Simulation:
         weather=Weather(0.0003, 0.002),
         clock_rates=(1.0,) * 3,
         fsync_high_s=0.0005,
+        engine_low_s=0.005,
+        engine_high_s=0.01,
         clients=0,
         poison=PoisonPlan("some", 0.0, float("inf")),
     )
-    simulation = Simulation(plan)
+    simulation = Simulation(plan, parts)
     for node_id in simulation.ids:
         simulation._start(node_id)
     return simulation

@@ -150,7 +150,6 @@ class Net:
         )
         node = self.node_type(
             node_id,
-            self.ids,
             journal,
             wire,
             self.settings,
@@ -200,7 +199,7 @@ class Net:
         self.epochs[pair] = self.epochs.get(pair, 0) + 1
         for here, there in ((one, other), (other, one)):
             if here in self.nodes:
-                self.wires[here].disconnected(self.nodes[here].peers[there])
+                self.wires[here].disconnected(self.nodes[here].node_for(there))
 
     def _reconnect(self, one: str, other: str) -> None:
         pair = frozenset((one, other))
@@ -211,7 +210,7 @@ class Net:
                 return
             if one in self.nodes and other in self.nodes:
                 for here, there in ((one, other), (other, one)):
-                    self.wires[here].connected(self.nodes[here].peers[there])
+                    self.wires[here].connected(self.nodes[here].node_for(there))
                     self.tick(here)
 
         self.at(self.rng.uniform(0.01, 0.2), connect)
@@ -224,7 +223,7 @@ class Net:
 
     def send(self, source: str, target: str, message: Any) -> bool:
         pair = frozenset((source, target))
-        if target not in self.nodes[source].peers or not self.nodes[source].is_connected(target):
+        if target == source or not self.nodes[source].is_connected(target):
             return False
         self.sent.append((source, target, message))
         if self.intercept is not None and not self.intercept(source, target, message):
@@ -238,7 +237,7 @@ class Net:
         def deliver() -> None:
             if self.epochs.get(pair, 0) != epoch or pair in self.cuts or target not in self.nodes:
                 return
-            self.wires[target].receive(self.nodes[target].peers[source], messages.decode(data))
+            self.wires[target].receive(self.nodes[target].node_for(source), messages.decode(data))
             self.tick(target)
 
         self.at(due - self.now, deliver)

@@ -66,6 +66,11 @@ class MemoryLog:
             self._grown.notify_all()
             return len(self.log)
 
+    def append_payload(self, payload: bytes) -> None:
+        with self._grown:
+            self.log.append(payload)
+            self._grown.notify_all()
+
     def status(self) -> RaftStatus:
         return RaftStatus("n", "leader", 1, "n", 1, self.last_index or len(self.log), len(self.log), 0.0)
 
@@ -323,24 +328,33 @@ def test_what_a_failed_merged_call_left_is_neither_shown_nor_denied_until_it_is_
     hidden: list[str | None] = []
     node = Node(tmp_path, raft, hidden.append)
     seen: list[tuple[int, int, str | None]] = []
-    died = threading.Event()
+    busy, gathered, died = threading.Event(), threading.Event(), threading.Event()
 
     def die(call: Any) -> None:
-        if isinstance(call.command, WriteRecords):
-            if not died.is_set():
-                died.set()
-                raise EngineDied("crashed", proven=True)
+        if not isinstance(call.command, WriteRecords):
+            return
+        if call.command == add("z"):
+            busy.set()
+            gathered.wait(WAIT_S)
+        elif not died.is_set():
+            died.set()
+            raise EngineDied("crashed", proven=True)
+        else:
             seen.append((node.applier.started_index(C1), node.applier.started_index(None), hidden[-1]))
 
     node.engine.before = die
     raft.append(create())
+    node.applier.start()
+    node.done(1)  # what the log held at the start is claimed anyway
+    raft.append(add("z"))
+    assert busy.wait(WAIT_S)
     raft.append(add("a"))
     raft.append(add("b"))
     raft.append(add("c"))
-    node.applier.start()
-    node.done(4)
-    assert node.engine.calls[1:] == [add("a"), add("b"), add("c")]
-    assert seen == [(4, 4, C1)] * 3
+    gathered.set()
+    node.done(5)
+    assert node.engine.calls[1:] == [add("z"), add("a"), add("b"), add("c")]
+    assert seen == [(5, 5, C1)] * 3
     assert hidden == [None, C1, None]
     node.close()
 

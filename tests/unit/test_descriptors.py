@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from cluster.api import connections
 from cluster.descriptors import FLOOR, backlog, clients, indexes
 from cluster.raft.handshake import Identity
 from cluster.raft.settings import RaftSettings
 from cluster.raft.transport import TcpTransport
-from lb import connections as lb_connections
 from lb.receiving import Crowded, Receiving, allowed_s
+from wire import connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,14 +188,15 @@ def test_the_oldest_slow_body_gives_way_and_a_fresh_one_does_not(monkeypatch: py
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("bounded", [connections.bounded, lb_connections.bounded])
-def test_connections_beyond_the_bound_are_told_so(bounded: Any) -> None:
+def test_connections_beyond_the_bound_are_told_so() -> None:
     async def scenario() -> None:
         async def handle(_: web.BaseRequest) -> web.StreamResponse:
             return web.Response(text="ok")
 
         server = web.Server(handle)
-        listener = await asyncio.get_running_loop().create_server(bounded(server, 2), "127.0.0.1", 0)
+        listener = await asyncio.get_running_loop().create_server(
+            connections.bounded(server, 2), "127.0.0.1", 0
+        )
         port = listener.sockets[0].getsockname()[1]
         stalled = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         for answer, leave in ((b"503", True), (b"200", False)):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cluster.chroma.gate import Gate
-from cluster.errors import EngineDied, EngineUnavailable, Fault, Refusal, Unavailable
+from cluster.errors import EngineDied, EngineUnavailable, Fault, Hidden, Refusal, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,12 @@ def in_thread(do: Callable[[], object]) -> threading.Event:
 
     threading.Thread(target=run, daemon=True).start()
     return done
+
+
+def in_place(do: Callable[[], object]) -> None:
+    """Do it in another thread than the writer's, and fail as it does."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(do).result(LONG_S)
 
 
 def read(gate: Gate, collection_id: str) -> None:
@@ -78,10 +86,28 @@ def test_a_hidden_collection_is_written_and_not_read_until_it_is_shown() -> None
     gate = Gate()
     gate.hide("a")
     assert in_thread(lambda: write(gate, "a")).wait(LONG_S)
-    assert refused(gate, "a")
-    waiting = in_thread(lambda: read(gate, "a"))
+    with pytest.raises(Hidden):  # who waits for that does so elsewhere, and takes no thread for it
+        in_place(lambda: read(gate, "a"))
     gate.hide(None)
-    assert waiting.wait(LONG_S)
+    assert not refused(gate, "a")
+
+
+def test_who_waits_for_a_call_that_fails_does_not_wait_on() -> None:
+    gate = Gate()
+    seen: list[type[Exception]] = []
+
+    def wait() -> None:
+        try:
+            read(gate, "a")
+        except Hidden:
+            seen.append(Hidden)
+
+    begun: list[threading.Event] = []
+    with contextlib.suppress(Fault), gate.writing("a"):
+        begun.append(in_thread(wait))
+        raise Fault("it fails")
+    assert begun[0].wait(LONG_S)
+    assert seen == [Hidden]
 
 
 def test_the_writer_itself_may_look_at_what_it_has_hidden() -> None:

@@ -39,7 +39,7 @@ def _unarmed() -> Iterator[None]:
 def calls() -> list[str]:
     """The argument of every call of `failpoint` in the packages that run in a cluster."""
     found: list[str] = []
-    for folder in ("cluster", "lb"):
+    for folder in ("cluster", "lb", "wire"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "failpoint":

@@ -37,7 +37,7 @@ PURE = (
     "cluster.api.retry",
     "cluster.raft.quorum",
     "cluster.raft.freshness",
-    "cluster.proof",
+    "cluster.raft.configuration",
     "cluster.quarantine",
     "cluster.chroma.backoff",
     "cluster.chroma.watchdog",
@@ -50,6 +50,11 @@ PURE = (
     "cluster.snapshot.manifest",
     "cluster.snapshot.pace",
     "cluster.snapshot.choosing",
+    "wire.addresses",
+    "wire.door",
+    "wire.hops",
+    "wire.patience",
+    "wire.proof",
 )
 #: Values and protocols only: what they import is for type checkers.
 VALUES = ("cluster.raft.interface", "cluster.chroma.interface")
@@ -61,10 +66,12 @@ HARMLESS = {
     "functools",
     "hashlib",
     "hmac",
+    "ipaddress",
     "itertools",
     "json",
     "math",
     "msgpack",
+    "multidict",
     "re",
     "signal",
     "struct",
@@ -102,14 +109,17 @@ PLACES = {
         "cluster.server",
         "cluster.peers",
         "lb.",
+        "wire.calls",
+        "wire.connections",
+        "wire.malformed",
         "evaluation.systems.",
         "evaluation.faulting.",
         "evaluation.traffic.",
         "evaluation.run.",
         "evaluation.costs.",
     ),
-    "multidict": ("cluster.api.", "lb.", "evaluation.systems."),
-    "yarl": ("cluster.api.", "lb.", "evaluation.systems."),
+    "multidict": ("cluster.api.", "lb.", "wire.hops", "evaluation.systems."),
+    "yarl": ("cluster.api.", "lb.", "wire.calls", "evaluation.systems."),
     "uvloop": ("cluster.server", "lb.server", "evaluation.costs."),
     "orjson": (
         "cluster.api.",
@@ -141,6 +151,7 @@ PLACES = {
     # A cluster runs without the evaluation, which plugs its commands in by entry points.
     "evaluation": ("evaluation.",),
     "lb": ("lb.", "cluster.cli."),
+    "wire": ("wire.", "cluster.", "lb.", "evaluation."),
     "asyncpg": ("evaluation.systems.postgres.", "evaluation.costs."),
     "obstore": ("evaluation.compactor.",),
     "moto": ("evaluation.compactor.",),
@@ -188,13 +199,13 @@ GROUND = (
     "cluster.staleness",
     "cluster.steady",
     "cluster.leader_watch",
-    "cluster.proof",
     "cluster.quarantine",
-    "cluster.patience",
     "cluster.peers",
     "cluster.config",
     "cluster.client",
 )
+#: What both programs say to clients and to each other: it knows neither of them.
+SHARED = ("wire.",)
 EVALUATION_GROUND = (
     "evaluation.failure",
     "evaluation.history",
@@ -209,6 +220,7 @@ EVALUATION_GROUND = (
 #: ends in a dot is a whole room; one without is all that may be known of it. `docs/architecture.md` says the
 #: same in words.
 ROOMS: dict[str, tuple[str, ...]] = {
+    "wire.": (),
     "cluster.state.": (),
     "cluster.raft.": (),
     "cluster.embedding.": (),
@@ -265,6 +277,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "evaluation.systems.": (
         "evaluation.checking.log",
         "cluster.state.",
+        "cluster.raft.configuration",
         "cluster.raft.meta",
         "cluster.chroma.bindings",
         "cluster.chroma.errors",
@@ -336,7 +349,7 @@ def _name(path: Path) -> str:
 def sources() -> dict[str, Path]:
     return {
         _name(path): path
-        for folder in ("cluster", "lb", "evaluation")
+        for folder in ("cluster", "lb", "wire", "evaluation")
         for path in sorted((ROOT / folder).rglob("*.py"))
     }
 
@@ -424,7 +437,8 @@ def test_a_room_knows_only_what_stands_there(room: str) -> None:
     assert members, f"{room} is gone: correct this test"
     ground = (*GROUND, *EVALUATION_GROUND) if top(room) == "evaluation" else GROUND
     # The balancer stands alone: it could be put before another program.
-    known = ROOMS[room] if room == "lb." else (*ground, *ROOMS[room])
+    ground = {"wire.": (), "lb.": SHARED}.get(room, (*ground, *SHARED))
+    known = (*ground, *ROOMS[room])
     strangers = [
         f"{name}:{found.line} imports {found.module}"
         for name in members
@@ -470,7 +484,7 @@ def test_the_ground_knows_no_room() -> None:
         for name in (*GROUND, *EVALUATION_GROUND)
         for found in imports(name)
         if found.module in sources()
-        and not is_in(found.module, GROUND + EVALUATION_GROUND)
+        and not is_in(found.module, GROUND + EVALUATION_GROUND + SHARED)
         # A port that nobody uses is found in one way.
         and (name, found.module) != ("evaluation.processes", "cluster.cli.ports")
     ]

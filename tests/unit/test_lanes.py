@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.lanes import COMPUTING, LONG, choose, computes, rank, scope_of
+from tests.lanes import COMPUTING, LONG, choose, computes, lane, rank, scope_of
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py"))
@@ -15,7 +16,9 @@ FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("t
 def spread(files: list[str], workers: list[str]) -> dict[str, list[str]]:
     """What each worker does when they take turns."""
     left, done = sorted(files, key=rank), {worker: list[str]() for worker in workers}
-    while chosen := [(worker, file) for worker in workers if (file := choose(left, worker))]:
+    while chosen := [
+        (worker, file) for worker in workers if (file := choose(left, computing=lane(worker, files)))
+    ]:
         worker, file = min(chosen, key=lambda pair: len(done[pair[0]]))
         done[worker].append(file)
         left.remove(file)
@@ -32,12 +35,12 @@ def test_every_file_is_done_and_what_starts_clusters_never_at_low_priority(worke
 
 
 def test_a_worker_that_starts_clusters_helps_to_compute_when_there_are_none_left() -> None:
-    assert choose(["tests/unit/test_a.py"], "gw1") == "tests/unit/test_a.py"
+    assert choose(["tests/unit/test_a.py"], computing=False) == "tests/unit/test_a.py"
     assert (
-        choose(["tests/unit/test_a.py", "tests/integration/test_b.py"], "gw1")
+        choose(["tests/unit/test_a.py", "tests/integration/test_b.py"], computing=False)
         == "tests/integration/test_b.py"
     )
-    assert choose(["tests/integration/test_b.py"], COMPUTING) is None
+    assert choose(["tests/integration/test_b.py"], computing=True) is None
 
 
 def test_the_long_ones_exist_and_come_first() -> None:
@@ -48,3 +51,14 @@ def test_the_long_ones_exist_and_come_first() -> None:
 
 def test_a_file_is_one_piece_of_work() -> None:
     assert scope_of("tests/unit/test_lanes.py::test_a[b::c]") == "tests/unit/test_lanes.py"
+
+
+def test_no_property_fails_because_the_machine_is_busy() -> None:
+    assert settings().deadline is None
+    assert HealthCheck.too_slow in settings().suppress_health_check
+
+
+def test_without_anything_to_compute_all_workers_start_clusters() -> None:
+    files = [file for file in FILES if not computes(file)]
+    assert not lane(COMPUTING, files)
+    assert all(spread(files, [COMPUTING, "gw1", "gw2"]).values())

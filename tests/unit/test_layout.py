@@ -17,6 +17,7 @@ from cluster.cli.errors import LayoutError
 from cluster.cli.layout import DataDirectory
 from cluster.cli.plan import ClusterPlan, new_plan, settle_plan
 from cluster.cli.ports import PORT_RANGE, choose_ports, port_is_free, port_of, shuffled_ports, take_port
+from evaluation import processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,3 +181,17 @@ def test_without_a_place_to_agree_in_ports_are_chosen_all_the_same(
     monkeypatch.setattr(ports, "_PLACE", tmp_path / "nothing here")
     port = choose_ports(1, shuffled_ports(random.Random()), take_port)[0]
     assert port_is_free(port)
+
+
+def test_who_asks_for_more_ports_than_there_are_gets_the_oldest_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "_given", {})
+    monkeypatch.setattr(processes, "_REMEMBERED", 3)
+    monkeypatch.setattr(processes, "shuffled_ports", lambda _: candidates)
+    candidates = choose_ports(4, shuffled_ports(random.Random()), take_port)
+    first = [processes.free_port() for _ in range(4)]
+    assert first == candidates
+    code = f"import sys; from cluster.cli.ports import take_port; sys.exit(not take_port({first[0]}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, "others may have it now"
+    assert [processes.free_port() for _ in range(4)] == first

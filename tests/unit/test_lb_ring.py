@@ -213,3 +213,49 @@ def test_readiness_and_lacks_are_read_from_the_status_line() -> None:
     assert not Status.of({**LINE, "ready": False}).ready
     assert Status.of({**LINE, "lacks": {"needs": 1, "compacted": 4}}).lacking
     assert not Status.of({**LINE, "lacks": None}).lacking
+
+
+def test_the_members_are_those_of_the_newest_committed_configuration() -> None:
+    urls = {"a": "http://elsewhere", "c": "http://c", "d": "http://d"}
+    ring = ring_of(status("a"), status("b"), status("c", configuration=3, urls=urls))
+    assert {member.node_id: member.url for member in ring.members} == {
+        "a": "http://a",  # of the balancer's own settings: it may lead through a proxy
+        "c": "http://c",
+        "d": "http://d",
+    }
+    assert ring.member("a").status is not None
+    # Older news, and those of one that was removed, are none.
+    older = ring.heard("a", status("a", configuration=2, urls={"a": "http://a"}), 1.0)
+    assert [member.node_id for member in older.members] == ["a", "c", "d"]
+    assert ring.heard("b", status("b", configuration=9, urls={"b": "http://b"}), 1.0) == ring
+    moved = ring.heard("c", status("c", configuration=4, urls=urls | {"d": "http://moved"}), 1.0)
+    assert moved.member("d").url == "http://moved"
+    assert moved.member("d").status is None
+
+
+def test_another_cluster_does_not_say_who_the_members_are() -> None:
+    ring = Ring.of(NODES, "x")
+    foreign = status("a", cluster="y", configuration=3, urls={"z": "http://z"})
+    assert [member.node_id for member in ring.heard("a", foreign, 0.0).members] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        {},
+        {"number": 3, "committed": False, "urls": {"z": "http://z"}},
+        {"number": "3", "committed": True, "urls": {"z": "http://z"}},
+        {"number": 3, "committed": True, "urls": ["z"]},
+    ],
+)
+def test_what_is_no_configuration_changes_nothing(said: Any) -> None:
+    line = {
+        "id": "a",
+        "role": "leader",
+        "term": 1,
+        "applied_index": 1,
+        "healthy": True,
+        "configuration": said,
+    }
+    assert Status.of(line).configuration == 0

@@ -7,7 +7,9 @@ from multidict import CIMultiDict
 
 from lb.budget import Budget
 from lb.ring import Ring, Status
-from lb.upstream import Upstream, strip_hop_by_hop
+from lb.upstream import Upstream
+from wire.hops import strip_hop_by_hop
+from wire.prover import Prover
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def _ring(state: str, *, healthy: bool) -> Ring:
 def test_a_read_that_may_have_ended_the_engine_is_not_taken_from_its_node_to_another(
     monkeypatch: pytest.MonkeyPatch, after: Ring, interrupted: bool
 ) -> None:
-    upstream = Upstream(1.0, b"secret")
+    upstream = Upstream(1.0, Prover(b"secret"))
     seen: list[tuple[str, str]] = []
     monkeypatch.setattr(upstream, "interrupt", lambda node_id, kind: seen.append((node_id, kind)))
     upstream.on_change(_ring("serving", healthy=True), after)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster.errors import Fault
+from cluster.raft.configuration import encode_configuration, founding
 from cluster.raft.journal import Journal
-from cluster.raft.meta import Meta, Standing
+from cluster.raft.meta import Known, Meta, Standing
 from cluster.raft.node import CorrectedNode
 from tests.simulation.bugs import standing as bugs
 from tests.simulation.parts import node_of
@@ -189,15 +190,33 @@ def test_a_journal_of_format_1_that_was_used_has_a_vote() -> None:
         body: bytes = msgpack.packb([1, "c", "n1", term, None, 0, 0, 0, 0, 0, 1])
         return zlib.crc32(body).to_bytes(4, "big") + body
 
-    new = Meta("c", "n1", members=("n1", "n2"), incarnation="now")
+    founders = encode_configuration(founding(["n1", "n2"]))
+    new = Meta("c", "n1", configuration=founders, incarnation="now")
     for term, standing in ((3, Standing.VOTER), (0, Standing.NEW)):
         meta, is_changed = Meta.decode(old(term), new)
-        assert (meta.standing, meta.members, meta.incarnation, is_changed) == (
+        assert (meta.standing, meta.configuration, meta.incarnation, is_changed) == (
             standing,
-            ("n1", "n2"),
+            founders,
             "now",
             True,
         )
+
+
+def test_a_journal_of_format_2_keeps_its_founders_and_its_standing() -> None:
+    import zlib
+
+    import msgpack
+
+    fields = [2, "c", "n1", 4, "n2", 7, 0, 0, 0, 0, 9, ["n1", "n2"], "life", 1, [["n2", "other", 4, 7]]]
+    body: bytes = msgpack.packb(fields)
+    disk = Disk()
+    disk.meta = zlib.crc32(body).to_bytes(4, "big") + body
+    journal = Journal(disk, "c", "n1", members=["n1", "n2"], incarnation="now")
+    assert journal.configuration == founding(["n1", "n2"])
+    assert (journal.term, journal.vote, journal.incarnation, journal.standing) == (4, "n2", "life", 1)
+    assert journal.known == {"n2": Known("other", 4, 7)}
+    journal.flush()
+    assert Journal(disk, "c", "n1").configuration == founding(["n1", "n2"])
 
 
 @pytest.mark.parametrize(

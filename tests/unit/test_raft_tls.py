@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from cluster.config import NodeSettings
 from cluster.errors import Fault
 from cluster.raft.tls import NotTls, Tls, TlsSocket, explain, looks_like_tls
+from cluster.server import hang_up
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
@@ -67,11 +69,11 @@ def test_environment_file_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_tls_lets_raft_but_not_http_listen_beyond_loopback() -> None:
-    three = {"raft_tls_cert": "a", "raft_tls_key": "b", "raft_tls_ca": "c"}
+    three = {"raft_tls_cert": "a", "raft_tls_key": "b", "raft_tls_ca": "c", "secret": "s"}
     assert settings(raft="0.0.0.0:9001", **three).raft == "0.0.0.0:9001"
-    with pytest.raises(ValidationError, match="`raft` would listen"):
-        settings(raft="0.0.0.0:9001")
-    with pytest.raises(ValidationError, match="`http` would listen"):
+    with pytest.raises(ValidationError, match=r"`raft` would listen on .*, without TLS"):
+        settings(raft="0.0.0.0:9001", secret="s")
+    with pytest.raises(ValidationError, match=r"`http` would listen on .*, without TLS"):
         settings(http="0.0.0.0:8001", **three)
 
 
@@ -242,3 +244,52 @@ def test_the_reasons_are_words(
     assert explain(ssl.SSLEOFError()) == "it closed the connection"
     assert looks_like_tls(b"\x16\x03\x01\x02\x00")
     assert not looks_like_tls(b"\0\0\0\x60\0")
+
+
+# ---------------------------------------------------------------- certificates that are renewed
+
+
+def test_a_hangup_reads_renewed_certificates_and_keeps_the_old_ones_if_they_are_wrong(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = (tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem")
+
+    def renew(name: str) -> bytes:
+        for source, place in zip((*authority.node(name), authority.cert), mine, strict=True):
+            place.write_bytes(source.read_bytes())
+        return ssl.PEM_cert_to_DER_cert(mine[0].read_text())
+
+    def shown(tls: Tls, peer: Tls) -> bytes | None:
+        """The certificate that `tls` shows to who dials it."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            for one in (ours, theirs):
+                one.settimeout(20)
+            dialled = ssl.create_default_context(cafile=str(authority.cert))
+            dialled.check_hostname = False
+            dialled.load_cert_chain(*peer.files[:2])
+            found: list[bytes | None] = []
+
+            def dial() -> None:
+                with dialled.wrap_socket(theirs) as secured:
+                    found.append(secured.getpeercert(binary_form=True))
+
+            thread = threading.Thread(target=dial)
+            thread.start()
+            with tls.server.wrap_socket(ours, server_side=True):
+                thread.join(20)
+        return found[0]
+
+    first = renew("before")
+    tls = Tls.load(*mine)
+    peer = Tls.load(*authority.node("peer"), authority.cert)
+    assert shown(tls, peer) == first
+    second = renew("after")
+    assert shown(tls, peer) == first, "not before it is told"
+    hang_up(tls)
+    assert shown(tls, peer) == second != first
+    mine[0].write_text("no certificate")
+    hang_up(tls)
+    assert "goes on with the certificates that it has" in caplog.text
+    assert "cert.pem" in caplog.text
+    assert shown(tls, peer) == second

@@ -120,7 +120,7 @@ class Lost:
         running = asyncio.create_task(self.filling.run())
         try:
             async with asyncio.timeout(30):
-                while not running.done() and (until is None or not until()):
+                while not running.done() and (until is None or not until()):  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
         finally:
             running.cancel()
@@ -151,8 +151,7 @@ def test_it_is_filled_and_the_others_keep_their_logs(lost: Lost, net: Net) -> No
     assert set(net.held) == {("a", 9), ("b", 9)}
     assert set(lost.own_holds) == {9}
     seen = [it for it in lost.shown if it is not None]
-    assert [it.phase for it in seen][0] == "asking"
-    assert [it.phase for it in seen][-1] == "installing"
+    assert (seen[0].phase, seen[-1].phase) == ("asking", "installing")
     assert [it.bytes for it in seen if it.phase == "fetching"] == sorted(
         it.bytes for it in seen if it.phase == "fetching"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from concurrent.futures import Future
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,7 @@ from cluster.state.catalog import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 class Donor:

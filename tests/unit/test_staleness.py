@@ -194,7 +194,7 @@ class Host:
         self.now_s = 100.0
         self.known = known
         self.waiting = Waiting(
-            SimpleNamespace(node_id="n1", read_timeout_ms=5000, election_timeout_max_ms=2000),  # type: ignore[arg-type]
+            SimpleNamespace(node_id="n1", read_timeout_ms=3_600_000, election_timeout_max_ms=2000),  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
             SimpleNamespace(read_index=None),  # type: ignore[arg-type]

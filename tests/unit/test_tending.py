@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import lb.proof
 from cluster.apply.impasse import Impasse
 from cluster.chroma.interface import Condition
 from cluster.errors import (
@@ -23,7 +22,6 @@ from cluster.errors import (
     Quarantined,
     Refusal,
 )
-from cluster.proof import HEADER, WATCH, is_proof, prove
 from cluster.raft.interface import RaftStatus
 from cluster.service.guard import Guard
 from cluster.service.health import Health
@@ -175,15 +173,3 @@ def test_peers_are_told_and_deaf_ones_hold_the_answer_up_only_shortly() -> None:
 
     assert asyncio.run(die()) < 30, "they answer after a minute"
     assert peers.told == [("http://a", b"d", 60.0), ("http://b", b"d", 60.0)]
-
-
-def test_a_proof_is_of_one_secret_path_and_body() -> None:
-    proof = prove(b"secret", "/cluster/check", b"{}")
-    assert is_proof(b"secret", "/cluster/check", b"{}", proof)
-    assert lb.proof.prove(b"secret", "/cluster/check", b"{}") == proof
-    assert (lb.proof.HEADER, lb.proof.WATCH) == (HEADER, WATCH)
-    assert not is_proof(b"other", "/cluster/check", b"{}", proof)
-    assert not is_proof(b"secret", "/cluster/suspect", b"{}", proof)
-    assert not is_proof(b"secret", "/cluster/check", b"{ }", proof)
-    for odd in ("", "\udcff", "é" * 64, proof.upper()):
-        assert not is_proof(b"secret", "/cluster/check", b"{}", odd)

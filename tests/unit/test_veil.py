@@ -7,7 +7,7 @@ from cluster.state.commands import WriteRecords
 from cluster.state.machine import Step
 from cluster.state.work import Call, Target
 
-WRITE = WriteRecords("c", "add", ("a",), None, None, None, None, None)
+WRITE = WriteRecords("add", "c", ("a",), None, None, None, None, None)
 TARGET = Target("t", "d", "n", "c")
 
 

@@ -1,4 +1,4 @@
-"""Visitors of the applier: let in between two entries, at the index they asked for, and nothing moves meanwhile."""
+"""Visitors of the applier are let in between two entries, at the index that they asked for."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def compare(
     held: dict[str, dict[str, Record]] = {}
     with show.waiting("reading all records from each node's own HTTP port, past the balancer"):
         for node in cluster.nodes():
-            held[node.id] = dict(records_of(node.url, str(collection.id)))
+            held[node.id] = dict(records_of(cluster, node.url, str(collection.id)))
     findings.digests = {name: digest(records) for name, records in held.items()}
     findings.differing = differences(held)
     for name, records in held.items():

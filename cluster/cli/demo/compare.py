@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cluster.cli.demo.ledger import Record
-from cluster.cli.demo.local import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from cluster.cli.demo.local import LocalCluster
 
 PAGE: Final = 500
 #: The node answers from its own Chroma and asks nobody.
@@ -31,12 +32,13 @@ class Digest:
     value: str
 
 
-def records_of(url: str, collection_id: str) -> Iterator[tuple[str, Record]]:
+def records_of(cluster: LocalCluster, url: str, collection_id: str) -> Iterator[tuple[str, Record]]:
     """Every record that the node at `url` holds, page by page, vectors included."""
     offset = 0
     while True:
-        page = ask(
-            f"{url}{API}/collections/{collection_id}/get",
+        page = cluster.ask(
+            url,
+            f"{API}/collections/{collection_id}/get",
             {
                 "limit": PAGE,
                 "offset": offset,

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cluster.cli.demo.local import DemoError, Node, kill, role_of
+from cluster.cli.demo.local import DemoError, Node, kill
 from cluster.cli.demo.writing import write_all
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def write_through_a_kill(
             bar(count)
             if written >= kill_after and not killed:
                 # The pids are known; who of them leads is asked at the last moment.
-                leader = next((node for node in nodes if role_of(node.url) == "leader"), None)
+                leader = next((node for node in nodes if cluster.role_of(node.url) == "leader"), None)
                 if leader is None or leader.pid is None:
                     return
                 killed.append(Killed(leader, time.monotonic()))

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
+
+from cluster.cli.layout import DataDirectory
+from wire.calls import ask
+from wire.prover import Prover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +21,6 @@ if TYPE_CHECKING:
 
 COMMAND_TIMEOUT_S: Final = 120
 ANSWER_TIMEOUT_S: Final = 5
-
-# No proxy from the environment: everything is on this machine.
-_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class DemoError(Exception):
@@ -45,6 +45,7 @@ class LocalCluster:
 
     def __init__(self, data: Path) -> None:
         self.data = data
+        self._prover: Prover | None = None
 
     def up(self, port: int | None = None) -> None:
         """Start what is missing and wait until the cluster answers writes.
@@ -114,6 +115,24 @@ class LocalCluster:
                 if pid is not None:
                     kill(pid)
 
+    def ask(self, url: str, target: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        """What the node at `url` answers to a GET, or to a POST of `body`, that proves the secret."""
+        if self._prover is None:
+            plan = DataDirectory(self.data).read_plan()
+            if plan is None:
+                raise DemoError(f"There is no cluster in {self.data}.")
+            self._prover = Prover(plan.secret.encode())
+        words = None if body is None else json.dumps(body).encode()
+        timeout_s = ANSWER_TIMEOUT_S if body is None else 60
+        return json.loads(ask(self._prover, url, target, words, headers=headers, timeout_s=timeout_s))
+
+    def role_of(self, url: str) -> str:
+        """What the node at `url` says it is at this moment."""
+        try:
+            return str(self.ask(url, "/cluster/status")["role"])
+        except (OSError, ValueError, KeyError):
+            return "unknown"
+
     def _run(self, arguments: list[str]) -> None:
         done = self._command(arguments)
         if done.returncode != 0:
@@ -138,25 +157,6 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-def ask(url: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
-    """The JSON answer to a GET, or to a POST of `body`; past all proxies and balancers."""
-    request = urllib.request.Request(
-        url,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", **(headers or {})},
-    )
-    with _DIRECT.open(request, timeout=ANSWER_TIMEOUT_S if body is None else 60) as answer:
-        return json.loads(answer.read())
-
-
-def role_of(url: str) -> str:
-    """What the node at `url` says it is at this moment."""
-    try:
-        return str(ask(f"{url}/cluster/status")["role"])
-    except (OSError, ValueError, KeyError):
-        return "unknown"
 
 
 def wait_for(condition: Callable[[], bool], deadline_s: float, what: str) -> float:

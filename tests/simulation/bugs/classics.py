@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.raft.election import Election
 from cluster.raft.following import Following
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 class OwnVoteTwice(Election):
     def count(self, now: float) -> None:
-        if self.pre_vote_term is None and sum(self.votes.values()) + 1 >= self.core.quorum:
+        if self.pre_vote_term is None and sum(self.votes.values()) + 1 >= (len(self.core.peers) + 1) // 2 + 1:
             self.core.become_leader(now)
 
 
@@ -43,8 +43,9 @@ class CompareLogsByLength(Election):
 class CommitOldTermByCount(Replication):
     def advance_commit(self) -> None:
         journal = self.core.journal
-        matched = [journal.durable_index, *(progress.match for progress in self.progress.values())]
-        index = min(sorted(matched, reverse=True)[self.core.quorum - 1], journal.durable_index)
+        matched = {peer: progress.match for peer, progress in self.progress.items()}
+        matched[self.core.node_id] = journal.durable_index
+        index = min(self.core.reached(matched, 0), journal.durable_index)
         if index > self.core.commit_index:
             self.core.commit(index)
 
@@ -66,8 +67,9 @@ class CountUnsynced(Replication):
 
     def advance_commit(self) -> None:
         core, journal = self.core, self.core.journal
-        matched = [journal.last_index, *(progress.match for progress in self.progress.values())]
-        index = sorted(matched, reverse=True)[core.quorum - 1]
+        matched = {peer: progress.match for peer, progress in self.progress.items()}
+        matched[core.node_id] = journal.last_index
+        index = core.reached(matched, 0)
         if index > core.commit_index and journal.term_at(index) == core.term:
             core.commit(index)
 
@@ -100,9 +102,8 @@ class AckUnverifiedTail(Outbox):
 
 
 class SmallQuorum(CorrectedNode):
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.quorum = self.members // 2
+    def quorum_of(self, voters: frozenset[str]) -> int:
+        return len(voters) // 2
 
 
 class SkipConsistencyCheck(Following):

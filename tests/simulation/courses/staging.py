@@ -25,6 +25,7 @@ def quiet_cluster(
     mutation: str | None,
     nodes: int = 5,
     *,
+    spares: int = 0,
     poison: PoisonPlan | None = None,
     journal_budget_bytes: int = 1 << 28,
     batch_bytes: int = 1 << 24,
@@ -34,11 +35,16 @@ def quiet_cluster(
     plan = replace(
         plan,
         settings=RaftSettings(
-            election_timeout_ms=(200, 4000), heartbeat_ms=50, journal_budget_bytes=journal_budget_bytes
+            election_timeout_ms=(200, 4000),
+            heartbeat_ms=50,
+            journal_budget_bytes=journal_budget_bytes,
+            catch_up_entries=10,
         ),
+        spares=spares,
         limits=replace(plan.limits, max_records=5461),
         weather=Weather(0.0003, 0.002),
-        clock_rates=(1.0,) * nodes,
+        clock_rates=(1.0,) * (nodes + spares),
+        clock_offsets=tuple(range(nodes + spares)),
         fsync_high_s=0.0005,
         engine_high_s=0.002,
         clients=0,
@@ -46,7 +52,7 @@ def quiet_cluster(
         batch_bytes=batch_bytes,
     )
     simulation = Simulation(plan, parts_of(mutation))
-    for node_id in simulation.ids:
+    for node_id in simulation.founders:
         simulation._start(node_id)
     return simulation
 
