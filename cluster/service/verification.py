@@ -79,11 +79,13 @@ class Verification:
         applier: Applier,
         leader: Leader,
         peers: Peers,
+        others: Mapping[str, str],
         writes: Writes,
         verifying: Verifying,
     ) -> None:
+        """`others` are the URLs of the other members, by id; they change as members come and go."""
         self._node_id = settings.node_id
-        self._members = {peer: leader.url_of(peer) for peer in settings.peers}
+        self._members = others
         self._interval_ms = settings.verify_interval_s * 1000
         self._applier = applier
         self._leader = leader
@@ -129,7 +131,7 @@ class Verification:
         """Raises:
         Unavailable: a member runs a version that does not know the command, and would stop at it.
         """
-        statuses = await asyncio.gather(*(self._peers.status(url) for url in self._members.values() if url))
+        statuses = await asyncio.gather(*(self._peers.status(url) for url in self._members.values()))
         old = [
             str(status.get("id"))
             for status in statuses
