@@ -81,7 +81,7 @@ class NodeService:
             self._filling,
         )
         stewardship = Stewardship(raft, tending, peers, others, alarms)
-        verification = Verification(settings, applier, leader, peers, writes, parts.verifying)
+        verification = Verification(settings, applier, leader, peers, others, writes, parts.verifying)
         vitals.doubts = lambda: verification.doubts
         repair = Repair(others, peers, alarms, self.refill, automatic=settings.auto_repair)
         verification.on_differs = repair.on_differs

@@ -105,6 +105,7 @@ class Reads:
         """
         self._health.require_no_fault()
         await self._waiting.applied(index)
+        self._alarms.require_equal(None)
         return await self.on_engine(fn)
 
     async def on_engine(self, fn: Callable[[Engine], T]) -> T:

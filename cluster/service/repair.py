@@ -81,8 +81,9 @@ class Repair:
         Raises:
             Refusal: 409, there is nobody to give a copy; nothing was changed.
         """
-        answers = await asyncio.gather(*(self._peers.status(url) for url in self._members.values()))
-        statuses = dict(zip(self._members, answers, strict=True))
+        members = dict(self._members)  # as they are now
+        answers = await asyncio.gather(*(self._peers.status(url) for url in members.values()))
+        statuses = dict(zip(members, answers, strict=True))
         fit = [node for node in fit_donors(statuses) if donor in (None, node)]
         if not fit:
             why = why_not(statuses, donor)

@@ -79,11 +79,13 @@ class Verification:
         applier: Applier,
         leader: Leader,
         peers: Peers,
+        others: Mapping[str, str],
         writes: Writes,
         verifying: Verifying,
     ) -> None:
+        """`others` are the URLs of the other members, by id; they change as members come and go."""
         self._node_id = settings.node_id
-        self._members = {peer: leader.url_of(peer) for peer in settings.peers}
+        self._members = others
         self._interval_ms = settings.verify_interval_s * 1000
         self._applier = applier
         self._leader = leader
@@ -129,7 +131,7 @@ class Verification:
         """Raises:
         Unavailable: a member runs a version that does not know the command, and would stop at it.
         """
-        statuses = await asyncio.gather(*(self._peers.status(url) for url in self._members.values() if url))
+        statuses = await asyncio.gather(*(self._peers.status(url) for url in self._members.values()))
         old = [
             str(status.get("id"))
             for status in statuses
@@ -148,9 +150,11 @@ class Verification:
 
     async def take_verdict(self, told: dict[str, Any]) -> dict[str, Any]:
         """As `cluster.api.interface.PeerService.take_verdict`."""
-        if self._scanner.answer({"round": told["round"]})["state"] != "done":
+        if self._scanner.answer({"round": told["round"], "wants": "state"})["state"] != "done":
             return {"heard": False}  # it is about what a process before this one had
         differs = cast("dict[str, dict[str, Any]]", told["differs"])
+        if not all(isinstance(alarm, dict) for alarm in differs.values()):
+            raise ValueError("`differs` says of each collection what differs")
         equal = [str(name) for name in told["equal"]]
         known = [str(name) for name in told["known"]]
         await asyncio.to_thread(self._alarms.conclude, differs, equal, known)

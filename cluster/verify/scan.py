@@ -74,6 +74,7 @@ class Scan:
             if name in self._collections:
                 # Every node agreed not to touch it any more: reading it may take Chroma down.
                 self._collections[name].close(skipped=SET_ASIDE)
+        self.encoded: dict[str, list[Any]] = {}
         self.state_digest = ""
         self.strangers: list[str] = []
         self.records = 0
@@ -151,6 +152,8 @@ class Scan:
         except Exception:
             log.exception("digesting for verification %s failed", self.round_id)
             return
+        # Here and once: adding up thousands of collections would hold up whoever asks for it.
+        self.encoded = {name: digest.encode() for name, digest in self.told().items()}
         if not self._stop.is_set():
             self._done.set()
 

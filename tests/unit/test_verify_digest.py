@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -88,10 +88,10 @@ def alike(one: Any, other: Any) -> bool:
     if isinstance(one, float):
         return math.copysign(1, one) == math.copysign(1, other) and one == other
     if isinstance(one, list):
-        items: list[Any] = one
+        items = cast("list[Any]", one)
         return len(items) == len(other) and all(map(alike, items, other))
     if isinstance(one, dict):
-        pairs: dict[str, Any] = one
+        pairs = cast("dict[str, Any]", one)
         return pairs.keys() == other.keys() and all(alike(pairs[key], other[key]) for key in pairs)
     return bool(one == other)
 
