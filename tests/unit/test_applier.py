@@ -171,7 +171,7 @@ class Node:
         """Block until `index` is applied; False if the time is over, or applying has stopped."""
         deadline = time.monotonic() + WAIT_S
         with self._rise:
-            while self._told < index and self.applier.fault is None and time.monotonic() < deadline:
+            while self._told < index and not self.faults and time.monotonic() < deadline:
                 self._rise.wait(0.01)
             return self._told >= index
 
