@@ -408,6 +408,12 @@ _ALL = (
         Parts(node=members.Disturbing),
     ),
     Mutation(
+        "needed-by-three",
+        "",
+        "one of three voters lets a wiped node vote for it",
+        Parts(node=node_of(standings=members.NeededByThree)),
+    ),
+    Mutation(
         "truncation-keeps-configuration",
         "",
         "a change that is cut off the log stays in force",

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.simulation.bugs import members as bugs
 from tests.simulation.cluster import Result
 from tests.simulation.courses import members
+from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.parts import Parts, node_of
 from tests.simulation.run import Failure, run_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cluster.raft.node import CorrectedNode
     from tests.simulation.invariants import Violation
 
 SEEDS = 150
@@ -37,6 +41,21 @@ def test_no_seed_with_changes_of_members_breaks_a_promise() -> None:
 @pytest.mark.parametrize("course", [members.wiped_of_two, members.leader_removes_itself])
 def test_the_course_ends_well(course: Callable[[], Violation | None]) -> None:
     assert course() is None
+
+
+@pytest.mark.parametrize(
+    ("course", "parts"),
+    [
+        (members.wiped_of_two, node_of(standings=bugs.NeededByNobody)),
+        (members.leader_removes_itself, bugs.LeadsThoughRemoved),
+    ],
+)
+def test_the_course_does_not_end_without_its_rule(
+    course: Callable[[str], Violation | None], parts: type[CorrectedNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MUTATIONS, "planted", Mutation("planted", "", "", Parts(node=parts)))
+    with pytest.raises(AssertionError, match="does not come about"):
+        course("planted")
 
 
 def test_the_same_seed_is_the_same_run_with_changes() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cluster.raft.configuration import electorates
 from cluster.raft.election import Election
 from cluster.raft.journal import Journal
+from cluster.raft.meta import Standing
 from cluster.raft.node import CorrectedNode
 from cluster.raft.standing import Standings
 
@@ -112,3 +113,25 @@ class CompactionForgetsConfiguration(Journal):
         base = super().compact(limit, budget_bytes)
         self._configurations[0] = first
         return base
+
+
+class NeededByThree(Standings):
+    """One of three voters takes itself for one that is in every majority."""
+
+    def is_needed(self) -> bool:
+        voters = self.core.configuration.voters
+        return self.core.journal.standing is Standing.VOTER and len(voters) <= 3
+
+
+class NeededByNobody(Standings):
+    """One of two voters does not know that it has everything."""
+
+    def is_needed(self) -> bool:
+        return False
+
+
+class LeadsThoughRemoved(CorrectedNode):
+    """A leader that was removed goes on leading."""
+
+    def _step_down_if_removed(self) -> None:
+        return None

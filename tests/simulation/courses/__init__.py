@@ -31,6 +31,7 @@ COURSES: dict[str, Course] = {
     "change-before-own-commit": members.before_own_commit,
     "promote-anybody": members.promoted_too_early,
     "learners-count": members.learners_alone,
+    "needed-by-three": logs.lost_disk,
     "removed-node-disturbs": members.removed_while_away,
     "truncation-keeps-configuration": members.cut_off_change,
     "compaction-forgets-configuration": members.compacted_change,

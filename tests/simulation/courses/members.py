@@ -217,7 +217,7 @@ def leader_removes_itself(mutation: str | None = None) -> Violation | None:
                 simulation,
                 lambda leader=leader: simulation.newest_leader() not in (None, leader),
                 "another leads",
-                30,
+                0.1,
             )
         _end(simulation)
 
