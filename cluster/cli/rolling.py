@@ -75,36 +75,43 @@ def restart_rolling(directory: DataDirectory, plan: ClusterPlan, *, timeout_s: f
         StartError: the cluster was not ready (nothing was restarted), or a node did not become ready again
             (those after it were left alone).
     """
-    console = plain_console()
     supervisor = Supervisor(directory, plan)
     directory.prepare()
     interrupts = Interrupts()
     with interrupts.installed(), exclusive(directory):
-        _require_ready(directory, plan, timeout_s)
-        if len(plan.nodes) < QUORUM_SURVIVES_FROM:
-            console.print(
-                f"A cluster of {len(plan.nodes)} has no majority while a node is away: writes wait meanwhile."
+        return roll(supervisor, interrupts, timeout_s, plain_console().print)
+
+
+def roll(supervisor: Supervisor, interrupts: Interrupts, timeout_s: float, say: Callable[[str], None]) -> int:
+    """What `restart_rolling` does, once nobody else starts or stops these processes; `say` is told of each.
+
+    Raises:
+        StartError: as there.
+    """
+    directory, plan = supervisor.directory, supervisor.plan
+    _require_ready(directory, plan, timeout_s)
+    if len(plan.nodes) < QUORUM_SURVIVES_FROM:
+        say(f"A cluster of {len(plan.nodes)} has no majority while a node is away: writes wait meanwhile.")
+    done: list[str] = []
+    while (name := next_node(look(directory, plan), done)) is not None:
+        if interrupts.asked():
+            say(f"Interrupted. Restarted: {_listed(done)}; the others were left alone.")
+            return 130
+        began = time.monotonic()
+        supervisor.stop([name])
+        supervisor.check([name])
+        supervisor.start([name])
+        failure = _wait(lambda: _trouble(supervisor), timeout_s, interrupts.hurried)
+        if failure is not None:
+            why = failure.rstrip(".")
+            raise StartError(
+                f"{name} was restarted and is not back: {why}. Restarted before it: {_listed(done)}. "
+                f"The others were left alone. Mend {name} (its log is {directory.log_file(name)}), then "
+                "give the same command again."
             )
-        done: list[str] = []
-        while (name := next_node(look(directory, plan), done)) is not None:
-            if interrupts.asked():
-                console.print(f"Interrupted. Restarted: {_listed(done)}; the others were left alone.")
-                return 130
-            began = time.monotonic()
-            supervisor.stop([name])
-            supervisor.check([name])
-            supervisor.start([name])
-            failure = _wait(lambda: _trouble(supervisor), timeout_s, interrupts.hurried)
-            if failure is not None:
-                why = failure.rstrip(".")
-                raise StartError(
-                    f"{name} was restarted and is not back: {why}. Restarted before it: {_listed(done)}. "
-                    f"The others were left alone. Mend {name} (its log is {directory.log_file(name)}), then "
-                    "give the same command again."
-                )
-            done.append(name)
-            console.print(f"restarted {name} ({time.monotonic() - began:.1f} s until it had caught up)")
-    console.print(f"All {len(done)} nodes were restarted, one after the other.")
+        done.append(name)
+        say(f"restarted {name} ({time.monotonic() - began:.1f} s until it had caught up)")
+    say(f"All {len(done)} nodes were restarted, one after the other.")
     return 0
 
 

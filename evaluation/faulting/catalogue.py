@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from evaluation.faulting import clock, disk, network, packets, processes
+from evaluation.faulting import clock, disk, engines, maintenance, network, packets, processes, replicas
 from evaluation.faulting.compound import Compound
 from evaluation.faulting.interface import Context, Fault, Struck
 
@@ -22,6 +22,9 @@ _PLAIN: Final[tuple[Fault, ...]] = (
     *processes.faults(),
     *disk.faults(),
     *clock.faults(),
+    *maintenance.faults(),
+    *engines.faults(),
+    *replicas.faults(),
 )
 
 #: name -> fault; the names are columns of the report.

@@ -174,6 +174,8 @@ def conclude(record: RunRecord, judgement: Judgement | None) -> Conclusion:
         if promised(name, record.promises)
     ]
     broken += unrecovered(record)
+    # What only the fault itself could look at: no client's history shows it.
+    broken += [str(each) for each in record.fault_detail.get("broken", ())]
     if broken:
         return Conclusion(Result.BROKEN, tuple(broken))
     missing = [

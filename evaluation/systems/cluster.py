@@ -20,9 +20,10 @@ import aiohttp
 from evaluation.checking.log import LogEvidence
 from evaluation.failure import SystemFailure
 from evaluation.processes import Child, free_port, wait_until
-from evaluation.systems import http, journals
+from evaluation.systems import http, journals, replicas
 from evaluation.systems.environment import clean
 from evaluation.systems.interface import Entry, Link, Observation, Promises
+from evaluation.systems.operating import Operator
 from wire.calls import proven
 from wire.prover import Prover
 
@@ -36,6 +37,8 @@ ELECTION_TIMEOUT_MS: Final = 2000
 """The longest of a node's default; what "within 2 x election timeout" is counted from."""
 _DEADLINE_S: Final = 120.0
 _FSYNC_PAUSE_MS: Final = 400
+_POISON: Final = "poison"
+_MIB: Final = 1 << 20
 
 
 @dataclass(slots=True)
@@ -71,6 +74,7 @@ class Cluster:
         self._balancer: Child | None = None
         self._session: aiohttp.ClientSession | None = None
         self._prover = Prover(b"")
+        self.operator = Operator(self._run_node)
 
     # ------------------------------------------------------------------ start and stop
 
@@ -82,6 +86,7 @@ class Cluster:
         secret.touch(mode=0o600)
         secret.write_text(secrets.token_hex(16))
         self._prover = Prover(secret.read_bytes())
+        (folder / "config" / _POISON).mkdir()
         for member in self.members:
             self._nodes[member] = _Node(_address(), _address())
         balancer = _address()
@@ -127,6 +132,13 @@ class Cluster:
         self.entries = (
             Entry("lb", f"http://{at['client.lb']}"),
             *(Entry(member, f"http://{at[f'client.{member}']}", member) for member in self.members),
+        )
+        self.operator.begin(
+            folder / "data",
+            "evaluation",
+            secret.read_text(),
+            balancer,
+            {member: (node.http, node.raft) for member, node in self._nodes.items()},
         )
         for member in self.members:
             self._run_node(member)
@@ -252,6 +264,39 @@ class Cluster:
             raise SystemFailure(f"{member} ended with 0 although its journal is damaged\n{tail}")
         return tail
 
+    async def engine(self, member: str) -> int | None:
+        """The process that runs the member's Chroma, as the member says."""
+        status = await self._status(member)
+        pid = None if status is None else status["engine"]["pid"]
+        return None if pid is None else int(pid)
+
+    @property
+    def poison(self) -> Path:
+        """While a file `raise`, `die` or `hang` is in there, every member's engine fails in that way on each
+        write with a record whose id begins with `poison-`."""
+        return self._folder / "config" / _POISON
+
+    async def corrupt(self, member: str, collection: str, record: str, part: str) -> str:
+        """Change the `metadata` value n or the `vector` of a record of the stopped member; says what."""
+        chroma = self.disk(member) / "chroma"
+        if part == "vector":
+            return await asyncio.to_thread(replicas.flip_vector_bit, chroma, collection, record)
+        return await asyncio.to_thread(replicas.change_metadata, chroma, collection, record, "n")
+
+    async def keep_short_logs(self, say: Callable[[str], None]) -> None:
+        """From now on a member keeps one MiB of its log, whoever is away; by a rolling restart."""
+        short = {
+            "CHROMA_CLUSTER_JOURNAL_BUDGET_BYTES": str(_MIB),
+            "CHROMA_CLUSTER_LOG_RETENTION_BYTES": str(_MIB),
+        }
+        for node in self._nodes.values():
+            node.environment = {**(node.environment or {}), **short}
+        await self.operator.restart_rolling(say)
+
+    async def first_entry(self, member: str) -> int:
+        """The oldest index that is in the member's log; 0: there is none."""
+        return await asyncio.to_thread(journals.first_index, self.disk(member) / journals.FILE)
+
     async def environment(self, member: str, variables: Mapping[str, str] | None) -> None:
         """Restart the member with further environment variables; None: with none."""
         await asyncio.to_thread(self._child(member).stop)
@@ -280,16 +325,22 @@ class Cluster:
     def _run_node(self, member: str) -> None:
         node = self._nodes[member]
         pause = f"journal.before_fsync=pause:{_FSYNC_PAUSE_MS}@{self._slow_flag(member)}"
-        environment = clean(CHROMA_CLUSTER_FAILPOINTS=pause, **(node.environment or {}))
+        environment = clean(
+            CHROMA_CLUSTER_FAILPOINTS=pause,
+            CHROMA_CLUSTER_POISON=str(self.poison),
+            **(node.environment or {}),
+        )
         config = self._folder / "config" / f"{member}.toml"
         command = [sys.executable, "-m", "cluster", "node", "--config", str(config)]
         # Not the checkout as working directory: a node must not depend on where it is started.
         node.child = Child(command, self._log(member), environment, cwd=self._folder / "config")
+        self.operator.started(member, node.child.pid)
 
     def _run_balancer(self) -> None:
         config = self._folder / "config" / f"{BALANCER}.toml"
         command = [sys.executable, "-m", "cluster", "lb", "--config", str(config)]
         self._balancer = Child(command, self._log(BALANCER), clean(), cwd=self._folder / "config")
+        self.operator.started_balancer(self._balancer.pid)
 
     def _log(self, name: str) -> Path:
         return self._folder / "logs" / f"{name}.log"

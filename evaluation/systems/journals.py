@@ -46,6 +46,13 @@ def committed_entries(path: Path, commit_index: int | None) -> list[LogEntry]:
     return entries
 
 
+def first_index(path: Path) -> int:
+    """The oldest entry that a node's journal still holds, 0 if it holds none; the node may run."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+        found = connection.execute("SELECT MIN(idx) FROM entries").fetchone()[0]
+    return int(found or 0)
+
+
 def flip_byte(path: Path) -> str:
     """Flip one byte in the longest entry of a stopped node's journal; says where.
 

@@ -89,6 +89,7 @@ PLACES = {
         "cluster.apply.store",
         "cluster.durable",
         "evaluation.systems.journals",
+        "evaluation.systems.replicas",
         "evaluation.run.",
     ),
     "chromadb_rust_bindings": ("cluster.chroma.",),
@@ -285,6 +286,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.chroma.scratch",
         "cluster.api.",
         "cluster.cli.ports",
+        # The operator's commands, done to the cluster that is evaluated.
+        "cluster.cli.errors",
+        "cluster.cli.interrupts",
+        "cluster.cli.layout",
+        "cluster.cli.plan",
+        "cluster.cli.processes",
+        "cluster.cli.rolling",
+        "cluster.cli.supervisor",
     ),
     "evaluation.faulting.": (
         "evaluation.systems.",

@@ -1,0 +1,82 @@
+"""Faults that are an operator's work, done under traffic: clients must not notice it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+
+from evaluation.faulting import targets
+from evaluation.faulting.interface import Struck, take_back
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evaluation.faulting.interface import Context
+    from evaluation.systems.interface import System
+
+
+class RestartsRolling(Protocol):
+    """Restarts members one after the other."""
+
+    async def restart_rolling(self, say: Callable[[str], None]) -> None:
+        """All of them, each when the one before it serves again; `say` is told of each.
+
+        Raises:
+            SystemFailure: it did not get to its end.
+        """
+        ...
+
+
+@runtime_checkable
+class HasOperator(Protocol):
+    """A system with commands for such work."""
+
+    @property
+    def operator(self) -> RestartsRolling: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RollingRestart:
+    """A `Fault`: all members are restarted in order, once. The heal waits for the end of that."""
+
+    name: str = "rolling-restart"
+    summary: str = (
+        "all members are stopped in order and started again, one after the other, by the command for it"
+    )
+    min_seconds: float = 2.0
+
+    def why_not(self, system: System) -> str:
+        return "" if isinstance(system, HasOperator) else "it has no command that restarts members in turn"
+
+    def applies_to(self, system: System) -> bool:
+        return not self.why_not(system)
+
+    async def apply(self, context: Context) -> Struck:
+        system = context.system
+        struck = Struck(
+            members=system.members,
+            sides=dict.fromkeys(targets.everybody(system), "all"),
+            detail={"restarted": [], "took_s": None},
+        )
+        struck.task = asyncio.create_task(self._restart(context, struck))
+        return struck
+
+    async def heal(self, context: Context, struck: Struck) -> None:
+        await take_back(struck)
+
+    async def _restart(self, context: Context, struck: Struck) -> None:
+        began = time.monotonic()
+
+        def say(text: str) -> None:
+            context.note(text)
+            struck.detail["restarted"].append(text)
+
+        await cast("HasOperator", context.system).operator.restart_rolling(say)
+        struck.detail["took_s"] = round(time.monotonic() - began, 1)
+
+
+def faults() -> list[RollingRestart]:
+    """All of them."""
+    return [RollingRestart()]
