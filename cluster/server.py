@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -46,7 +47,7 @@ from cluster.service.node import NodeService
 from cluster.service.versions import own_versions
 from cluster.snapshot.donating import Donor
 from cluster.snapshot.filling import Filling, Here
-from cluster.snapshot.installing import finish
+from cluster.snapshot.installing import ahead, finish
 from cluster.snapshot.taking import Source, Taker
 from cluster.state.machine import Machine
 
@@ -162,7 +163,9 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     scratch = IsolatedScratch()
     stack.callback(scratch.close)
     raft = _raft(settings, journal, secret, tls, feed, faults)
-    applier = Applier(raft, machine, engine, store, faults.report, engine.hide)
+    applier = Applier(
+        raft, machine, engine, store, faults.report, engine.hide, ahead=ahead(settings.data_dir)
+    )
     applier.add_listener(lambda _: feed.changed())
     peers = Peers(timeout_ms=settings.read_timeout_ms, secret=secret)
     limits = GroupLimits(queue_bytes=settings.queue_bytes)
@@ -221,9 +224,10 @@ def _donor(settings: NodeSettings, raft: RaftNode, applier: Applier, store: Stor
             settings.data_dir,
             settings.cluster_id,
             settings.node_id,
-            applier.visits.ask,
+            partial(applier.visits.ask, exact=False),
             store.copy_to,
             raft.term_at,
+            ahead=lambda: applier.ahead,
             on_taken=raft.note_snapshot,
         )
     )

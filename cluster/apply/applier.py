@@ -78,11 +78,13 @@ class Applier:
         on_fault: Callable[[Fault], None],
         hide: Callable[[str | None], None] = lambda collection_id: None,
         clock: Callable[[], float] = time.monotonic,
+        ahead: int = 0,
     ) -> None:
         """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
 
         `hide` is told which collection nobody may read because it has a part of a write (None: none).
-        `clock` says the seconds by which failed writes are tried again.
+        `clock` says the seconds by which failed writes are tried again. Chroma may have writes of committed
+        entries up to `ahead` that are not marked as applied: it is a copy of a node that was stuck.
 
         Raises:
             Fault: the machine does not stand where the store's marker does.
@@ -105,6 +107,7 @@ class Applier:
         hide(self._hidden)
         self._applied = machine.applied_index
         self._recovering_until = 0
+        self._ahead = ahead
         self.impasse = Impasse(clock)
         self._failures = 0
         # Up to here committed entries were looked through for agreements to refuse.
@@ -118,6 +121,8 @@ class Applier:
         self._listeners: list[Callable[[int], None]] = []
         self._stopping = threading.Event()
         self.visits = Visits()
+        # An engine call was begun and its step is not finished.
+        self._in_doubt = False
         self._fault: Fault | None = None
         self._thread = threading.Thread(target=self._run, name="applier", daemon=True)
 
@@ -182,6 +187,8 @@ class Applier:
         everywhere = self._started_anywhere
         started = everywhere if collection_id is None else self._started.get(collection_id, 0)
         known = max(started, self._floor)
+        if self._applied < self._ahead:
+            known = max(known, self._ahead)
         if self._applied < self._recovering_until:
             known = max(known, min(self._recovering_until, self._raft.status().last_index))
         return known
@@ -251,11 +258,43 @@ class Applier:
             log.exception("the applier failed after log entry %d", self._applied)
             self._break(fault_of(f"apply the log after entry {self._applied}", error))
 
+    @property
+    def is_between_entries(self) -> bool:
+        """Whether Chroma surely has all that is marked as applied, and nothing of what comes after it.
+
+        Not just after a start, when a call from before may be in Chroma without being marked, nor after a
+        call that failed: some of its writes, or of those it was merged with, may be there.
+        """
+        return self._is_whole and not (
+            self._in_doubt
+            or self._machine.is_narrowed
+            or self.impasse.at is not None
+            or self._applied < self._ahead
+            or self._applied < min(self._recovering_until, self._raft.status().last_index)
+        )
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether no entry is begun and not finished."""
+        place = self._machine.place
+        return not (place.position or place.part or self._hidden is not None)
+
+    @property
+    def may_be_copied(self) -> bool:
+        """Whether the files are fit for a snapshot: as `is_between_entries`, or of a node that is stuck and
+        can read all of its Chroma, for it may be the only one that can fill the others."""
+        stuck = self.impasse.at
+        return self.is_between_entries or (self._is_whole and stuck is not None and not stuck.is_broken)
+
+    @property
+    def ahead(self) -> int:
+        """Chroma may have writes of committed entries up to here that are not marked as applied; 0: none."""
+        return 0 if self.is_between_entries else self._raft.wait_commit(0, 0)
+
     def _let_in(self) -> None:
         """Whoever wants to look at the node's files may do so between two entries."""
-        place = self._machine.place
-        if not place.position and not place.part and self._hidden is None and self.impasse.at is None:
-            self.visits.admit(self._applied)
+        if self.visits.is_waited_for and self.may_be_copied:
+            self.visits.admit(self._applied, exact=self.is_between_entries)
 
     def _take(self) -> list[LogEntry]:
         start = self._applied + 1
@@ -395,6 +434,7 @@ class Applier:
 
     def _note_start(self, call: Call) -> None:
         target = call.target
+        self._in_doubt = True
         if len(self._started) > _REMEMBERED:
             # Collections come and go: forget which was touched when, and say the highest for all.
             self._floor = self._machine.begun_index
@@ -406,6 +446,7 @@ class Applier:
     def _finish(self, step: Step, local: Sequence[Change]) -> None:
         self._store.write((*step.changes, *local), step.index, step.position)
         self._machine.commit(step)
+        self._in_doubt = False
         if self._machine.half_written != self._hidden:
             self._hidden = self._machine.half_written
             self._hide(self._hidden)

@@ -13,6 +13,7 @@ from tests.simulation.clients import Balancer, Client
 from tests.simulation.clock import NodeClock, Scheduler
 from tests.simulation.disk import Disk
 from tests.simulation.faults import FaultPlanner
+from tests.simulation.filling import LostNodes, finish
 from tests.simulation.invariants import Judge, Violation
 from tests.simulation.network import Network
 from tests.simulation.parts import Parts
@@ -39,6 +40,7 @@ class Result:
     reads: int
     terms: int
     crashes: int
+    installs: int
     trace_hash: str
 
 
@@ -71,6 +73,8 @@ class Simulation:
         self.wants_traffic = True
         self.slow_until_s = 0.0
         self.crashes = 0
+        self.snapshots = 0
+        self.installs = 0
         self.refused: list[str] = []
         self._is_healed = False
         fsync_rng = random.Random(f"fsync {plan.seed}")
@@ -100,6 +104,8 @@ class Simulation:
         for client in self.clients:
             client.start()
         self.faults.start()
+        if self.plan.snapshots:
+            LostNodes(self, random.Random(f"lost {self.plan.seed}")).start()
         self.scheduler.run_until(self.plan.active_s)
         self._heal()
         self._converge()
@@ -116,6 +122,7 @@ class Simulation:
             self.judge.reads,
             len(self.judge.leaders),
             self.crashes,
+            self.installs,
             self.trace.digest(),
         )
 
@@ -164,6 +171,8 @@ class Simulation:
         least = min(disk.marker.index for disk in self.disks.values() if not disk.is_lost)
         last = max(disk.last_index for disk in self.disks.values())
         patience_s = self.plan.patience_s + (last - least + 20) * 4 * self.plan.engine_high_s
+        if self.plan.snapshots:
+            patience_s *= 3  # a node may be filled twice, and begin anew each time
         if self.plan.poison is not None:
             patience_s += 60  # every poison write that waits in the logs is another deliberation
         deadline = self.scheduler.now + patience_s
@@ -230,6 +239,11 @@ class Simulation:
     def _start(self, name: str) -> None:
         if self.is_up(name) or self.disks[name].is_lost:
             return
+        if not finish(self.disks[name], self.parts):
+            # Killed while it installed a snapshot: what starts next goes on with it.
+            self.trace.add(self.scheduler.now, name, "dies", "installing")
+            self.scheduler.after(0.05, lambda: self._start(name))
+            return
         self.trace.add(self.scheduler.now, name, "starts")
         self.processes[name] = Process(self, name, random.Random(self._rng.random()))
 
@@ -292,8 +306,9 @@ class Simulation:
             self.disks[name].is_lost = True
 
     def wipe_disk(self, name: str) -> None:
-        """The node comes back with an empty disk, as long as the log still begins at its beginning."""
-        if not self._may_lose(name) or self.plan.settings.journal_budget_bytes < 1 << 28:
+        """The node comes back with an empty disk, if it can be filled: from the log, or with a snapshot."""
+        is_bounded = self.plan.settings.journal_budget_bytes < 1 << 28
+        if not self._may_lose(name) or (is_bounded and not self.plan.snapshots):
             return
         if self.is_up(name):
             self.crash(name, power=True, why="its disk is wiped")

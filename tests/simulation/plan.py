@@ -112,6 +112,8 @@ class Plan:
     calm_s: float
     """Mean time between two faults."""
     poison: PoisonPlan | None
+    snapshots: bool
+    """Whether the log is kept so briefly that snapshots are needed (see `tests.simulation.filling`)."""
     probe_bytes: int
     """In place of the node's own constant, so that few bytes are many messages."""
 
@@ -136,8 +138,13 @@ class Plan:
         return rng.uniform(self.engine_low_s, self.engine_high_s)
 
 
-def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None) -> Plan:
-    """The plan of a seed; the arguments override what the seed would choose."""
+def make_plan(
+    seed: int, nodes: int | None = None, seconds: float | None = None, *, snapshots: bool = False
+) -> Plan:
+    """The plan of a seed; the arguments override what the seed would choose.
+
+    With `snapshots` it is another run: the log is kept briefly, and more is lost.
+    """
     rng = random.Random(f"plan {seed}")
     chosen = rng.choices((3, 5, 7), (8, 2, 1))[0]
     profile = rng.choices(tuple(PROFILES), (6, 4, 4, 5, 2, 2))[0]
@@ -151,6 +158,10 @@ def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None)
     )
     # Smaller than an operator may choose: so that few bytes are many messages.
     object.__setattr__(settings, "append_bytes", rng.choice((100, 1024, 65536)))
+    if snapshots:
+        own = random.Random(f"snapshots {seed}")
+        object.__setattr__(settings, "journal_budget_bytes", own.choice((500, 1500, 6000)))
+        object.__setattr__(settings, "log_retention_bytes", own.choice((800, 2000, 5000)))
     weather = Weather(0.0003, 0.002)
     if profile != "minority":
         kind = rng.random()
@@ -188,6 +199,7 @@ def make_plan(seed: int, nodes: int | None = None, seconds: float | None = None)
         think_s=rng.choice((0.02, 0.1, 0.2)),
         calm_s=rng.choice((0.3, 0.8, 2.0)),
         poison=_poison(seed) if profile != "minority" else None,
+        snapshots=snapshots,
         probe_bytes=rng.choice((200, 1024, 65536)),
     )
 

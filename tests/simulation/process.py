@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.apply.agreement import encode_agreement
@@ -11,6 +12,7 @@ from cluster.reads import Guarantee, behind, check_freshness, needs_read_index
 from cluster.state.commands import Proposal, encode_proposal
 from tests.simulation.disk import Crash
 from tests.simulation.engine import FakeEngine
+from tests.simulation.filling import Filler
 from tests.simulation.network import Wire
 from tests.simulation.stepped import CLUSTER_ID, SteppedLoop, touched
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from pysyncobj.node import Node
 
-    from cluster.apply.containment import Progress
+    from cluster.apply.containment import Progress, Question
     from cluster.apply.deliberation import Deliberation
     from cluster.propose.proposer import Proposer
     from cluster.state.catalog import Change
@@ -103,6 +105,7 @@ class Process:
             store,
             self._on_fault,
             clock=self.clock,  # type: ignore[arg-type]
+            ahead=self.disk.ahead,
         )
         self.node = self.raft.begin(parts.node, journal, self.wire)
         self.applier.on_call = self._on_call
@@ -125,6 +128,9 @@ class Process:
         )
         if simulation.plan.poison is not None:
             self._deliberate()
+        self.filler = Filler(self)
+        if simulation.plan.snapshots:
+            self.filler.start()
         simulation.judge.on_start(self)
         simulation.network.join(self)
         self.enqueue(_nothing)
@@ -293,9 +299,19 @@ class Process:
             self.simulation.ask(
                 self,
                 peer,
-                lambda node, answer: answer(node.applier.impasse.answer(question, node.applier.place), None),
+                lambda node, answer: answer(node.progress(question), None),
                 lambda progress, error, peer=peer: heard(peer, None if error else progress),
             )
+
+    def progress(self, question: Question) -> Progress:
+        """`Containing.progress`."""
+        answer = self.applier.impasse.answer(question, self.applier.place)
+        return replace(answer, lacks=self.raft.status().lacks is not None)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no engine call is under way, and a snapshot may be taken."""
+        return self._applying is None and self.applier.may_be_copied
 
     def _content_position(self, collection_id: str) -> tuple[int, int] | None:
         ahead = self.disk.halfway.get(collection_id)

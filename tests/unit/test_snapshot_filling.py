@@ -45,7 +45,7 @@ class Kept:
     def take(self, *, timeout_s: float) -> Manifest:
         self.taken += 1
         made = fetched(self.folder, f"{self.index}-{self.name}{self.taken}", BIG)
-        made = Manifest(made.name, "c", self.name, self.index, 2, b"", made.files)
+        made = Manifest(made.name, "c", self.name, self.index, 2, b"", 0, made.files)
         self.held[made.name] = made
         return made
 
@@ -320,7 +320,7 @@ def test_a_stranger_or_an_old_one_is_not_taken(lost: Lost, net: Net) -> None:
     async def snapshot(url: str, question: Mapping[str, Any]) -> bytes:
         made = Manifest.decode(await real(url, question))
         if url == "a":
-            return Manifest(made.name, "other", "a", 9, 2, b"", made.files).encode()
+            return Manifest(made.name, "other", "a", 9, 2, b"", 0, made.files).encode()
         return made.encode()
 
     net.snapshot = snapshot  # type: ignore[method-assign]
