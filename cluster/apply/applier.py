@@ -265,13 +265,17 @@ class Applier:
         Not just after a start, when a call from before may be in Chroma without being marked, nor after a
         call that failed: some of its writes, or of those it was merged with, may be there.
         """
-        return self._is_whole and not (
-            self._in_doubt
-            or self._machine.is_narrowed
-            or self.impasse.at is not None
-            or self._applied < self._ahead
-            or self._applied < min(self._recovering_until, self._raft.status().last_index)
-        )
+        is_clean = self._is_whole and not self._is_failing and self.impasse.at is None
+        return is_clean and self._applied >= self._begun_before()
+
+    @property
+    def _is_failing(self) -> bool:
+        """Whether a call was begun and its step, or those that it was merged from, are not finished."""
+        return self._in_doubt or self._machine.is_narrowed
+
+    def _begun_before(self) -> int:
+        """Up to here a call from before the start may be in Chroma without being marked."""
+        return max(self._ahead, min(self._recovering_until, self._raft.status().last_index))
 
     @property
     def _is_whole(self) -> bool:
@@ -281,15 +285,20 @@ class Applier:
 
     @property
     def may_be_copied(self) -> bool:
-        """Whether the files are fit for a snapshot: as `is_between_entries`, or of a node that is stuck and
-        can read all of its Chroma, for it may be the only one that can fill the others."""
+        """Whether the files are fit for a snapshot, with what `ahead` says.
+
+        Also of a node that is stuck and can read all of its Chroma, or has just started: it may be the only
+        one that can fill the others, and without them it may never go on.
+        """
         stuck = self.impasse.at
-        return self.is_between_entries or (self._is_whole and stuck is not None and not stuck.is_broken)
+        return self._is_whole and (not self._is_failing if stuck is None else not stuck.is_broken)
 
     @property
     def ahead(self) -> int:
         """Chroma may have writes of committed entries up to here that are not marked as applied; 0: none."""
-        return 0 if self.is_between_entries else self._raft.wait_commit(0, 0)
+        if self.is_between_entries:
+            return 0
+        return max(self._raft.status().commit_index, self._begun_before())
 
     def _let_in(self) -> None:
         """Whoever wants to look at the node's files may do so between two entries."""

@@ -121,7 +121,9 @@ class Process:
             self.raft,
             self.applier.impasse,
             [other for other in simulation.ids if other != node_id],
-            lambda agreement: self.raft.propose(encode_agreement(self.wall_ms(), agreement)),
+            lambda agreement: self.raft.propose(
+                encode_agreement(self.wall_ms(), agreement), past_limits=True
+            ),
             self.applier.give_up_waiting,
             self.clock,
             simulation.plan.poison.wait_ms if simulation.plan.poison else float("inf"),
