@@ -59,7 +59,7 @@ class Retention:
         """
         bound = _LEADER_FULL * self.bound_bytes
         if not leading:
-            # What a leader took before it refused must find room: an agreement to refuse a write may be in it.
+            # What a leader took before it refused must find room: an agreement may be in it.
             bound = _FOLLOWER_FULL * self.bound_bytes + self.core.settings.pending_bytes
         has_work = self.core.commit_index > applied
         return has_work and self.core.journal.bytes_held > bound

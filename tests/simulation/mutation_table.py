@@ -39,7 +39,7 @@ class Row:
 def hunt(mutation: Mutation, limit: int, first_seed: int = 1) -> Row:
     """Run seeds with the bug until one fails; if none does, the course of events made for it."""
     for seed in range(first_seed, first_seed + limit):
-        result = run_seed(seed, mutation=mutation.name, lines=0)
+        result = run_seed(seed, mutation=mutation.name, snapshots=mutation.snapshots, lines=0)
         if isinstance(result, Failure):
             return Row(mutation, seed - first_seed + 1, result.rule, seed)
     if mutation.name in COURSES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.simulation.bugs import applying, classics, containing, log, reads, standing
+from tests.simulation.bugs import applying, classics, containing, filling, log, reads, standing
 from tests.simulation.parts import Parts, node_of
 
 
@@ -21,6 +21,8 @@ class Mutation:
     hazard: str
     bug: str
     parts: Parts
+    snapshots: bool = False
+    """Whether it shows in runs with snapshots only."""
 
 
 _ALL = (
@@ -279,6 +281,48 @@ _ALL = (
         "",
         "of a merged call that fails the first write is refused",
         Parts(load_machine=containing.blame_the_first),
+    ),
+    Mutation(
+        "install-not-atomic",
+        "",
+        "an install that was killed is not gone on with",
+        Parts(installer=filling.InstallNotAtomic),
+        snapshots=True,
+    ),
+    Mutation(
+        "install-without-log",
+        "",
+        "the files of a snapshot take their places, the log stays as it was",
+        Parts(installer=filling.StateBeforeLog),
+        snapshots=True,
+    ),
+    Mutation(
+        "snapshot-forgets-requests",
+        "",
+        "a snapshot has no remembered requests",
+        Parts(taker=filling.forgets_requests),
+        snapshots=True,
+    ),
+    Mutation(
+        "snapshot-lacks-a-collection",
+        "",
+        "the first collection is not in a snapshot",
+        Parts(taker=filling.lacks_a_collection),
+        snapshots=True,
+    ),
+    Mutation(
+        "reset-forgets-term",
+        "",
+        "a log that goes on from a snapshot forgets term and vote",
+        Parts(journal=filling.TermForgotten),
+        snapshots=True,
+    ),
+    Mutation(
+        "compact-beyond-applied",
+        "",
+        "the bound of the log counts for more than what is applied",
+        Parts(node=node_of(retention=filling.CompactBeyondApplied)),
+        snapshots=True,
     ),
 )
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}

@@ -42,7 +42,7 @@ def test_every_size_of_cluster(nodes: int) -> None:
 
 @pytest.mark.timeout(1200)
 def test_no_seed_breaks_a_promise_with_snapshots() -> None:
-    """The log is kept so briefly that nodes which were away, or lost their disk, are filled with snapshots."""
+    """The log is kept so briefly that nodes which were away, or lost their disk, are filled."""
     results = list(run_many(range(200, 350), snapshots=True))
     failures = [result.text for result in results if isinstance(result, Failure)]
     assert not failures, "\n\n".join(failures)
