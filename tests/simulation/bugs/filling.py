@@ -41,14 +41,6 @@ class TermForgotten(Journal):
         return was_reset
 
 
-class SuffixKept(Journal):
-    """What follows the snapshot's index is kept, whatever the term of the entry there."""
-
-    def reset_to(self, index: int, term: int) -> bool:
-        held = self.base_index <= index <= self.last_index
-        return super().reset_to(index, self.term_at(index) if held else term)
-
-
 class CompactBeyondApplied(Retention):
     """The bound of the log counts for more than what is applied."""
 
