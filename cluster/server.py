@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -46,7 +47,7 @@ from cluster.service.verification import Verifying
 from cluster.service.versions import own_versions
 from cluster.snapshot.donating import Donor
 from cluster.snapshot.filling import Filling, Here
-from cluster.snapshot.installing import finish
+from cluster.snapshot.installing import ahead, finish
 from cluster.snapshot.taking import Source, Taker
 from cluster.state.machine import Machine
 from cluster.verify.alarms import FILE as ALARMS
@@ -205,6 +206,7 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         engine.hide,
         machine_fault=lambda failure: machine_fault(failure, settings.data_dir / "chroma"),
         witness=scanner,
+        ahead=ahead(settings.data_dir),
     )
     applier.add_listener(lambda _: feed.changed())
     prover = Prover(secret)
@@ -284,10 +286,11 @@ def _donor(
             settings.data_dir,
             settings.cluster_id,
             settings.node_id,
-            applier.visits.ask,
+            partial(applier.visits.ask, exact=False),
             store.copy_to,
             raft.term_at,
             raft.configuration_at,
+            ahead=lambda: applier.ahead,
             on_taken=raft.note_snapshot,
         )
     )

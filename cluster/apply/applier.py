@@ -93,6 +93,7 @@ class Applier:
         clock: Callable[[], float] = time.monotonic,
         machine_fault: Callable[[ClusterError], Fault | None] = lambda failure: None,
         witness: Witness | None = None,
+        ahead: int = 0,
     ) -> None:
         """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
 
@@ -100,6 +101,8 @@ class Applier:
         `clock` says the seconds by which failed writes are tried again. `machine_fault` knows what of this
         machine (disk, rights) explains a failure of the engine; that is a fault, and blames no write.
         `witness` sees what is about to be written while it digests the records.
+        Chroma may have writes of committed entries up to `ahead` that are not marked as applied: it is a copy
+        of a node that was stuck.
 
         Raises:
             Fault: the machine does not stand where the store's marker does.
@@ -122,6 +125,7 @@ class Applier:
         self._veil = Veil(hide, machine.half_written)
         self._applied = machine.applied_index
         self._recovering_until = 0
+        self._ahead = ahead
         self.impasse = Impasse(clock)
         self._failures = 0
         # Up to here committed entries were looked through for agreements to refuse.
@@ -135,6 +139,8 @@ class Applier:
         self._listeners: list[Callable[[int], None]] = []
         self._stopping = threading.Event()
         self.visits = Visits()
+        # An engine call was begun and its step is not finished.
+        self._in_doubt = False
         self._fault: Fault | None = None
         self._thread = threading.Thread(target=self._run, name="applier", daemon=True)
 
@@ -209,6 +215,8 @@ class Applier:
         everywhere = self._started_anywhere
         started = everywhere if collection_id is None else self._started.get(collection_id, 0)
         known = max(started, self._floor)
+        if self._applied < self._ahead:
+            known = max(known, self._ahead)
         if self._applied < self._recovering_until:
             known = max(known, min(self._recovering_until, self._raft.status().last_index))
         return known
@@ -282,11 +290,52 @@ class Applier:
         self._look_ahead(commit)
         return batch
 
+    @property
+    def is_between_entries(self) -> bool:
+        """Whether Chroma surely has all that is marked as applied, and nothing of what comes after it.
+
+        Not just after a start, when a call from before may be in Chroma without being marked, nor after a
+        call that failed: some of its writes, or of those it was merged with, may be there.
+        """
+        is_clean = self._is_whole and not self._is_failing and self.impasse.at is None
+        return is_clean and self._applied >= self._begun_before()
+
+    @property
+    def _is_failing(self) -> bool:
+        """Whether a call was begun and its step, or those that it was merged from, are not finished."""
+        return self._in_doubt or self._machine.is_narrowed
+
+    def _begun_before(self) -> int:
+        """Up to here a call from before the start may be in Chroma without being marked."""
+        return max(self._ahead, min(self._recovering_until, self._raft.status().last_index))
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether no entry is begun and not finished."""
+        place = self._machine.place
+        return not (place.position or place.part or self._veil.hidden is not None)
+
+    @property
+    def may_be_copied(self) -> bool:
+        """Whether the files are fit for a snapshot, with what `ahead` says.
+
+        Also of a node that is stuck and can read all of its Chroma, or has just started: it may be the only
+        one that can fill the others, and without them it may never go on.
+        """
+        stuck = self.impasse.at
+        return self._is_whole and (not self._is_failing if stuck is None else not stuck.is_broken)
+
+    @property
+    def ahead(self) -> int:
+        """Chroma may have writes of committed entries up to here that are not marked as applied; 0: none."""
+        if self.is_between_entries:
+            return 0
+        return max(self._raft.status().commit_index, self._begun_before())
+
     def _let_in(self) -> None:
         """Whoever wants to look at the node's files may do so between two entries."""
-        place = self._machine.place
-        if not place.position and not place.part and self._veil.hidden is None and self.impasse.at is None:
-            self.visits.admit(self._applied)
+        if self.visits.is_waited_for and self.may_be_copied:
+            self.visits.admit(self._applied, exact=self.is_between_entries)
 
     def _take(self) -> list[LogEntry]:
         start = self._applied + 1
@@ -435,6 +484,7 @@ class Applier:
 
     def _note_start(self, call: Call) -> None:
         target = call.target
+        self._in_doubt = True
         if len(self._started) > _REMEMBERED:
             # Collections come and go: forget which was touched when, and say the highest for all.
             self._floor = max(self._machine.begun_index, self._started_anywhere)
@@ -447,6 +497,7 @@ class Applier:
     def _finish(self, step: Step, local: Sequence[Change]) -> None:
         self._store.write((*step.changes, *local), step.index, step.position)
         self._machine.commit(step)
+        self._in_doubt = False
         if step.verification is not None:
             state, broken = self._machine.dump(), self._machine.refusals.broken()
             self._witness.begin(step.verification, state, broken)

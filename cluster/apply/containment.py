@@ -47,6 +47,8 @@ class Progress:
     place: Point
     stuck: Stuck | None = None
     is_held: bool = False
+    lacks: bool = False
+    """Whether it lacks log entries that nobody has any more: it applies nothing before it is filled."""
 
     def encode(self) -> dict[str, Any]:
         """As JSON."""
@@ -55,6 +57,7 @@ class Progress:
             "place": list(self.place),
             "stuck": None if stuck is None else [list(stuck.point), stuck.cause, stuck.is_broken],
             "held": self.is_held,
+            "lacks": self.lacks,
         }
 
     @staticmethod
@@ -64,7 +67,9 @@ class Progress:
         if value["stuck"] is not None:
             point, cause, is_broken = value["stuck"]
             stuck = Stuck(Point(*map(int, point)), str(cause), bool(is_broken))
-        return Progress(Point(*map(int, value["place"])), stuck, bool(value["held"]))
+        return Progress(
+            Point(*map(int, value["place"])), stuck, bool(value["held"]), bool(value.get("lacks", False))
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,10 @@ class Deliberation:
     def _view(self, peer: str, answer: Progress | None, connected: Sequence[str]) -> View:
         now = self._clock()
         since = self._heard_s.setdefault(peer, now)
+        stuck = self._impasse.at
+        if answer is not None and answer.lacks and stuck is not None and answer.place <= stuck.point:
+            # It has not applied the write, and cannot while those who could fill it are stuck.
+            return View(None, (now - since) * 1000)
         if answer is not None or peer in connected:
             # Silent here, but heard by the log: it lives, and may be applying the write.
             self._heard_s[peer] = since = now

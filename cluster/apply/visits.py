@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
-_Visit: TypeAlias = "tuple[int | None, Callable[[int], Any], Future[Any]]"
+_Visit: TypeAlias = "tuple[int | None, Callable[[int], Any], Future[Any], bool]"
 
 
 class Visits:
@@ -27,19 +27,26 @@ class Visits:
         self._line: list[_Visit] = []
         self._is_closed = False
 
-    def ask(self, visit: Callable[[int], T], at: int | None = None) -> Future[T]:
+    def ask(self, visit: Callable[[int], T], at: int | None = None, *, exact: bool = True) -> Future[T]:
         """Call `visit` with the applied index, which is exactly `at` if that is given, as soon as may be.
 
         It is called on the applier's thread, which stands still meanwhile. A visit that has not begun may be
-        cancelled. The future fails with `Unavailable` if the node stops, or is past `at` already.
+        cancelled. Without `exact` it may also be let in while the node is stuck (`Applier.may_be_copied`),
+        when Chroma may have something of what comes after the applied index. The future fails with
+        `Unavailable` if the node stops, or is past `at` already.
         """
         future: Future[T] = Future()
         with self._lock:
             if not self._is_closed:
-                self._line.append((at, visit, future))
+                self._line.append((at, visit, future, exact))
                 return future
         future.set_exception(_too_late("this node is stopping or has a fault"))
         return future
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether anybody is in the line."""
+        return bool(self._line)
 
     def next_stop(self) -> int | None:
         """No step may go beyond this log index, None: any may."""
@@ -47,17 +54,16 @@ class Visits:
             return None
         with self._lock:
             return min(
-                (at for at, _, future in self._line if at is not None and not future.done()), default=None
+                (at for at, _, future, _ in self._line if at is not None and not future.done()), default=None
             )
 
-    def admit(self, applied: int) -> None:
-        """Let in all who want to look at this index."""
-        if not self._line:
-            return
+    def admit(self, applied: int, *, exact: bool = True) -> None:
+        """Let in all who want to look at this index; not `exact`: only those who do not mind."""
         with self._lock:
             due = [visit for visit in self._line if visit[0] is None or visit[0] <= applied]
+            due = [visit for visit in due if exact or not visit[3]]
             self._line = [visit for visit in self._line if visit not in due]
-        for at, visit, future in due:
+        for at, visit, future, _ in due:
             if not future.set_running_or_notify_cancel():
                 continue
             try:
@@ -72,7 +78,7 @@ class Visits:
         with self._lock:
             self._is_closed = True
             line, self._line = self._line, []
-        for _, _, future in line:
+        for _, _, future, _ in line:
             if future.set_running_or_notify_cancel():
                 future.set_exception(_too_late("this node is stopping or has a fault"))
 

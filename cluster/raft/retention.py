@@ -57,6 +57,9 @@ class Retention:
         A leader then refuses writes; a follower, somewhat later, stores nothing more: a quorum of slow
         appliers slows the leader down, and a single one falls out of the log and is filled by a snapshot.
         """
-        times = _LEADER_FULL if leading else _FOLLOWER_FULL
+        bound = _LEADER_FULL * self.bound_bytes
+        if not leading:
+            # What a leader took before it refused must find room: an agreement may be in it.
+            bound = _FOLLOWER_FULL * self.bound_bytes + self.core.settings.pending_bytes
         has_work = self.core.commit_index > applied
-        return has_work and self.core.journal.bytes_held > times * self.bound_bytes
+        return has_work and self.core.journal.bytes_held > bound

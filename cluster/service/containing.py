@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cluster.apply.containment import Progress
@@ -41,6 +42,7 @@ class Containing:
         urls: Mapping[str, str],
         propose: Callable[[RefuseEntry], Future[Position]],
     ) -> None:
+        self._raft = raft
         self._applier = applier
         self._peers = peers
         self._urls = urls
@@ -56,7 +58,8 @@ class Containing:
 
     def progress(self, question: Question) -> Progress:
         """As `cluster.api.interface.PeerService.progress`."""
-        return self._applier.impasse.answer(question, self._applier.place)
+        answer = self._applier.impasse.answer(question, self._applier.place)
+        return replace(answer, lacks=self._raft.status().lacks is not None)
 
     async def run(self) -> None:
         """Until it is cancelled."""

@@ -152,9 +152,10 @@ class Verification:
         """As `cluster.api.interface.PeerService.take_verdict`."""
         if self._scanner.answer({"round": told["round"], "wants": "state"})["state"] != "done":
             return {"heard": False}  # it is about what a process before this one had
-        differs = cast("dict[str, dict[str, Any]]", told["differs"])
-        if not all(isinstance(alarm, dict) for alarm in differs.values()):
+        said = cast("dict[str, Any]", told["differs"])
+        if not all(isinstance(alarm, dict) for alarm in said.values()):
             raise ValueError("`differs` says of each collection what differs")
+        differs = cast("dict[str, dict[str, Any]]", said)
         equal = [str(name) for name in told["equal"]]
         known = [str(name) for name in told["known"]]
         await asyncio.to_thread(self._alarms.conclude, differs, equal, known)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MARKER: Final = "install.json"
+#: How far this node's Chroma may be ahead of what is marked as applied; for `Applier`.
+_AHEAD: Final = "ahead"
 #: A child process with Chroma that outlived its parent ends with the write that it is in.
 _ENGINE_LOCK: Final = "ENGINE.LOCK"
 _ENGINE_WAIT_S: Final = 30.0
@@ -52,6 +54,14 @@ def incoming(directory: Path) -> Path:
 def is_decided(directory: Path) -> bool:
     """Whether a snapshot is to be installed before the node may start."""
     return (directory / _MARKER).exists()
+
+
+def ahead(directory: Path) -> int:
+    """`Manifest.ahead` of the snapshot that was installed last; 0 if there was none."""
+    try:
+        return int((directory / _AHEAD).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def decide(directory: Path, snapshot_id: str) -> None:
@@ -85,6 +95,7 @@ def finish(directory: Path, reset_log: Callable[[Manifest], bool | None]) -> Ins
         was_reset = reset_log(manifest)
         failpoint("install.log_reset")
         if was_reset is not None:
+            files.write_durably(directory / _AHEAD, b"%d" % manifest.ahead)
             _swap(directory, fetched / "files", directory / "replaced" / manifest.name)
             failpoint("install.swapped")
             # Snapshots of the state that was here before are of no use to anybody.

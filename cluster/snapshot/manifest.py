@@ -41,6 +41,9 @@ class Manifest:
     index: int
     term: int
     configuration: bytes
+    ahead: int
+    """Chroma's files may have writes of committed entries up to here, though `index` is all that is marked as
+    applied; 0: they have not."""
     files: tuple[File, ...]
 
     @property
@@ -58,6 +61,7 @@ class Manifest:
             "index": self.index,
             "term": self.term,
             "configuration": self.configuration.hex(),
+            "ahead": self.ahead,
             "files": [[file.path, file.size, file.checksum] for file in self.files],
         }
         body = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
@@ -92,6 +96,7 @@ class Manifest:
             _number(said.get("index"), "index"),
             _number(said.get("term"), "term"),
             bytes.fromhex(str(said.get("configuration"))),
+            _number(said.get("ahead"), "ahead"),
             files,
         )
 

@@ -43,7 +43,8 @@ _LEASE_S: Final = 60.0
 @dataclass(frozen=True, slots=True)
 class Source:
     """What a snapshot is taken of. `visit` is `Visits.ask` of the applier; `copy_state` writes the state file
-    anew to a path; `term_at` and `configuration_at` say what the log has at an applied index."""
+    anew to a path; `term_at` and `configuration_at` say what the log has at an applied index, `ahead` how far
+    Chroma may be ahead of that."""
 
     directory: Path
     cluster_id: str
@@ -52,6 +53,7 @@ class Source:
     copy_state: Callable[[Path], None]
     term_at: Callable[[int], int]
     configuration_at: Callable[[int], bytes] = lambda index: b""
+    ahead: Callable[[], int] = lambda: 0
     on_taken: Callable[[int], None] = lambda size: None
 
 
@@ -63,6 +65,7 @@ class Copied:
     index: int
     term: int
     configuration: bytes
+    ahead: int
     seconds: float
 
 
@@ -156,7 +159,7 @@ class Taker:
         began = self._clock()
         source = self._source
         taken = self._folder / f".{self._name()}"
-        term, configuration = source.term_at(index), source.configuration_at(index)
+        term, configuration, ahead = source.term_at(index), source.configuration_at(index), source.ahead()
         try:
             (taken / "files").mkdir(parents=True)
             self._copy_chroma(taken / "files" / CHROMA)
@@ -169,7 +172,7 @@ class Taker:
             files.remove(taken)
             raise
         self.pause_s = self._clock() - began
-        return Copied(taken, index, term, configuration, self.pause_s)
+        return Copied(taken, index, term, configuration, ahead, self.pause_s)
 
     def _copy_chroma(self, target: Path) -> None:
         source = self._source.directory / CHROMA
@@ -213,6 +216,7 @@ class Taker:
                 copied.index,
                 copied.term,
                 copied.configuration,
+                copied.ahead,
                 listed,
             )
             failpoint("snapshot.copied")

@@ -209,6 +209,7 @@ class LostAfterCompaction:
     async def _compacted(self, context: Context, own: Own) -> dict[str, int]:
         """Let the log grow until each member has dropped its front; member -> its oldest entry."""
         system = context.system
+        first: dict[str, int] = {}
         for number in range(_MOST_GROWTH):
             await own.grow(number, _GROWTH)
             first = {member: await cast("DropsLog", system).first_entry(member) for member in system.members}

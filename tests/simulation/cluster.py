@@ -13,6 +13,7 @@ from tests.simulation.clients import Balancer, Client
 from tests.simulation.clock import NodeClock, Scheduler
 from tests.simulation.disk import Disk
 from tests.simulation.faults import FaultPlanner
+from tests.simulation.filling import LostNodes, finish
 from tests.simulation.invariants import Judge, Violation
 from tests.simulation.members import Operator, held_on
 from tests.simulation.network import Network
@@ -41,12 +42,13 @@ class Result:
     reads: int
     terms: int
     crashes: int
+    installs: int
     trace_hash: str
     bounded_reads: int
+    """Reads with a staleness bound that were answered."""
     changes: int = 0
     """Of the members, committed."""
     refused_changes: int = 0
-    """Reads with a staleness bound that were answered."""
 
 
 class Simulation:
@@ -81,6 +83,8 @@ class Simulation:
         self.wants_traffic = True
         self.slow_until_s = 0.0
         self.crashes = 0
+        self.snapshots = 0
+        self.installs = 0
         self.refused: list[str] = []
         self._is_healed = False
         fsync_rng = random.Random(f"fsync {plan.seed}")
@@ -114,6 +118,8 @@ class Simulation:
         self.watcher.start()
         self.faults.start()
         self.operator.start()
+        if self.plan.snapshots:
+            LostNodes(self, random.Random(f"lost {self.plan.seed}")).start()
         self.scheduler.run_until(self.plan.active_s)
         self._heal()
         self._converge()
@@ -130,6 +136,7 @@ class Simulation:
             self.judge.reads,
             len(self.judge.leaders),
             self.crashes,
+            self.installs,
             self.trace.digest(),
             self.judge.bounded_reads,
             self.operator.made,
@@ -188,6 +195,8 @@ class Simulation:
         least = min(disk.marker.index for disk in disks if not disk.is_lost)
         last = max(disk.last_index for disk in self.disks.values())
         patience_s = self.plan.patience_s + (last - least + 20) * 4 * self.plan.engine_high_s
+        if self.plan.snapshots:
+            patience_s *= 3  # a node may be filled twice, and begin anew each time
         if self.plan.poison is not None:
             patience_s += 60  # every poison write that waits in the logs is another deliberation
         deadline = self.scheduler.now + patience_s
@@ -254,6 +263,11 @@ class Simulation:
 
     def _start(self, name: str) -> None:
         if self.is_up(name) or self.disks[name].is_lost:
+            return
+        if not finish(self.disks[name], self.parts):
+            # Killed while it installed a snapshot: what starts next goes on with it.
+            self.trace.add(self.scheduler.now, name, "dies", "installing")
+            self.scheduler.after(0.05, lambda: self._start(name))
             return
         self.wanted.add(name)
         self.trace.add(self.scheduler.now, name, "starts")
@@ -329,8 +343,9 @@ class Simulation:
             self.disks[name].is_lost = True
 
     def wipe_disk(self, name: str) -> None:
-        """The node comes back with an empty disk, as long as the log still begins at its beginning."""
-        if self.plan.settings.journal_budget_bytes < 1 << 28:
+        """The node comes back with an empty disk, if it can be filled: from the log, or with a snapshot."""
+        is_bounded = self.plan.settings.journal_budget_bytes < 1 << 28
+        if is_bounded and not self.plan.snapshots:
             return
         if not (self._may_lose(name) or self._is_pair(name)):
             return

@@ -9,6 +9,7 @@ away until something syncs it), or after it, before the process learns. A disk c
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cluster.apply.store import Marker
@@ -24,6 +25,31 @@ if TYPE_CHECKING:
 
 class Crash(BaseException):
     """The process dies here and now. Not an Exception: no handler of the code under test may catch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A node's state at one log index; `parts` are fetched one by one, and `halfway` is as `Disk.halfway`."""
+
+    name: str
+    index: int
+    term: int
+    configuration: bytes
+    parts: tuple[tuple[str, dict[str, Any]], ...]
+    halfway: dict[str, tuple[int, int]]
+    ahead: int
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A snapshot being fetched, as far as it is here. What is not synced is lost with the power."""
+
+    donor: str
+    snapshot: Snapshot
+    parts: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+
+    def lose_half(self) -> None:
+        del self.parts[len(self.parts) // 2 :]
 
 
 class Disk:
@@ -48,6 +74,14 @@ class Disk:
         """It refused a write since the process started: a fault of the node is then to be expected."""
         self.is_lost = False
         self.was_wiped = False
+        self.snapshots: dict[str, Snapshot] = {}
+        """What this node took of itself."""
+        self.incoming: Incoming | None = None
+        """What it fetches."""
+        self.ahead = 0
+        """As of `cluster.snapshot.installing`."""
+        self.decided = False
+        """Whether what is fetched is this node's state from its next start on."""
         self.slowness_s: Callable[[], float] = lambda: 0.0
         self.stall: Callable[[float], None] = lambda seconds: None
         self.on_state_write: Callable[[], None] = lambda: None
@@ -65,6 +99,8 @@ class Disk:
         self.pairs, self.marker = {}, Marker(0, 0)
         self.collections, self.halfway = {}, {}
         self._synced_log = self._synced_state = None
+        self.snapshots, self.incoming, self.decided = {}, None, False
+        self.ahead = 0
         self.was_wiped = True
 
     @property
@@ -156,6 +192,8 @@ class Disk:
         if self._synced_state is not None:
             self.pairs, self.marker = self._synced_state
         self._synced_log = self._synced_state = None
+        if self.incoming is not None and not self.decided:
+            self.incoming.lose_half()
 
 
 class SimulatedStorage:

@@ -13,6 +13,7 @@ from tests.simulation.bugs import (
     applying,
     classics,
     containing,
+    filling,
     links,
     log,
     members,
@@ -31,6 +32,8 @@ class Mutation:
     hazard: str
     bug: str
     parts: Parts
+    snapshots: bool = False
+    """Whether it shows in runs with snapshots only."""
 
 
 _ALL = (
@@ -424,6 +427,55 @@ _ALL = (
         "",
         "a change that is compacted away is forgotten",
         Parts(journal=members.CompactionForgetsConfiguration),
+    ),
+    Mutation(
+        "install-not-atomic",
+        "",
+        "an install that was killed is not gone on with",
+        Parts(installer=filling.InstallNotAtomic),
+        snapshots=True,
+    ),
+    Mutation(
+        "install-without-log",
+        "",
+        "the files of a snapshot take their places, the log stays as it was",
+        Parts(installer=filling.StateBeforeLog),
+        snapshots=True,
+    ),
+    Mutation(
+        "snapshot-forgets-requests",
+        "",
+        "a snapshot has no remembered requests",
+        Parts(taker=filling.forgets_requests),
+        snapshots=True,
+    ),
+    Mutation(
+        "snapshot-lacks-a-collection",
+        "",
+        "the first collection is not in a snapshot",
+        Parts(taker=filling.lacks_a_collection),
+        snapshots=True,
+    ),
+    Mutation(
+        "snapshot-forgets-configuration",
+        "",
+        "a snapshot does not say who the members are",
+        Parts(taker=filling.forgets_configuration),
+        snapshots=True,
+    ),
+    Mutation(
+        "reset-forgets-term",
+        "",
+        "a log that goes on from a snapshot forgets term and vote",
+        Parts(journal=filling.TermForgotten),
+        snapshots=True,
+    ),
+    Mutation(
+        "compact-beyond-applied",
+        "",
+        "the bound of the log counts for more than what is applied",
+        Parts(node=node_of(retention=filling.CompactBeyondApplied)),
+        snapshots=True,
     ),
 )
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}

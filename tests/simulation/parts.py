@@ -16,16 +16,20 @@ from cluster.raft.node import CorrectedNode
 from cluster.raft.outbox import Outbox
 from cluster.raft.read_rounds import ReadRounds
 from cluster.raft.replication import Replication
+from cluster.raft.retention import Retention
 from cluster.raft.standing import Standings
 from cluster.raft.transport import TcpTransport
 from cluster.state.machine import Machine
 from tests.simulation.disk import SimulatedStorage, SimulatedStore
+from tests.simulation.filling import Installer, take
 from tests.simulation.stepped import SteppedApplier, SteppedRaft
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.state.machine import Limits
+    from tests.simulation.disk import Snapshot
+    from tests.simulation.process import Process
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Parts:
     """What judges the age of what a read has read."""
     transport: type[TcpTransport] = TcpTransport
     """Of the runs of the transport alone (`tests.simulation.links`)."""
+    installer: type[Installer] = Installer
+    taker: Callable[[Process, str], Snapshot | None] = take
     wanted_index: Callable[[reads.Guarantee, int | None, int], int] = reads.wanted_index
 
 
@@ -57,6 +63,7 @@ def node_of(
     reads: type[ReadRounds] = ReadRounds,
     hand_over: type[HandOver] = HandOver,
     standings: type[Standings] = Standings,
+    retention: type[Retention] = Retention,
 ) -> type[CorrectedNode]:
     """A node with these in the place of its real parts."""
 
@@ -68,5 +75,6 @@ def node_of(
         reads_type = reads
         hand_over_type = hand_over
         standings_type = standings
+        retention_type = retention
 
     return Node

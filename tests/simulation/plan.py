@@ -125,6 +125,8 @@ class Plan:
     calm_s: float
     """Mean time between two faults."""
     poison: PoisonPlan | None
+    snapshots: bool
+    """Whether the log is kept so briefly that snapshots are needed (see `tests.simulation.filling`)."""
     probe_bytes: int
     """In place of the node's own constant, so that few bytes are many messages."""
     batch_bytes: int = 1 << 24
@@ -160,14 +162,16 @@ def make_plan(
     profile: str | None = None,
     *,
     changes: bool = False,
+    snapshots: bool = False,
 ) -> Plan:
     """The plan of a seed; the arguments override what the seed would choose.
 
-    With `changes` members come and go, from a cluster of one to five founders.
+    With `changes` members come and go, from a cluster of one to five founders. With `snapshots` the log is
+    kept briefly, and more is lost: nodes need snapshots. Both are other runs than those of the plain seed.
     """
     if changes:
         return _with_changes(seed, nodes, seconds, profile)
-    return _plan(seed, nodes, seconds, profile)
+    return _plan(seed, nodes, seconds, profile, snapshots=snapshots)
 
 
 def _with_changes(seed: int, nodes: int | None, seconds: float | None, profile: str | None) -> Plan:
@@ -184,7 +188,14 @@ def _with_changes(seed: int, nodes: int | None, seconds: float | None, profile: 
     return replace(plan, nodes=founders, spares=spares, profile=profile, settings=settings, poison=None)
 
 
-def _plan(seed: int, nodes: int | None, seconds: float | None, profile: str | None) -> Plan:
+def _plan(
+    seed: int,
+    nodes: int | None,
+    seconds: float | None,
+    profile: str | None,
+    *,
+    snapshots: bool = False,
+) -> Plan:
     rng = random.Random(f"plan {seed}")
     chosen = rng.choices((3, 5, 7), (8, 2, 1))[0]
     drawn = rng.choices(tuple(PROFILES), (6, 4, 4, 5, 2, 2, 0))[0]
@@ -199,6 +210,10 @@ def _plan(seed: int, nodes: int | None, seconds: float | None, profile: str | No
     )
     # Smaller than an operator may choose: so that few bytes are many messages.
     object.__setattr__(settings, "append_bytes", rng.choice((100, 1024, 65536)))
+    if snapshots:
+        own = random.Random(f"snapshots {seed}")
+        object.__setattr__(settings, "journal_budget_bytes", own.choice((500, 1500, 6000)))
+        object.__setattr__(settings, "log_retention_bytes", own.choice((800, 2000, 5000)))
     weather = Weather(0.0003, 0.002)
     if profile != "minority":
         kind = rng.random()
@@ -238,5 +253,6 @@ def _plan(seed: int, nodes: int | None, seconds: float | None, profile: str | No
         think_s=rng.choice((0.02, 0.1, 0.2)),
         calm_s=rng.choice((0.3, 0.8, 2.0)),
         poison=poison_plan(random.Random(f"poison plan {seed}")) if profile != "minority" else None,
+        snapshots=snapshots,
         probe_bytes=rng.choice((200, 1024, 65536)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.apply.agreement import encode_agreement
@@ -13,6 +14,7 @@ from cluster.state.commands import Proposal, encode_proposal
 from cluster.state.refusals import set_aside
 from tests.simulation.disk import Crash
 from tests.simulation.engine import FakeEngine
+from tests.simulation.filling import Filler
 from tests.simulation.network import Wire
 from tests.simulation.stepped import CLUSTER_ID, SteppedLoop, touched
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from pysyncobj.node import Node
 
-    from cluster.apply.containment import Progress
+    from cluster.apply.containment import Progress, Question
     from cluster.apply.deliberation import Deliberation
     from cluster.propose.proposer import Proposer
     from cluster.state.catalog import Change
@@ -107,6 +109,7 @@ class Process:
             store,
             self._on_fault,
             clock=self.clock,  # type: ignore[arg-type]
+            ahead=self.disk.ahead,
         )
         self.applier.batch_bytes = simulation.plan.batch_bytes
         self.node = self.raft.begin(parts.node, journal, self.wire)
@@ -123,13 +126,18 @@ class Process:
             self.raft,
             self.applier.impasse,
             [other for other in simulation.ids if other != node_id],
-            lambda agreement: self.raft.propose(encode_agreement(self.wall_ms(), agreement)),
+            lambda agreement: self.raft.propose(
+                encode_agreement(self.wall_ms(), agreement), past_limits=True
+            ),
             self.applier.give_up_waiting,
             self.clock,
             simulation.plan.poison.wait_ms if simulation.plan.poison else float("inf"),
         )
         if simulation.plan.poison is not None:
             self._deliberate()
+        self.filler = Filler(self)
+        if simulation.plan.snapshots:
+            self.filler.start()
         simulation.judge.on_start(self)
         simulation.network.join(self)
         self.enqueue(_nothing)
@@ -302,9 +310,19 @@ class Process:
             self.simulation.ask(
                 self,
                 peer,
-                lambda node, answer: answer(node.applier.impasse.answer(question, node.applier.place), None),
+                lambda node, answer: answer(node.progress(question), None),
                 lambda progress, error, peer=peer: heard(peer, None if error else progress),
             )
+
+    def progress(self, question: Question) -> Progress:
+        """`Containing.progress`."""
+        answer = self.applier.impasse.answer(question, self.applier.place)
+        return replace(answer, lacks=self.raft.status().lacks is not None)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no engine call is under way, and a snapshot may be taken."""
+        return self._applying is None and self.applier.may_be_copied
 
     def _content_position(self, collection_id: str) -> tuple[int, int] | None:
         ahead = self.disk.halfway.get(collection_id)

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.simulation.cluster import Result, Simulation
@@ -38,6 +39,7 @@ def run_seed(
     seconds: float | None = None,
     mutation: str | None = None,
     profile: str | None = None,
+    snapshots: bool = False,
     hashing: bool = False,
     lines: int = 80,
     changes: bool = False,
@@ -46,7 +48,7 @@ def run_seed(
     from tests.simulation.mutations import parts_of
 
     logging.disable(logging.CRITICAL)
-    plan = make_plan(seed, nodes, seconds, profile, changes=changes)
+    plan = make_plan(seed, nodes, seconds, profile, changes=changes, snapshots=snapshots)
     simulation = Simulation(plan, parts_of(mutation), hashing=hashing)
     try:
         return simulation.run()
@@ -59,6 +61,7 @@ def run_seed(
     for flag, value in given:
         command += "" if value is None else f" --{flag} {value}"
     command += " --changes" if changes else ""
+    command += " --snapshots" if snapshots else ""
     text = "\n".join(
         [
             f"seed {seed} ({plan.nodes} nodes, profile {plan.profile}) at {simulation.scheduler.now:.6f} s",
@@ -71,13 +74,14 @@ def run_seed(
     return Failure(seed, rule, text)
 
 
-def run_many(seeds: Iterable[int], jobs: int = 2) -> Iterator[Result | Failure]:
+def run_many(seeds: Iterable[int], jobs: int = 2, *, snapshots: bool = False) -> Iterator[Result | Failure]:
     """Run seeds in `jobs` processes; results as they come."""
+    run = partial(run_seed, snapshots=snapshots)
     if jobs == 1:
-        yield from map(run_seed, seeds)
+        yield from map(run, seeds)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(run_seed, seeds, chunksize=4)
+        yield from pool.imap_unordered(run, seeds, chunksize=4)
 
 
 def main() -> int:
@@ -95,6 +99,7 @@ def main() -> int:
         "--profile", choices=tuple(PROFILES), help="which faults, instead of the seed's choice"
     )
     parser.add_argument("--changes", action="store_true", help="members come and go all the time")
+    parser.add_argument("--snapshots", action="store_true", help="keep the log briefly, and lose more nodes")
     parser.add_argument("--hash", action="store_true", help="print the hash of the whole trace")
     parser.add_argument("--lines", type=int, default=80, help="how many events a failure prints")
     options = parser.parse_args()
@@ -109,6 +114,7 @@ def main() -> int:
             seconds=options.seconds,
             mutation=options.mutation,
             profile=options.profile,
+            snapshots=options.snapshots,
             hashing=options.hash,
             lines=options.lines,
             changes=options.changes,

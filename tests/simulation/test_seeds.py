@@ -40,6 +40,15 @@ def test_every_size_of_cluster(nodes: int) -> None:
         assert isinstance(result, Result), result.text
 
 
+@pytest.mark.timeout(1200)
+def test_no_seed_breaks_a_promise_with_snapshots() -> None:
+    """The log is kept so briefly that nodes which were away, or lost their disk, are filled."""
+    results = list(run_many(range(200, 350), snapshots=True))
+    failures = [result.text for result in results if isinstance(result, Failure)]
+    assert not failures, "\n\n".join(failures)
+    assert sum(result.installs for result in results if isinstance(result, Result)) > 100
+
+
 @pytest.mark.parametrize("seed", [397, 654])
 def test_poison_that_spoils_a_merged_call(seed: int) -> None:
     """An engine dies after it did a merged call, which is then taken apart: reads meanwhile showed writes

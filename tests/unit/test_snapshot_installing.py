@@ -43,13 +43,24 @@ def lay(folder: Path, content: dict[str, bytes]) -> None:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in files.listed(folder) if "LOCK" not in name}
+    return {
+        name: (folder / name).read_bytes()
+        for name in files.listed(folder)
+        if "LOCK" not in name and name != "ahead"
+    }
 
 
 def fetched(directory: Path, name: str = "9-ab", new: dict[str, bytes] | None = None) -> Manifest:
     new = NEW if new is None else new
     manifest = Manifest(
-        name, "c", "b", 9, 2, b"", tuple(File(path, len(data), checksum(data)) for path, data in new.items())
+        name,
+        "c",
+        "b",
+        9,
+        2,
+        b"",
+        0,
+        tuple(File(path, len(data), checksum(data)) for path, data in new.items()),
     )
     folder = installing.incoming(directory) / name
     lay(folder / "files", new)

@@ -15,7 +15,7 @@ from cluster.snapshot.pace import Limit, Progress, Speed
 
 SUM = "0123456789abcdef" * 4
 FILES = (File("chroma/chroma.sqlite3", 7, SUM), File("chroma/a/b.bin", 0, SUM), File("state.sqlite", 5, SUM))
-WHOLE = Manifest("12-ab", "c", "node-1", 12, 3, b"\x00who", FILES)
+WHOLE = Manifest("12-ab", "c", "node-1", 12, 3, b"\x00who", 14, FILES)
 
 
 def body(**changes: Any) -> bytes:
@@ -63,6 +63,7 @@ def with_path(path: object) -> list[list[object]]:
         {"index": -1},
         {"index": "1"},
         {"term": None},
+        {"ahead": -1},
         {"id": "../x"},
         {"id": ".hidden"},
         {"id": ""},

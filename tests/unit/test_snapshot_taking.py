@@ -47,7 +47,7 @@ class Donor:
             self.store.copy_to,
             lambda index: 3,
             lambda index: b"members",
-            self.sizes.append,
+            on_taken=self.sizes.append,
         )
         return Taker(source, clock=lambda: self.now)
 

@@ -24,11 +24,14 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 
 def test_a_visitor_sees_exactly_one_index_although_writes_are_merged(node: Node) -> None:
+    all_there = threading.Event()
+    node.engine.before = lambda call: None if all_there.wait(WAIT_S) else pytest.fail("too late")
+    node.applier.start()
+    seen = [node.applier.visits.ask(lambda index: (index, len(node.engine.calls)), at) for at in (3, 1, 4)]
     node.raft.append(create())
     for name in "abcd":
         node.raft.append(add(name))
-    seen = [node.applier.visits.ask(lambda index: (index, len(node.engine.calls)), at) for at in (3, 1, 4)]
-    node.applier.start()
+    all_there.set()
     assert [visit.result(WAIT_S) for visit in seen] == [(3, 2), (1, 1), (4, 3)]
     node.done(5)
     assert node.engine.calls[1:] == [add("a", "b"), add("c"), add("d")], "merged up to each, not beyond"
