@@ -189,8 +189,8 @@ class Filling:
             await self._tell(manifest.index)
         finally:
             telling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await telling
+            # Not `await telling`: whoever suppresses its end would suppress the end of this task with it.
+            await asyncio.wait((telling,))
         self._show(replace(shown, phase="installing", bytes=manifest.size))
         log.info(
             "installs snapshot %s of %s, index %d: %s", manifest.name, donor, manifest.index, need.reason
