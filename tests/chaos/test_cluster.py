@@ -84,6 +84,8 @@ def _promised_besides(fault: str, judged: Judged) -> None:
         case "rolling-restart":
             assert detail["restarted"][-1].startswith("All 3 nodes were restarted"), judged.story()
             assert not _failed_at_the_balancer(judged), (_failed_at_the_balancer(judged), judged.story())
+        case "replace-node":
+            assert detail["by"] not in judged.record.members, judged.story()
         case "disk-lost-leader" | "disk-lost-compacted":
             assert min(detail["first_entries"].values()) > 1, judged.story()
             assert detail["filled_s"] >= 0, judged.story()

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 #: A member that has lost its disk replays the whole log: that of a new system is short.
 ANEW = frozenset({"disk-lost"})
-#: They leave logs without their beginning, which are worth less as evidence of the runs that follow.
-SPOILS = frozenset({"disk-lost-leader", "disk-lost-compacted"})
+#: They leave logs without their beginning, which are worth less as evidence of the runs that follow, or a
+#: node that the others and the balancer reach past the proxies.
+SPOILS = frozenset({"disk-lost-leader", "disk-lost-compacted", "replace-node"})
 TIMING = Timing(fault_s=6.0, after_s=1.5)
 
 

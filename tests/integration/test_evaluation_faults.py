@@ -61,8 +61,8 @@ QUICK = (
     "slow-fsync",
 )
 
-#: These leave logs without their beginning: not on the cluster of the other tests.
-SHORTENING = ("disk-lost-leader", "disk-lost-compacted")
+#: These leave logs without their beginning, or another node: not on the cluster of the other tests.
+SPOILING = ("disk-lost-leader", "disk-lost-compacted", "replace-node")
 
 
 @dataclass
@@ -165,7 +165,7 @@ def test_fault_bites_and_heals(stage: Stage, name: str) -> None:
     [
         name
         for name in FAULTS
-        if name not in (*QUICK, *SHORTENING, "packet-loss") and FAULTS[name].applies_to(Cluster())
+        if name not in (*QUICK, *SPOILING, "packet-loss") and FAULTS[name].applies_to(Cluster())
     ],
 )
 def test_every_other_fault_bites_and_heals(stage: Stage, name: str) -> None:
@@ -173,10 +173,10 @@ def test_every_other_fault_bites_and_heals(stage: Stage, name: str) -> None:
 
 
 @pytest.mark.soak
-def test_a_disk_lost_after_compaction_is_filled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SPOILING)
+def test_a_fault_that_leaves_another_cluster_bites_and_heals(tmp_path: Path, name: str) -> None:
     for own in staged(tmp_path, Cluster()):
-        for name in SHORTENING:
-            check(own, name)
+        check(own, name)
 
 
 @pytest.mark.soak
@@ -338,7 +338,7 @@ def test_which_systems_a_fault_applies_to_follows_from_what_they_are_made_of() -
         "hung-engine-follower",
         "poison-entry",
         "silent-corruption",
-        *SHORTENING,
+        *SPOILING,
     }
     assert ours <= applicable("cluster")
     for other in SYSTEMS:
