@@ -77,6 +77,7 @@ class Cluster:
         self._session: aiohttp.ClientSession | None = None
         self._prover = Prover(b"")
         self._at: Mapping[str, str] = {}
+        self._further: Mapping[str, str] = {}
         self.operator = Operator(self._run_node)
 
     # ------------------------------------------------------------------ start and stop
@@ -265,15 +266,25 @@ class Cluster:
             return await asyncio.to_thread(replicas.flip_vector_bit, chroma, collection, record)
         return await asyncio.to_thread(replicas.change_metadata, chroma, collection, record, "n")
 
-    async def keep_short_logs(self, say: Callable[[str], None]) -> None:
-        """From now on a member keeps one MiB of its log, whoever is away; by a rolling restart."""
+    async def keep_short_logs(self, say: Callable[[str], None], snapshot_bytes_per_s: int = 0) -> None:
+        """From now on a member keeps one MiB of its log, whoever is away; by a rolling restart.
+
+        `snapshot_bytes_per_s`: how fast it gives its state to one that lacks what is gone; 0: no limit.
+        """
         short = {
             "CHROMA_CLUSTER_JOURNAL_BUDGET_BYTES": str(_MIB),
             "CHROMA_CLUSTER_LOG_RETENTION_BYTES": str(_MIB),
         }
-        for node in self._nodes.values():
-            node.environment = {**(node.environment or {}), **short}
+        self._further = {**short, "CHROMA_CLUSTER_SNAPSHOT_BYTES_PER_S": str(snapshot_bytes_per_s)}
         await self.operator.restart_rolling(say)
+
+    async def donor(self, member: str) -> str | None:
+        """Whose state the member is given at this moment, once bytes have come; None: nobody's."""
+        status = await self._status(member)
+        filling = None if status is None else status["filling"]
+        if not filling or not filling["bytes"]:
+            return None
+        return next((name for name, node in self._nodes.items() if node.id == filling["donor"]), None)
 
     async def first_entry(self, member: str) -> int:
         """The oldest index that is in the member's log; 0: there is none."""
@@ -350,6 +361,7 @@ class Cluster:
         environment = clean(
             CHROMA_CLUSTER_FAILPOINTS=pause,
             CHROMA_CLUSTER_POISON=str(self.poison),
+            **self._further,
             **(node.environment or {}),
         )
         config = self._folder / "config" / f"{member}.toml"

@@ -86,6 +86,9 @@ def _promised_besides(fault: str, judged: Judged) -> None:
             assert not _failed_at_the_balancer(judged), (_failed_at_the_balancer(judged), judged.story())
         case "replace-node":
             assert detail["by"] not in judged.record.members, judged.story()
+        case "clock-step-filling":
+            assert detail["jumps_while_filled"] > 0, judged.story()
+            assert min(detail["first_entries"].values()) > 1, judged.story()
         case "disk-lost-leader" | "disk-lost-compacted":
             assert min(detail["first_entries"].values()) > 1, judged.story()
             assert detail["filled_s"] >= 0, judged.story()

@@ -28,7 +28,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 ANEW = frozenset({"disk-lost"})
 #: They leave logs without their beginning, which are worth less as evidence of the runs that follow, or a
 #: node that the others and the balancer reach past the proxies.
-SPOILS = frozenset({"disk-lost-leader", "disk-lost-compacted", "replace-node"})
+SPOILS = frozenset({"disk-lost-leader", "disk-lost-compacted", "clock-step-filling", "replace-node"})
 TIMING = Timing(fault_s=6.0, after_s=1.5)
 
 
