@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from evaluation.faulting import clock, disk, engines, maintenance, network, packets, processes, replicas
+from evaluation.faulting import (
+    clock,
+    disk,
+    engines,
+    filling,
+    maintenance,
+    network,
+    packets,
+    processes,
+    replicas,
+)
 from evaluation.faulting.compound import Compound
 from evaluation.faulting.interface import Context, Fault, Struck
 
@@ -25,6 +35,7 @@ _PLAIN: Final[tuple[Fault, ...]] = (
     *maintenance.faults(),
     *engines.faults(),
     *replicas.faults(),
+    *filling.faults(),
 )
 
 #: name -> fault; the names are columns of the report.

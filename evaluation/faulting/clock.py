@@ -85,6 +85,15 @@ class Step:
         victim = await (
             targets.leader(system) if targets.has_leader(system) else targets.follower(system, context.rng)
         )
+        return await self.strike(context, victim, library, lead=targets.has_leader(system))
+
+    async def strike(self, context: Context, victim: str, library: Path, *, lead: bool) -> Struck:
+        """The clock of this member; `lead`: it is made to lead first.
+
+        Raises:
+            SystemFailure: as `apply`.
+        """
+        system = context.system
         startable = cast("HasEnvironment", cast("Any", system))
         folder = system.disk(victim).parent / f"clock-of-{victim}"
         offset = _prepare(folder)
@@ -113,7 +122,7 @@ class Step:
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
             await startable.environment(victim, variables)
-            if targets.has_leader(system):
+            if lead:
                 struck.detail["leads"] = await self._make_lead(context, victim)
             struck.detail["jumps"] = []
             await self._jump(context, struck, offset, self.offsets_s[0])

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from evaluation.faulting import targets
-from evaluation.faulting.interface import Struck, take_back
+from evaluation.faulting.interface import Struck, take_back, undone_on_failure
+from evaluation.faulting.processes import kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,19 @@ class HasOperator(Protocol):
 
     @property
     def operator(self) -> RestartsRolling: ...
+
+
+@runtime_checkable
+class Replaces(Protocol):
+    """A system whose members can be replaced by new ones while it serves."""
+
+    async def replace(self, member: str, say: Callable[[str], None]) -> str:
+        """A new one takes the place of this member, which is dead, and serves its clients; its own name.
+
+        Raises:
+            SystemFailure: it could not be done.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,40 @@ class RollingRestart:
         struck.detail["took_s"] = round(time.monotonic() - began, 1)
 
 
-def faults() -> list[RollingRestart]:
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A `Fault`: a member is dead for good, a new one takes its place. The heal waits for the end of that."""
+
+    name: str = "replace-node"
+    summary: str = "a member that does not lead is killed for good, and replaced by a new one with no data"
+    min_seconds: float = 5.0
+
+    def why_not(self, system: System) -> str:
+        return "" if isinstance(system, Replaces) else "its members cannot be replaced while it serves"
+
+    def applies_to(self, system: System) -> bool:
+        return not self.why_not(system)
+
+    async def apply(self, context: Context) -> Struck:
+        victim = await targets.follower(context.system, context.rng)
+        struck = Struck(members=(victim,), sides=targets.sides(context.system, (victim,)))
+        async with undone_on_failure(struck):
+            context.note(f"kill -9 of {victim}, for good")
+            await kill(context, (victim,))
+            struck.task = asyncio.create_task(self._replace(context, struck))
+        return struck
+
+    async def heal(self, context: Context, struck: Struck) -> None:
+        await take_back(struck)
+
+    async def _replace(self, context: Context, struck: Struck) -> None:
+        began = time.monotonic()
+        (victim,) = struck.members
+        new = await cast("Replaces", context.system).replace(victim, context.note)
+        struck.detail |= {"by": new, "took_s": round(time.monotonic() - began, 1)}
+        context.note(f"{new} has taken the place of {victim}")
+
+
+def faults() -> list[RollingRestart | Replacement]:
     """All of them."""
-    return [RollingRestart()]
+    return [RollingRestart(), Replacement()]

@@ -1,32 +1,26 @@
-"""Faults of one replica: it silently differs, or it is gone when the log has lost its beginning."""
+"""A fault of one replica: it silently differs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 import aiohttp
 
 from evaluation.failure import SystemFailure
 from evaluation.faulting import targets
-from evaluation.faulting.disk import lose
 from evaluation.faulting.interface import Struck, take_back, undone_on_failure
 from evaluation.faulting.processes import kill, restart_later
 from evaluation.faulting.records import Own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from evaluation.faulting.interface import Context
     from evaluation.systems.interface import Entry, System
 
-_FILLED_S: Final = 120.0
 _LOOK_S: Final = 0.2
 _RECORDS: Final = 40
-_GROWTH: Final = 1 << 20
-_MOST_GROWTH: Final = 24
 _SAME, _DIFFERS = 0, 1
 
 
@@ -53,19 +47,6 @@ class Verified(Protocol):
 
     async def corrupt(self, member: str, collection: str, record: str, part: str) -> str:
         """Change the `metadata` value n or the `vector` of a record of the stopped member; says what."""
-        ...
-
-
-@runtime_checkable
-class DropsLog(Protocol):
-    """A system whose members keep a log of bounded length and fill one that it does not reach back for."""
-
-    async def keep_short_logs(self, say: Callable[[str], None]) -> None:
-        """From now on it is one MiB; it may restart members one after the other."""
-        ...
-
-    async def first_entry(self, member: str) -> int:
-        """The oldest index that is in the member's log; 0: there is none."""
         ...
 
 
@@ -167,82 +148,6 @@ class Silent:
             struck.detail["broken"].append(f"after the repair something differs: {code} {told}"[:400])
 
 
-@dataclass(frozen=True, slots=True)
-class LostAfterCompaction:
-    """A `Fault`: as `disk-lost`, when no member's log reaches back to its beginning any more."""
-
-    name: str
-    summary: str
-    who: Literal["leader", "follower"]
-    min_seconds: float = 5.0
-
-    def why_not(self, system: System) -> str:
-        return (
-            "" if isinstance(system, DropsLog) else "its members do not fill one that their log left behind"
-        )
-
-    def applies_to(self, system: System) -> bool:
-        return not self.why_not(system)
-
-    async def apply(self, context: Context) -> Struck:
-        system = context.system
-        dropping = cast("DropsLog", cast("Any", system))
-        await dropping.keep_short_logs(context.note)
-        async with aiohttp.ClientSession() as session:
-            own = Own(session, system.entries[0].url, f"grown-{context.rng.getrandbits(32):08x}")
-            await own.create()
-            await own.add(["here"])
-            first = await self._compacted(context, own)
-        leads = self.who == "leader"
-        victim = await (targets.leader(system) if leads else targets.follower(system, context.rng))
-        struck = Struck(
-            members=(victim,), sides=targets.sides(system, (victim,)), detail={"first_entries": first}
-        )
-        struck.undo += [lambda: self._filled(context, struck), restart_later(context, victim)]
-        async with undone_on_failure(struck):
-            await lose(context, victim, struck)
-        return struck
-
-    async def heal(self, context: Context, struck: Struck) -> None:
-        await take_back(struck)
-
-    async def _compacted(self, context: Context, own: Own) -> dict[str, int]:
-        """Let the log grow until each member has dropped its front; member -> its oldest entry."""
-        system = context.system
-        first: dict[str, int] = {}
-        for number in range(_MOST_GROWTH):
-            await own.grow(number, _GROWTH)
-            first = {member: await cast("DropsLog", system).first_entry(member) for member in system.members}
-            if min(first.values()) > 1:
-                context.note(f"the logs begin at {first}")
-                return first
-        raise SystemFailure(f"{self.name}: no log was shortened: {first}")
-
-    async def _filled(self, context: Context, struck: Struck) -> None:
-        """It is well again, and what it has it has not from the log alone."""
-        victim = struck.members[0]
-        began = time.monotonic()
-        while True:
-            seen = {each.member: each for each in await context.system.observe()}[victim]
-            if seen.healthy:
-                break
-            if time.monotonic() - began > _FILLED_S:
-                raise SystemFailure(f"{self.name}: {victim} is not filled: {seen.detail}")
-            await asyncio.sleep(_LOOK_S)
-        struck.detail["filled_s"] = round(time.monotonic() - began, 1)
-        first = await cast("DropsLog", context.system).first_entry(victim)
-        if first == 1:
-            raise SystemFailure(f"{self.name}: {victim} was filled from a log that has its beginning")
-        context.note(f"{victim} is filled, its log begins at {first}")
-
-
-def faults() -> list[Silent | LostAfterCompaction]:
+def faults() -> list[Silent]:
     """All of them."""
-    lost = (
-        "is killed and its data are removed, when the others have dropped their log's front; it starts empty"
-    )
-    return [
-        Silent(),
-        LostAfterCompaction("disk-lost-leader", f"the leader {lost}", "leader"),
-        LostAfterCompaction("disk-lost-compacted", f"a member that does not lead {lost}", "follower"),
-    ]
+    return [Silent()]

@@ -43,6 +43,8 @@ _MIB: Final = 1 << 20
 
 @dataclass(slots=True)
 class _Node:
+    id: str
+    """The member's own name, or that of the node which has taken its place."""
     http: str
     raft: str
     child: Child | None = None
@@ -74,6 +76,8 @@ class Cluster:
         self._balancer: Child | None = None
         self._session: aiohttp.ClientSession | None = None
         self._prover = Prover(b"")
+        self._at: Mapping[str, str] = {}
+        self._further: Mapping[str, str] = {}
         self.operator = Operator(self._run_node)
 
     # ------------------------------------------------------------------ start and stop
@@ -88,7 +92,7 @@ class Cluster:
         self._prover = Prover(secret.read_bytes())
         (folder / "config" / _POISON).mkdir()
         for member in self.members:
-            self._nodes[member] = _Node(_address(), _address())
+            self._nodes[member] = _Node(member, _address(), _address())
         balancer = _address()
         at: dict[str, str] = {}
         for link in self.links:
@@ -99,31 +103,9 @@ class Cluster:
             else:
                 upstream = self._nodes[link.acceptor].http
             at[link.proxy] = await proxies.create(link.proxy, upstream)
-        for member, node in self._nodes.items():
-            peers = {
-                # Who has the smaller id never dials: what it would dial leads nowhere but to the node itself.
-                other: {
-                    "raft": at.get(f"raft.{member}.{other}", self._nodes[other].raft),
-                    "http": f"http://{at[f'http.{member}.{other}']}",
-                }
-                for other in self.members
-                if other != member
-            }
-            self._write_toml(
-                member,
-                {
-                    "node_id": member,
-                    "cluster_id": "evaluation",
-                    "data_dir": str(self.disk(member)),
-                    "http": node.http,
-                    "raft": node.raft,
-                    "secret_file": str(secret),
-                    "allow_reset": True,
-                    # Clients under faults go to nodes too, past the balancer, and are stock clients.
-                    "allow_direct_clients": True,
-                    "peers": peers,
-                },
-            )
+        for member in self.members:
+            self._configure(member, at)
+        self._at = at
         nodes = {member: f"http://{at[f'lb.{member}']}" for member in self.members}
         self._write_toml(
             BALANCER,
@@ -214,7 +196,8 @@ class Cluster:
         return [] if child is None else child.pids()
 
     def disk(self, member: str) -> Path:
-        return self._folder / "data" / member
+        node = self._nodes.get(member)
+        return self._folder / "data" / (member if node is None else node.id)
 
     async def log_evidence(self) -> LogEvidence:
         """What the members' journals hold as committed, whether they run or not."""
@@ -283,19 +266,43 @@ class Cluster:
             return await asyncio.to_thread(replicas.flip_vector_bit, chroma, collection, record)
         return await asyncio.to_thread(replicas.change_metadata, chroma, collection, record, "n")
 
-    async def keep_short_logs(self, say: Callable[[str], None]) -> None:
-        """From now on a member keeps one MiB of its log, whoever is away; by a rolling restart."""
+    async def keep_short_logs(self, say: Callable[[str], None], snapshot_bytes_per_s: int = 0) -> None:
+        """From now on a member keeps one MiB of its log, whoever is away; by a rolling restart.
+
+        `snapshot_bytes_per_s`: how fast it gives its state to one that lacks what is gone; 0: no limit.
+        """
         short = {
             "CHROMA_CLUSTER_JOURNAL_BUDGET_BYTES": str(_MIB),
             "CHROMA_CLUSTER_LOG_RETENTION_BYTES": str(_MIB),
         }
-        for node in self._nodes.values():
-            node.environment = {**(node.environment or {}), **short}
+        self._further = {**short, "CHROMA_CLUSTER_SNAPSHOT_BYTES_PER_S": str(snapshot_bytes_per_s)}
         await self.operator.restart_rolling(say)
+
+    async def donor(self, member: str) -> str | None:
+        """Whose state the member is given at this moment, once bytes have come; None: nobody's."""
+        status = await self._status(member)
+        filling = None if status is None else status["filling"]
+        if not filling or not filling["bytes"]:
+            return None
+        return next((name for name, node in self._nodes.items() if node.id == filling["donor"]), None)
 
     async def first_entry(self, member: str) -> int:
         """The oldest index that is in the member's log; 0: there is none."""
         return await asyncio.to_thread(journals.first_index, self.disk(member) / journals.FILE)
+
+    async def replace(self, member: str, say: Callable[[str], None]) -> str:
+        """A node with another id and an empty directory takes the place of this member, which is dead: at its
+        HTTP address, so that its clients find the new one. Returns the new id."""
+        old, node = self._nodes[member].id, self._nodes[member]
+        numbers = [int(each.id.rpartition("-")[2]) for each in self._nodes.values()]
+        node.id, node.raft = f"node-{max(numbers) + 1}", _address()
+        living = next(other for other in self.members if other != member and self.pids(other))
+        self._configure(member, self._at, join=f"http://{self._nodes[living].http}")
+        self._run_node(member)
+        say(f"{node.id} is started in the place of {old}")
+        await self.operator.replace(old, node.id, node.http, node.raft, self._nodes[living].http)
+        await self._wait(f"{node.id} answers", lambda: self._answers(member))
+        return node.id
 
     async def environment(self, member: str, variables: Mapping[str, str] | None) -> None:
         """Restart the member with further environment variables; None: with none."""
@@ -311,6 +318,32 @@ class Cluster:
         await self._wait(f"{member} is healthy", healthy)
 
     # ------------------------------------------------------------------ inside
+
+    def _configure(self, member: str, at: Mapping[str, str], *, join: str | None = None) -> None:
+        """Write the settings of the member's node; `at`: where the proxy of each link listens."""
+        node = self._nodes[member]
+        peers = {
+            # Who has the smaller id never dials: what it would dial leads nowhere but to the node itself.
+            self._nodes[other].id: {
+                "raft": at.get(f"raft.{member}.{other}", self._nodes[other].raft),
+                "http": f"http://{at[f'http.{member}.{other}']}",
+            }
+            for other in self.members
+            if other != member
+        }
+        settings: dict[str, Any] = {
+            "node_id": node.id,
+            "cluster_id": "evaluation",
+            "data_dir": str(self.disk(member)),
+            "http": node.http,
+            "raft": node.raft,
+            "secret_file": str(self._folder / "config" / "secret"),
+            "allow_reset": True,
+            # Clients under faults go to nodes too, past the balancer, and are stock clients.
+            "allow_direct_clients": True,
+            "peers": peers,
+        }
+        self._write_toml(member, settings if join is None else {"join": join, **settings})
 
     def _write_toml(self, name: str, settings: Mapping[str, Any]) -> None:
         lines = [
@@ -328,13 +361,14 @@ class Cluster:
         environment = clean(
             CHROMA_CLUSTER_FAILPOINTS=pause,
             CHROMA_CLUSTER_POISON=str(self.poison),
+            **self._further,
             **(node.environment or {}),
         )
         config = self._folder / "config" / f"{member}.toml"
         command = [sys.executable, "-m", "cluster", "node", "--config", str(config)]
         # Not the checkout as working directory: a node must not depend on where it is started.
         node.child = Child(command, self._log(member), environment, cwd=self._folder / "config")
-        self.operator.started(member, node.child.pid)
+        self.operator.started(node.id, node.child.pid)
 
     def _run_balancer(self) -> None:
         config = self._folder / "config" / f"{BALANCER}.toml"

@@ -107,11 +107,26 @@ class Operator:
         if code:
             raise SystemFailure(f"repair ended with {code}: {output[-500:]}")
 
+    async def replace(self, old: str, new: str, http: str, raft: str, living: str) -> None:
+        """`members replace OLD NEW`, asked of a node that lives; NEW was started at these addresses.
+
+        Raises:
+            SystemFailure: its exit code was not 0.
+        """
+        directory, plan = self._known()
+        words = ("members", "replace", old, new, "--raft", raft, "--http", f"http://{http}")
+        code, output = await self._command(*words, "--url", f"http://{living}", "--timeout", "120")
+        if code:
+            raise SystemFailure(f"members replace ended with {code}: {output[-500:]}")
+        self._plan = plan.with_node(NodePlan(new, http, raft, joined=True)).without_node(old)
+        directory.write_plan(self._plan)
+
     async def _command(self, *words: str) -> tuple[int, str]:
-        directory, _ = self._known()
+        directory, plan = self._known()
+        where = () if "--url" in words else ("--data", str(directory.root))
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cluster", *words, "--data", str(directory.root)),
-            env=clean(),
+            *(sys.executable, "-m", "cluster", *words, *where),
+            env=clean(CHROMA_CLUSTER_SECRET=plan.secret),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

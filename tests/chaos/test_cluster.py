@@ -12,6 +12,7 @@ import pytest
 
 from evaluation.checking.verdict import Verdict
 from evaluation.faulting.catalogue import FAULTS
+from evaluation.history import Fate
 from evaluation.run import matrix
 from evaluation.run.matrix import Result
 from evaluation.systems.cluster import ELECTION_TIMEOUT_MS, Cluster
@@ -20,6 +21,8 @@ from tests.chaos.theatre import Theatre
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.chaos.theatre import Judged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -71,3 +74,44 @@ def test_the_cluster_keeps_its_promises(fault: str, theatre: Theatre, tmp_path: 
         late = {entry: after for entry, after in first.items() if after is None or after > bound_ms}
         assert not late, (late, judged.story())
         assert not taken, (taken[:3], judged.story())
+    _promised_besides(fault, judged)
+
+
+def _promised_besides(fault: str, judged: Judged) -> None:
+    """What a fault of the cluster's own kind is there to show; that nothing was broken has been judged."""
+    detail = judged.record.fault_detail
+    match fault:
+        case "rolling-restart":
+            assert detail["restarted"][-1].startswith("All 3 nodes were restarted"), judged.story()
+            assert not _failed_at_the_balancer(judged), (_failed_at_the_balancer(judged), judged.story())
+        case "replace-node":
+            assert detail["by"] not in judged.record.members, judged.story()
+        case "clock-step-filling":
+            assert detail["jumps_while_filled"] > 0, judged.story()
+            assert min(detail["first_entries"].values()) > 1, judged.story()
+        case "disk-lost-leader" | "disk-lost-compacted":
+            assert min(detail["first_entries"].values()) > 1, judged.story()
+            assert detail["filled_s"] >= 0, judged.story()
+        case "silent-corruption":
+            assert detail["findings"], judged.story()
+            assert detail["refused_after_alarm"] + detail["reads_after_alarm"] > 0, judged.story()
+            assert detail["repaired_s"] > 0, judged.story()
+        case "poison-entry":
+            assert detail["answer"] == "500 ContainedWriteError", judged.story()
+        case "hung-engine-leader" | "hung-engine-follower":
+            assert detail["stopped"] > 1, judged.story()
+            assert detail["replaced_after_s"], judged.story()
+        case _:
+            pass
+
+
+def _failed_at_the_balancer(judged: Judged) -> list[str]:
+    """What its clients were told while the fault lasted, where a request failed."""
+    record = judged.record
+    return [
+        f"{operation.action} of {operation.key}: {operation.outcome}, {operation.error}"
+        for operation in judged.operations
+        if operation.entry == "lb"
+        and record.fault_begin_ns <= operation.invoked_ns <= record.fault_end_ns
+        and operation.outcome is not Fate.OK
+    ]

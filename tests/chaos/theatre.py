@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 #: A member that has lost its disk replays the whole log: that of a new system is short.
 ANEW = frozenset({"disk-lost"})
+#: They leave logs without their beginning, which are worth less as evidence of the runs that follow, or a
+#: node that the others and the balancer reach past the proxies.
+SPOILS = frozenset({"disk-lost-leader", "disk-lost-compacted", "clock-step-filling", "replace-node"})
 TIMING = Timing(fault_s=6.0, after_s=1.5)
 
 
@@ -76,7 +79,7 @@ class Theatre:
             record = self._runner.run(run_on(self._stage, plan, folder))
         judgement = campaign.judge(folder)
         conclusion = matrix.conclude(record, judgement)
-        if conclusion.result in (Result.ERROR, Result.BROKEN):
+        if conclusion.result in (Result.ERROR, Result.BROKEN) or fault in SPOILS:
             self._leave()
         operations = list(read_history(folder / "history.jsonl"))
         return Judged(record, operations, judgement, conclusion, folder)

@@ -168,6 +168,18 @@ def test_a_tool_that_goes_on_slowing_a_member_excuses_a_late_recovery_but_not_no
     assert matrix.conclude(late, judgement({})).result is Result.BROKEN
 
 
+def test_what_only_the_fault_could_see_breaks_a_promise_too() -> None:
+    run = record("cluster", "silent-corruption", STRONG)
+    run.fault_detail = {"broken": []}
+    assert matrix.conclude(run, judgement({})).result is Result.OK
+    run.fault_detail = {"broken": ["node-2 served what is wrong after the alarm"]}
+    found = matrix.conclude(run, judgement({}))
+    assert (found.result, found.reasons) == (
+        Result.BROKEN,
+        ("node-2 served what is wrong after the alarm",),
+    )
+
+
 def test_exit_codes() -> None:
     assert matrix.exit_code([]) == 0
     assert matrix.exit_code([Result.OK, Result.CONVICTED, Result.ANOMALY]) == 0
