@@ -116,7 +116,8 @@ class ClockWhileFilled:
         jumping = await step.strike(context, donor, library, lead=False)
         struck = Struck(
             members=(victim, donor),
-            sides=targets.sides(system, (victim,)),
+            # Both run all the while: one has nothing yet, the other answers.
+            sides=dict.fromkeys(targets.everybody(system), "all"),
             detail={**jumping.detail, "first_entries": first},
         )
         struck.undo += [

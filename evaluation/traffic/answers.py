@@ -20,6 +20,15 @@ _NOTHING_CHANGED = frozenset({"NotLeaderError", "UnavailableError", "OverloadedE
 #: 4xx statuses that tell nothing about what happened before them.
 _UNPROVEN = frozenset({408, 425, 499})
 
+#: What a client notes that ended its own wait, before the system had said anything.
+NO_ANSWER = "no answer"
+READ_NOTHING = "the list could not be read in time; nothing was written"
+
+
+def gave_up(error: str) -> bool:
+    """Whether an operation ended because its client waited no longer: on a slow machine that says little."""
+    return error == READ_NOTHING or error.startswith(f"{NO_ANSWER} in ")
+
 
 def outcome_of(action: Action, status: int, error: str) -> Fate:
     """From an answer's status and the name of the error in its body."""

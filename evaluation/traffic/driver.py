@@ -115,7 +115,9 @@ class Driver:
                     return await self._append(session, decision, request_id)
                 return await self._ask(session, decision, request_id)
         except TimeoutError:
-            return Completion(Fate.UNKNOWN, returned=False, error=f"no answer in {self._timeout_s:g} s")
+            return Completion(
+                Fate.UNKNOWN, returned=False, error=f"{answers.NO_ANSWER} in {self._timeout_s:g} s"
+            )
 
     async def _append(self, session: Session, decision: Decision, request_id: str | None) -> Completion:
         read = replace(decision, action=Action.GET)
@@ -125,7 +127,7 @@ class Driver:
             async with asyncio.timeout(self._timeout_s / 2):
                 found = await self._ask(reader, read, None)
         except TimeoutError:
-            return Completion(Fate.REFUSED, error="the list could not be read in time; nothing was written")
+            return Completion(Fate.REFUSED, error=answers.READ_NOTHING)
         if found.outcome is not Fate.OK:
             return replace(found, outcome=Fate.REFUSED, returned=True, error=f"not read: {found.error}")
         longer: list[str] = [*(found.value or []), decision.value]

@@ -16,6 +16,7 @@ from evaluation.history import Fate
 from evaluation.run import matrix
 from evaluation.run.matrix import Result
 from evaluation.systems.cluster import ELECTION_TIMEOUT_MS, Cluster
+from evaluation.traffic.answers import gave_up
 from tests.chaos.theatre import Theatre
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _promised_besides(fault: str, judged: Judged) -> None:
 
 
 def _failed_at_the_balancer(judged: Judged) -> list[str]:
-    """What its clients were told while the fault lasted, where a request failed."""
+    """What its clients were told while the fault lasted, where a request failed, or its connection broke."""
     record = judged.record
     return [
         f"{operation.action} of {operation.key}: {operation.outcome}, {operation.error}"
@@ -114,4 +115,6 @@ def _failed_at_the_balancer(judged: Judged) -> list[str]:
         if operation.entry == "lb"
         and record.fault_begin_ns <= operation.invoked_ns <= record.fault_end_ns
         and operation.outcome is not Fate.OK
+        # How long a client waits is no promise of ours; how long none was served is told by the report.
+        and not gave_up(operation.error)
     ]
