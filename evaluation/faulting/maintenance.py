@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from evaluation.faulting import targets
 from evaluation.faulting.interface import Struck, take_back, undone_on_failure
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from evaluation.faulting.interface import Context
     from evaluation.systems.interface import System
+
+_WORK_S: Final = 600.0
 
 
 class RestartsRolling(Protocol):
@@ -78,7 +80,7 @@ class RollingRestart:
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:
-        await take_back(struck)
+        await _end(struck)
 
     async def _restart(self, context: Context, struck: Struck) -> None:
         began = time.monotonic()
@@ -115,7 +117,7 @@ class Replacement:
         return struck
 
     async def heal(self, context: Context, struck: Struck) -> None:
-        await take_back(struck)
+        await _end(struck)
 
     async def _replace(self, context: Context, struck: Struck) -> None:
         began = time.monotonic()
@@ -123,6 +125,13 @@ class Replacement:
         new = await cast("Replaces", context.system).replace(victim, context.note)
         struck.detail |= {"by": new, "took_s": round(time.monotonic() - began, 1)}
         context.note(f"{new} has taken the place of {victim}")
+
+
+async def _end(struck: Struck) -> None:
+    """Such work is brought to its end: its own deadlines, one for each member, are the bound."""
+    if struck.task is not None:
+        await asyncio.wait({struck.task}, timeout=_WORK_S)
+    await take_back(struck)
 
 
 def faults() -> list[RollingRestart | Replacement]:
