@@ -4,7 +4,8 @@ For tests only: `CHROMA_CLUSTER_FAILPOINTS=journal.before_fsync=kill:3;api.decod
 
     NAME=kill:N          the process kills itself with SIGKILL when it reaches NAME for the Nth time
     NAME=pause:MS        each thread that reaches NAME sleeps there for MS milliseconds
-    NAME=...@PATH        the same, but only what is reached while the file PATH exists counts
+    NAME=...@PATH        the same, but only what is reached while the file PATH exists counts; a pause ends
+                         when that file goes
 
 `CHROMA_CLUSTER_MARKED_WORDS=1`: words of a request (a filter, a name) with `failpoint:engine:crash` in
 them do that to the process of Chroma that is asked (`engine` or `scratch`): `crash` (SIGSEGV), `kill`
@@ -92,6 +93,9 @@ class _Armed:
     reached: int = 0
 
 
+#: So often a pause looks whether its file is there still.
+_LOOK_S: Final = 0.02
+
 _armed: dict[str, _Armed] | None = None
 _words_count = False
 _lock = threading.Lock()
@@ -155,7 +159,7 @@ def _reach(name: str, armed: _Armed | None) -> None:
     if armed is None or (armed.while_exists is not None and not os.path.exists(armed.while_exists)):
         return
     if armed.action == "pause":
-        time.sleep(armed.number / 1000)
+        _pause(armed.number / 1000, armed.while_exists)
         return
     with _lock:
         armed.reached += 1
@@ -163,3 +167,12 @@ def _reach(name: str, armed: _Armed | None) -> None:
             # Past Python's buffers: nothing of this process runs after the next line but one.
             os.write(2, f"failpoint {name}: SIGKILL to process {os.getpid()}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _pause(seconds: float, while_exists: str | None) -> None:
+    if while_exists is None:
+        time.sleep(seconds)
+        return
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and os.path.exists(while_exists):
+        time.sleep(_LOOK_S)

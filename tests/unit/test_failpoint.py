@@ -98,6 +98,25 @@ def test_a_pause_holds_up_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slept == [0.25]
 
 
+def test_a_pause_ends_when_its_file_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, looks = tmp_path / "gate", 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        assert seconds < 1
+        if looks == 3:
+            gate.unlink()
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    arm({VARIABLE: f"api.decoded=pause:3600000@{gate}"})
+    failpoint("api.decoded")
+    assert looks == 0, "the file is not there"
+    gate.touch()
+    failpoint("api.decoded")
+    assert looks == 3
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
