@@ -20,7 +20,13 @@ Each error knows the HTTP status and the stable name that it has in a response b
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
+
+#: What mends a node whose files are damaged or not what the log says; see docs/membership.md, "A lost disk".
+FILLED_BY_OTHERS: Final = (
+    "With the others up and healthy, move this node's whole data directory away and start it again: they "
+    "fill it."
+)
 
 
 class ClusterError(Exception):

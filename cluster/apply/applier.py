@@ -29,6 +29,7 @@ from cluster.apply.visits import Visits
 from cluster.apply.witness import Blind
 from cluster.chroma.errors import environment_of, fault_of
 from cluster.errors import (
+    FILLED_BY_OTHERS,
     ClusterError,
     EngineDied,
     EngineUnavailable,
@@ -111,8 +112,7 @@ class Applier:
         if marker.index != machine.applied_index:
             raise Fault(
                 f"This node's state file says that entry {marker.index} is applied, its pairs say "
-                f"{machine.applied_index}: it is damaged. Nothing was changed; restore this node from "
-                "another one."
+                f"{machine.applied_index}: it is damaged. Nothing was changed. {FILLED_BY_OTHERS}"
             )
         raft.set_applied(marker.index)  # before it starts: what is applied is committed, and stays
         self._raft = raft
@@ -344,8 +344,7 @@ class Applier:
         except LookupError:
             raise Fault(
                 f"Log entry {start} is the next to apply, but the log here begins later: this node's "
-                "state file is older than its journal. Nothing was changed. With the others up and healthy, "
-                "move this node's whole data directory away and start it again: they fill it."
+                f"state file is older than its journal. Nothing was changed. {FILLED_BY_OTHERS}"
             ) from None
         entries: list[LogEntry] = []
         # Neighbouring entries may become one step: it must not reach beyond where somebody wants to look.
@@ -361,7 +360,7 @@ class Applier:
                     break  # apply what comes before it first
                 raise Fault(
                     f"Log entry {entry.index} cannot be read: {error}. It was not skipped and nothing was "
-                    "changed. If a newer version wrote it, upgrade this node; else restore it from another."
+                    f"changed. If a newer version wrote it, upgrade this node. Else: {FILLED_BY_OTHERS}"
                 ) from None
         return entries
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cluster.durable import settle, sync_sqlite
-from cluster.errors import Fault
+from cluster.errors import FILLED_BY_OTHERS, Fault
 from cluster.failpoint import failpoint
 
 if TYPE_CHECKING:
@@ -167,4 +167,4 @@ class Store:
             return f"Make the {what} writable for this user, then restart the node."
         if "locked" in text:
             return "Another process holds it: stop that one first."
-        return "If it is damaged, restore this node from a backup or from another node."
+        return f"If it is damaged: {FILLED_BY_OTHERS}"

@@ -27,7 +27,7 @@ from cluster.chroma.interface import EVERY_RECORD, Get, Neighbours, Query, Recor
 from cluster.chroma.local_ids import LocalIds, Place
 from cluster.chroma.reading import Reader
 from cluster.durable import sync_tree
-from cluster.errors import Fault, Refusal, Unavailable
+from cluster.errors import FILLED_BY_OTHERS, Fault, Refusal, Unavailable
 from cluster.state.commands import (
     CreateCollection,
     CreateDatabase,
@@ -297,8 +297,7 @@ class EmbeddedEngine:
         if place is None:
             raise Fault(
                 f"Collection {collection_id} of the cluster is not in this node's Chroma in "
-                f"{self._directory}: its id map is incomplete. Nothing was applied; restore this node "
-                "from another one."
+                f"{self._directory}: its id map is incomplete. Nothing was applied. {FILLED_BY_OTHERS}"
             )
         return place
 

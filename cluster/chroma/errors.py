@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cluster.errors import ClusterError, Fault, Refusal
+from cluster.errors import FILLED_BY_OTHERS, ClusterError, Fault, Refusal
 
 #: InvalidArgumentError with these words comes from Chroma's own storage, not from a request.
 _FAULT_WORDS: Final = ("failed to pull logs", "log store")
@@ -42,6 +42,8 @@ _PANIC_WORDS: Final = {
     ),
 }
 
+_DAMAGED: Final = f"Its Chroma is damaged. {FILLED_BY_OTHERS.rstrip('.')}"
+
 #: Words of failures that come from the machine: the same call works when disk, rights or memory are in order.
 _ENVIRONMENT: Final[tuple[tuple[str, str], ...]] = (
     ("disk full", "Free space on its disk"),
@@ -54,8 +56,8 @@ _ENVIRONMENT: Final[tuple[tuple[str, str], ...]] = (
     ("unable to open database", "Make its data directory readable and writable for this user"),
     ("disk i/o error", "Check the disk"),
     ("input/output error", "Check the disk"),
-    ("malformed", "Its Chroma is damaged: restore this node from another one"),
-    ("file is not a database", "Its Chroma is damaged: restore this node from another one"),
+    ("malformed", _DAMAGED),
+    ("file is not a database", _DAMAGED),
     ("too many open files", "Raise its limit of open files (`ulimit -n`)"),
     ("cannot allocate memory", "Give it more memory"),
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgpack
 
-from cluster.errors import Fault, Refusal
+from cluster.errors import FILLED_BY_OTHERS, Fault, Refusal
 from cluster.state.catalog import Change, Outcome
 from cluster.state.commands import DeleteRecords, UpdateCollection, WriteRecords
 
@@ -111,7 +111,7 @@ class RefusalTable:
                 f"By log entry {index} the cluster refuses write {point.position} of log entry "
                 f"{point.entry}, on which a majority's engines failed ({agreement.message}); this node "
                 "had applied it, so what it holds differs from the others. Nothing more is applied here. "
-                "Remove this node's directory and restore it from another node."
+                f"{FILLED_BY_OTHERS}"
             )
         return Outcome(200, {})
 

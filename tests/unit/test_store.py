@@ -82,7 +82,7 @@ def test_a_damaged_file_is_a_fault(tmp_path: Path) -> None:
     whole = bytearray(path.read_bytes())
     whole[4096 * 3 : 4096 * 20] = b"\xff" * (4096 * 17)
     path.write_bytes(bytes(whole))
-    with pytest.raises(Fault, match="restore this node"):
+    with pytest.raises(Fault, match="start it again: they fill it"):
         Store(path)
 
 
