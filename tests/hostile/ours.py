@@ -91,7 +91,19 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, str | bytes], str]]] = {
 }
 
 #: Routes below /cluster for those who know the cluster's secret, and the header that proves it.
-_OF_MEMBERS: Final = ("suspect", "check", "progress")
+_OF_MEMBERS: Final = (
+    "suspect",
+    "check",
+    "progress",
+    "members",
+    "verify",
+    "repair",
+    "digests",
+    "verdict",
+    "snapshots",
+    "snapshot-part",
+    "hold-log",
+)
 _PROOF: Final = "X-Chroma-Cluster-Proof"
 
 #: What is posted to a route that expects {"collection_id", "texts", "query"}.
@@ -243,6 +255,7 @@ def _cluster_routes() -> list[Case]:
             Case(
                 f"{KIND}/{door}.read-index.get", KIND, (Call("GET", "/cluster/read-index"),), "refused", door
             ),
+            Case(f"{KIND}/{door}.members.get", KIND, (Call("GET", "/cluster/members"),), "refused", door),
             *_statuses(door),
             Case(f"{KIND}/{door}.nothing", KIND, (Call("GET", "/cluster/nothing"),), "refused", door),
             Case(f"{KIND}/{door}.nothing-deleted", KIND, (Call("DELETE", "/cluster/"),), "refused", door),
