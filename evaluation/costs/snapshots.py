@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import signal
 import statistics
 import subprocess
@@ -106,14 +105,15 @@ class Drill:
         }
 
     def _again(self, clients: dict[str, Client], *, wiped: bool) -> dict[str, Any]:
-        """Kill a follower, remove what it has if it is to be `wiped`, and have it started."""
+        """Kill a follower, take its directory away if it is to be `wiped`, and have it started."""
         victim = next(node for node in self._status()["nodes"] if node["role"] != "leader")
         ends = {log: log.stat().st_size for log in (self._folder / "logs").glob("node-*.log")}
         killed = time.monotonic()
         os.kill(int(victim["pid"]), signal.SIGKILL)
-        self._wait("its end", lambda: not Path(f"/proc/{victim['pid']}").exists())
+        self._wait("its end", lambda: not self._answers(victim["url"]))
         if wiped:
-            shutil.rmtree(self._folder / victim["id"])
+            # Not removed: its engine may live a moment longer and write on.
+            (self._folder / victim["id"]).rename(self._folder.parent / f"lost-{killed}")
         began = time.monotonic()
         self._up()
         ended = time.monotonic()
@@ -177,6 +177,13 @@ class Drill:
     def _said(self, url: str) -> dict[str, Any]:
         secret = orjson.loads((self._folder / "cluster.json").read_bytes())["secret"]
         return orjson.loads(ask(Prover(secret.encode()), url, "/cluster/status", timeout_s=10))
+
+    def _answers(self, url: str) -> bool:
+        try:
+            self._said(url)
+        except OSError:
+            return False
+        return True
 
     @staticmethod
     def _wait(what: str, condition: Any) -> None:
