@@ -1,22 +1,22 @@
-"""`chroma-cluster members list|add|remove|promote|transfer|replace`, of a cluster that `up` made or any."""
+"""`chroma-cluster members list|add|remove|promote|move|transfer|replace`, of a cluster of `up` or any."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cluster.cli.members_here import forget, new_node, start
 from cluster.cli.messages import fail
 
 if TYPE_CHECKING:
     from cluster.cli.layout import DataDirectory
     from cluster.cli.members import Members
-    from cluster.cli.plan import ClusterPlan, NodePlan
+    from cluster.cli.plan import ClusterPlan
 
 members_app = typer.Typer(
     help="Who belongs to a cluster, and the changes of that: one at a time, while it serves.",
@@ -46,6 +46,13 @@ SecretFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 NodeId = Annotated[str, typer.Argument(metavar="ID", help="The node's id.")]
+Raft = Annotated[
+    str | None,
+    typer.Option("--raft", metavar="HOST:PORT", help="Where its log is dialled.", show_default=False),
+]
+Http = Annotated[
+    str | None, typer.Option("--http", metavar="URL", help="Where its HTTP answers.", show_default=False)
+]
 Timeout = Annotated[
     float,
     typer.Option("--timeout", min=1, metavar="SECONDS", help="How long a new node may take to catch up."),
@@ -107,13 +114,8 @@ def add(
         str | None,
         typer.Argument(metavar="[ID]", help="The node's id (with --data: chosen).", show_default=False),
     ] = None,
-    raft: Annotated[
-        str | None,
-        typer.Option("--raft", metavar="HOST:PORT", help="Where its log is dialled.", show_default=False),
-    ] = None,
-    http: Annotated[
-        str | None, typer.Option("--http", metavar="URL", help="Where its HTTP answers.", show_default=False)
-    ] = None,
+    raft: Raft = None,
+    http: Http = None,
     learner: Annotated[
         bool, typer.Option("--learner", help="It stays one: it serves reads, has no vote.")
     ] = False,
@@ -132,8 +134,8 @@ def add(
     if target.plan is not None and target.directory is not None:
         if raft is not None or http is not None:
             fail("With --data the addresses are chosen; leave --raft and --http out.", code=2)
-        new = _new_node(target.directory, target.plan, node_id)
-        _start(target.directory, target.plan, new)
+        new = new_node(target.directory, target.plan, node_id)
+        start(target.directory, target.plan, new)
         node_id, raft, http = new.id, new.raft, new.url
     if node_id is None or raft is None or http is None:
         fail("With --url say the node's ID, --raft HOST:PORT and --http URL.", code=2)
@@ -178,8 +180,36 @@ def remove(
     else:
         answer = target.members.change("remove", id=node_id)
     if target.directory is not None and target.plan is not None:
-        _forget(target.directory, target.plan, node_id)
+        forget(target.directory, target.plan, node_id)
     _say(answer, f"{node_id} is no member any more. Its directory is not needed.", as_json=as_json)
+
+
+@members_app.command()
+def move(
+    node_id: NodeId,
+    raft: Raft = None,
+    http: Http = None,
+    data: Data = None,
+    url: Url = None,
+    secret_file: SecretFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the cluster that a member, running or stopped, is reached at other addresses from now on.
+
+    What is left out stays. Where the node itself listens, its own command line says.
+    """
+    target = _target(data, url, secret_file)
+    if target.plan is not None and node_id in [node.id for node in target.plan.nodes]:
+        fail(
+            f"{node_id} runs on this machine, at the addresses that `up` gave it. Nothing was changed; to "
+            "have another node in its place use `members replace`.",
+            code=2,
+        )
+    if raft is None and http is None:
+        fail("Say what is new: --raft HOST:PORT, --http URL or both. Nothing was changed.", code=2)
+    answer = target.members.change("move", id=node_id, raft=raft or "", http=http or "")
+    where = " and ".join(filter(None, (raft, http)))
+    _say(answer, f"{node_id} is reached at {where} now.", as_json=as_json)
 
 
 @members_app.command()
@@ -203,13 +233,8 @@ def replace(
     new: Annotated[
         str | None, typer.Argument(metavar="[NEW]", help="The node that comes.", show_default=False)
     ] = None,
-    raft: Annotated[
-        str | None,
-        typer.Option("--raft", metavar="HOST:PORT", help="Where its log is dialled.", show_default=False),
-    ] = None,
-    http: Annotated[
-        str | None, typer.Option("--http", metavar="URL", help="Where its HTTP answers.", show_default=False)
-    ] = None,
+    raft: Raft = None,
+    http: Http = None,
     data: Data = None,
     url: Url = None,
     secret_file: SecretFile = None,
@@ -219,8 +244,8 @@ def replace(
     """Add a node, wait until it is a voter, and remove another one. Repeat it if it was interrupted."""
     target = _target(data, url, secret_file)
     if target.plan is not None and target.directory is not None:
-        made = _new_node(target.directory, target.plan, new)
-        _start(target.directory, target.plan, made)
+        made = new_node(target.directory, target.plan, new)
+        start(target.directory, target.plan, made)
         new, raft, http = made.id, made.raft, made.url
     if new is None or raft is None or http is None:
         fail("With --url say the ids OLD and NEW, --raft HOST:PORT and --http URL.", code=2)
@@ -228,7 +253,7 @@ def replace(
     if target.directory is not None:
         plan = target.directory.read_plan()
         assert plan is not None
-        _forget(target.directory, plan, old)
+        forget(target.directory, plan, old)
     _say(answer, f"{new} has taken the place of {old}.", as_json=as_json)
 
 
@@ -257,40 +282,3 @@ def recover(
     cluster_id = do(path)
     how = f"Start {found.node_id} with this cluster id (`up` does so by itself), then add new nodes."
     _say(answer | {"cluster": cluster_id}, f"{text}\nThe new cluster is {cluster_id}. {how}", as_json=as_json)
-
-
-# ---------------------------------------------------------------------- clusters of this machine
-
-
-def _new_node(directory: DataDirectory, plan: ClusterPlan, node_id: str | None) -> NodePlan:
-    """The plan of a node that shall be added; one that is in the plan already is begun and not finished."""
-    from cluster.cli.plan import added_node
-    from cluster.cli.ports import choose_ports, port_is_free, shuffled_ports
-
-    ports = choose_ports(2, shuffled_ports(random.Random()), port_is_free)
-    folders = [path.name for path in directory.root.glob("node-*")]
-    return added_node(plan, node_id, ports, folders)
-
-
-def _start(directory: DataDirectory, plan: ClusterPlan, node: NodePlan) -> None:
-    from cluster.cli.locks import exclusive
-    from cluster.cli.supervisor import Supervisor
-
-    with exclusive(directory):
-        after = plan.with_node(node)
-        supervisor = Supervisor(directory, after)
-        if node.id in supervisor.running():
-            return
-        supervisor.check([node.id])
-        directory.write_plan(after)
-        supervisor.start([node.id])
-
-
-def _forget(directory: DataDirectory, plan: ClusterPlan, node_id: str) -> None:
-    from cluster.cli.locks import exclusive
-    from cluster.cli.supervisor import Supervisor
-
-    with exclusive(directory):
-        if node_id in [node.id for node in plan.nodes]:
-            Supervisor(directory, plan).stop([node_id])
-            directory.write_plan(plan.without_node(node_id))

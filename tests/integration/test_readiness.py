@@ -155,7 +155,8 @@ def up_without_a_disk(cluster: RunningCluster, lost: str) -> subprocess.Complete
     for timeout_s in ("5", "10", "20", "40"):
         cluster.kill(cluster.node(lost))
         cluster.wait("its end", lambda: cluster.node(lost)["pid"] is None)
-        shutil.rmtree(cluster.data / lost)
+        if (cluster.data / lost).exists():  # it may have been killed before it began
+            shutil.rmtree(cluster.data / lost)
         done = cluster.up("--timeout", timeout_s, check=False)
         if "lacks log entries" in done.stderr:
             break

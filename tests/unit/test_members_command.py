@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
 import pytest
+from typer.testing import CliRunner
 
 from cluster.cli import joining
+from cluster.cli.app import app
 from cluster.cli.errors import LayoutError
+from cluster.cli.layout import DataDirectory
 from cluster.cli.members import Members, MembersError, table
 from cluster.cli.plan import ClusterPlan, NodePlan, added_node, new_plan
 from cluster.cli.supervisor import node_arguments
@@ -172,3 +175,54 @@ def test_a_node_joins_with_what_a_member_says_and_starts_again_without_it(
 def test_what_is_no_member_is_no_answer(answer: object) -> None:
     with pytest.raises(ValueError, match="no member"):
         joining._checked(answer)
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """A cluster that answers the commands themselves."""
+    cluster = Cluster()
+
+    def send(_: Members, url: str, body: bytes | None) -> tuple[int, bytes]:
+        return cluster.send(url, body)
+
+    monkeypatch.setattr(Members, "_send", send)
+    return cluster
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked"),
+    [
+        (("--raft", "h:1", "--http", "http://h"), {"raft": "h:1", "http": "http://h"}),
+        (("--raft", "h:1"), {"raft": "h:1", "http": ""}),
+        (("--http", "http://h"), {"raft": "", "http": "http://h"}),
+    ],
+)
+def test_a_move_asks_for_what_is_new(
+    answering: Cluster, flags: tuple[str, ...], asked: dict[str, str]
+) -> None:
+    done = CliRunner().invoke(app, ["members", "move", "b", *flags, "--url", "http://a"])
+    assert (done.exit_code, answering.asked) == (
+        0,
+        [("http://a", {"operation": "move", "id": "b", **asked})],
+    )
+    assert "b is reached at " + " and ".join(filter(None, asked.values())) in done.output
+
+
+def test_a_move_to_nowhere_is_not_asked_for(answering: Cluster) -> None:
+    done = CliRunner().invoke(app, ["members", "move", "b", "--url", "http://a"])
+    assert (done.exit_code, answering.asked) == (2, [])
+    assert "Say what is new" in done.output
+
+
+def test_a_node_of_this_machine_is_not_moved_away_from_its_plan(answering: Cluster, tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    directory.prepare()
+    plan = new_plan(3, 7000, range(7001, 7007))
+    directory.write_plan(plan)
+    done = CliRunner().invoke(app, ["members", "move", "node-2", "--raft", "h:1", "--data", str(tmp_path)])
+    assert (done.exit_code, answering.asked) == (2, [])
+    assert "members replace" in done.output
+    assert directory.read_plan() == plan
+    # One of another machine is.
+    done = CliRunner().invoke(app, ["members", "move", "b", "--raft", "h:1", "--data", str(tmp_path)])
+    assert (done.exit_code, len(answering.asked)) == (0, 1)
