@@ -96,9 +96,9 @@ class Silent:
             struck.detail["changed"] = await verified.corrupt(victim, own.name, context.rng.choice(ids), part)
             context.note(f"{victim}: {struck.detail['changed']} is changed")
             await struck.undo.pop()()
+            struck.undo.append(lambda: self._repair(context, struck, own, entry, good))
             await self._prove(own, entry, good, struck)
             await self._alarm(context, struck, own.id)
-            struck.undo.append(lambda: self._repair(context, struck, own, entry, good))
             struck.task = asyncio.create_task(self._watch(own, entry, good, struck))
         return struck
 

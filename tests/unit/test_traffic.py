@@ -223,3 +223,10 @@ def test_wide_groups_are_a_small_part_of_the_batches_and_are_read_at_the_end() -
     keys = [workload.next(session, rng).key for _ in range(1_000)]
     assert 50 < sum(key.startswith("wide") for key in keys) < 150
     assert {decision.key for decision in workload.final()} >= set(keys)
+
+
+def test_a_client_that_waited_no_longer_is_told_from_one_that_was_refused() -> None:
+    assert answers.gave_up(f"{answers.NO_ANSWER} in 4 s")
+    assert answers.gave_up(answers.READ_NOTHING)
+    for error in ("", "NoAnswer: ServerDisconnectedError: disconnected", "UnavailableError: no leader"):
+        assert not answers.gave_up(error)
