@@ -388,7 +388,8 @@ class Simulation:
         if self.disks[name].is_excused:
             return False
         held = [held_on(disk) for disk in self.disks.values() if not disk.is_lost]
-        for voters in {voters for it in held for voters in it.electorates if name in voters}:
+        wanted = {voters for it in held for voters in it.electorates} | set(self.operator.asked)
+        for voters in {voters for voters in wanted if name in voters}:
             disks = [self.disks[voter] for voter in voters]
             if not all(disk.has_vote or disk.is_excused for disk in disks):
                 return False

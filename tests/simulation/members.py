@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.errors import ClusterError
 from cluster.raft.configuration import decode_configuration, electorates, is_configuration
 from cluster.raft.interface import Add, Configuration, Promote, Remove
+from cluster.raft.quorum import majority
 
 if TYPE_CHECKING:
     import random
@@ -51,6 +53,8 @@ class Operator:
         self._is_over = False
         self.made = 0
         self.refused = 0
+        self.asked: deque[frozenset[str]] = deque(maxlen=4)
+        """The voters that there will be if the changes asked for last are made."""
 
     def start(self) -> None:
         if self._simulation.plan.spares:
@@ -87,14 +91,25 @@ class Operator:
         if kind == "promote" and learners:
             return Promote(rng.choice(learners))
         if kind == "remove" and len(now.members) > 2:
-            return Remove(rng.choice(now.ids))
+            return self._removal(now, rng.choice(now.ids))
         if kind == "remove-leader" and len(now.voters) > 2:
-            return Remove(leader)
+            return self._removal(now, leader)
         return None
+
+    def _removal(self, now: Configuration, name: str) -> Change | None:
+        """Not one that leaves too few: a voter whose disk is gone, of which the leader does not know yet."""
+        left = now.voters - {name}
+        gone = sum(self._simulation.disks[voter].is_excused for voter in left)
+        return Remove(name) if len(left) - gone >= majority(len(left)) else None
 
     def ask(self, leader: str, change: Change) -> None:
         """What an operator's command does: asked of the leader, told how it went, or not."""
         process = self._simulation.processes[leader]
+        voters = process.journal.configuration.voters
+        if isinstance(change, Remove):
+            self.asked.append(voters - {change.id})
+        elif isinstance(change, Promote):
+            self.asked.append(voters | {change.id})
         self._simulation.trace.add(self._simulation.scheduler.now, leader, "is asked", change)
 
         def done(future: object) -> None:
