@@ -47,6 +47,7 @@ def run_seed(
     """One run; every exception of the code under test is a failure too."""
     from tests.simulation.mutations import parts_of
 
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     plan = make_plan(seed, nodes, seconds, profile, changes=changes, snapshots=snapshots)
     simulation = Simulation(plan, parts_of(mutation), hashing=hashing)
@@ -56,6 +57,8 @@ def run_seed(
         rule, what = violation.rule, str(violation)
     except Exception as error:
         rule, what = f"exception {type(error).__name__}", traceback.format_exc()
+    finally:
+        logging.disable(before)  # tests of the same process look at what is logged
     command = f"python -m tests.simulation.run --seed {seed}"
     given = (("nodes", nodes), ("seconds", seconds), ("mutation", mutation), ("profile", profile))
     for flag, value in given:
