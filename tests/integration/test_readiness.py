@@ -212,6 +212,6 @@ def test_a_node_that_lacks_entries_says_so_and_serves_nothing(cluster: RunningCl
     assert not balancer_node(cluster, lost)["healthy"]
 
     held.unlink()
-    cluster.up()
-    assert cluster.node(lost)["ready"], "filled"
+    # `up` would not wait: nothing is missing for it.
+    cluster.wait("it to be filled", lambda: cluster.node(lost)["ready"], 60)
     cluster.assert_replicas_equal(str(collection.id))
