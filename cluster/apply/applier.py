@@ -319,11 +319,11 @@ class Applier:
     def may_be_copied(self) -> bool:
         """Whether the files are fit for a snapshot, with what `ahead` says.
 
-        Also of a node that is stuck and can read all of its Chroma, or has just started: it may be the only
-        one that can fill the others, and without them it may never go on.
+        Also of a node that has just started or is stuck, even amid a write, and with a collection that it
+        cannot read: it may be the only one that can fill the others, and without them it may never go on. Who
+        is filled from it comes to that very place, as this node would after a restart.
         """
-        stuck = self.impasse.at
-        return self._is_whole and (not self._is_failing if stuck is None else not stuck.is_broken)
+        return self.impasse.at is not None or (self._is_whole and not self._is_failing)
 
     @property
     def ahead(self) -> int:

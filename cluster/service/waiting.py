@@ -84,7 +84,7 @@ class Waiting:
         age = self._age_ms(known)
         check_age(guarantee, age, self._settings.node_id)
         wait_s = longest_wait_s(guarantee, age, self._read_timeout_s)
-        await self.applied(wanted_index(guarantee, read_index, known.index), wait_s)
+        await self.applied(wanted_index(guarantee, read_index, status.known.index), wait_s)
         return Ready(guarantee, known, self._applier.applied_index)
 
     def judge(self, ready: Ready) -> None:

@@ -35,6 +35,7 @@ class Snapshot:
     index: int
     term: int
     configuration: bytes
+    position: int
     parts: tuple[tuple[str, dict[str, Any]], ...]
     halfway: dict[str, tuple[int, int]]
     ahead: int

@@ -47,6 +47,7 @@ def copied(process: Process, name: str) -> Snapshot:
         index,
         process.raft.term_at(index),
         process.journal.configuration_at(index),
+        disk.marker.position,
         tuple(parts),
         dict(disk.halfway),
         process.applier.ahead,
@@ -84,7 +85,7 @@ class Installer:
 
     def place_state(self) -> None:
         self.disk.pairs = dict(self.fetched[STATE])
-        self.disk.marker = Marker(self.snapshot.index, 0)
+        self.disk.marker = Marker(self.snapshot.index, self.snapshot.position)
         self.disk.state_synced()
 
     def place_collections(self) -> None:

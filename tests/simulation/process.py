@@ -468,7 +468,7 @@ class Process:
             except Unavailable as error:
                 answer(None, error)
                 return
-            wanted = self.simulation.parts.wanted_index(guarantee, read_index, known.index)
+            wanted = self.simulation.parts.wanted_index(guarantee, read_index, status.known.index)
             self._wait_applied(wanted, lambda: serve(known), lambda error: answer(None, error))
 
         deadline_s = self.scheduler.now + self.simulation.plan.read_timeout_s
