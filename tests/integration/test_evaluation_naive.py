@@ -95,6 +95,9 @@ async def killed_and_back(run: Started, docs: Documents) -> None:
 
     for pid in run.system.pids("chroma-3"):
         os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while run.system.pids("chroma-3"):  # noqa: ASYNC110 (until they are gone, which the kernel tells nobody)
+            await asyncio.sleep(0.01)
     assert "chroma-3" in str(await run.system.health())
     assert [seen.role for seen in await run.system.observe()] == ["peer", "peer", "stopped"]
     assert await docs.upsert("chroma-1", "z", "meanwhile") == 200
