@@ -173,36 +173,23 @@ def _snapshot_routes(service: PeerService) -> ClusterRoutes:
     """What a node that is to be filled asks of the others; see `cluster.snapshot.donating`."""
 
     async def snapshots(told: bytes) -> bytes:
-        words = _words(told)
+        words = _read_object(told)
         if isinstance(words.get("id"), str):
             return (await service.donor.manifest(words["id"])).encode()
         return (await service.donor.offer(_whole(words, "above"))).encode()
 
     async def part(told: bytes) -> bytes:
-        words = _words(told)
+        words = _read_object(told)
         return await service.donor.part(str(words.get("id")), _whole(words, "file"), _whole(words, "offset"))
 
     async def hold_log(told: bytes) -> bytes:
-        words = _words(told)
+        words = _read_object(told)
         seconds = min(float(_whole(words, "seconds")), _LONGEST_HOLD_S)
         service.hold_log(str(words.get("node"))[:_LONGEST_ID], _whole(words, "index"), seconds)
         return b"{}"
 
     answers = {"snapshots": snapshots, "snapshot-part": part, "hold-log": hold_log}
     return {f"/cluster/{name}": {"POST": _for_members(service, answer)} for name, answer in answers.items()}
-
-
-def _words(told: bytes) -> dict[str, Any]:
-    """Raises:
-    Refusal: 400, the body is no JSON object.
-    """
-    try:
-        found: Any = orjson.loads(told)
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise invalid("A JSON object is needed.")
-    return cast("dict[str, Any]", found)
 
 
 def _whole(words: dict[str, Any], name: str) -> int:
