@@ -100,7 +100,11 @@ class Operator:
         """Not one that leaves too few: a voter whose disk is gone, of which the leader does not know yet."""
         left = now.voters - {name}
         gone = sum(self._simulation.disks[voter].is_excused for voter in left)
-        return Remove(name) if len(left) - gone >= majority(len(left)) else None
+        if len(left) - gone >= majority(len(left)):
+            return Remove(name)
+        # Such an operator takes out a node whose disk is gone, if there is one.
+        dead = [member for member in now.ids if self._simulation.disks[member].is_lost]
+        return Remove(dead[0]) if dead else None
 
     def ask(self, leader: str, change: Change) -> None:
         """What an operator's command does: asked of the leader, told how it went, or not."""
