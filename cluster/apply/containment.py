@@ -47,8 +47,8 @@ class Progress:
     place: Point
     stuck: Stuck | None = None
     is_held: bool = False
-    lacks: bool = False
-    """Whether it lacks log entries that nobody has any more: it applies nothing before it is filled."""
+    is_idle: bool = False
+    """Whether it applies nothing as it is: it lacks log entries and waits to be filled, or it has failed."""
 
     def encode(self) -> dict[str, Any]:
         """As JSON."""
@@ -57,7 +57,7 @@ class Progress:
             "place": list(self.place),
             "stuck": None if stuck is None else [list(stuck.point), stuck.cause, stuck.is_broken],
             "held": self.is_held,
-            "lacks": self.lacks,
+            "idle": self.is_idle,
         }
 
     @staticmethod
@@ -67,9 +67,7 @@ class Progress:
         if value["stuck"] is not None:
             point, cause, is_broken = value["stuck"]
             stuck = Stuck(Point(*map(int, point)), str(cause), bool(is_broken))
-        return Progress(
-            Point(*map(int, value["place"])), stuck, bool(value["held"]), bool(value.get("lacks", False))
-        )
+        return Progress(Point(*map(int, value["place"])), stuck, bool(value["held"]), bool(value["idle"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,8 +119,9 @@ class Deliberation:
         now = self._clock()
         since = self._heard_s.setdefault(peer, now)
         stuck = self._impasse.at
-        if answer is not None and answer.lacks and stuck is not None and answer.place <= stuck.point:
-            # It has not applied the write, and cannot while those who could fill it are stuck.
+        if answer is not None and answer.is_idle and stuck is not None and answer.place <= stuck.point:
+            # It has not applied the write, and will not: it waits for those who are stuck to fill it, or for
+            # its operator. It may have begun; that is found out when it starts, as with one that is away.
             return View(None, (now - since) * 1000)
         if answer is not None or peer in connected:
             # Silent here, but heard by the log: it lives, and may be applying the write.

@@ -97,8 +97,7 @@ class ChildProcess:
             Gone: the process ended before it had answered; `verdict` says why.
         """
         with self._writer_lock:
-            self._writer.settimeout(timeout_s)
-            return self._exchange(self._writer, Underway(number, reads=False), method, arguments)
+            return self._exchange(self._writer, Underway(number, reads=False), method, arguments, timeout_s)
 
     def read(self, number: int, method: str, arguments: tuple[Any, ...]) -> Any:
         """As `write`, of a reader; more reads than there are connections wait."""
@@ -111,15 +110,22 @@ class ChildProcess:
             self._free.put(connection)
 
     def _exchange(
-        self, connection: socket.socket, call: Underway, method: str, arguments: tuple[Any, ...]
+        self,
+        connection: socket.socket,
+        call: Underway,
+        method: str,
+        arguments: tuple[Any, ...],
+        timeout_s: float | None = None,
     ) -> list[Any]:
         with self._lock:
             self._underway[call.number] = call
         try:
+            connection.settimeout(timeout_s)
             send(connection, [method, arguments])
             answer = receive(connection)
         except OSError:
-            # The socket was closed before (EPIPE), or with bytes of the call unread in it (ECONNRESET).
+            # The socket was closed before, at the other end (EPIPE) or, when the process's end was settled
+            # before this call got here, at this one (EBADF); or with bytes of the call unread (ECONNRESET).
             raise Gone(begun=False) from None
         if answer is None:
             raise Gone(begun=True)

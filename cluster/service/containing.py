@@ -59,7 +59,8 @@ class Containing:
     def progress(self, question: Question) -> Progress:
         """As `cluster.api.interface.PeerService.progress`."""
         answer = self._applier.impasse.answer(question, self._applier.place)
-        return replace(answer, lacks=self._raft.status().lacks is not None)
+        is_idle = self._raft.status().lacks is not None or self._applier.fault is not None
+        return replace(answer, is_idle=is_idle)
 
     async def run(self) -> None:
         """Until it is cancelled."""

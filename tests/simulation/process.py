@@ -317,7 +317,8 @@ class Process:
     def progress(self, question: Question) -> Progress:
         """`Containing.progress`."""
         answer = self.applier.impasse.answer(question, self.applier.place)
-        return replace(answer, lacks=self.raft.status().lacks is not None)
+        is_idle = self.raft.status().lacks is not None or self.applier.fault is not None
+        return replace(answer, is_idle=is_idle)
 
     @property
     def is_at_rest(self) -> bool:

@@ -257,6 +257,31 @@ def test_who_is_silent_here_but_heard_by_the_log_is_waited_for() -> None:
     assert len(table.proposed) == 1
 
 
+def test_who_applies_nothing_is_waited_for_no_longer_than_who_is_away() -> None:
+    table = Table()
+    table.raft.connected = ("b", "c")
+    failed = Progress(HERE, is_idle=True)
+    for _ in range(40):
+        table.round(at(held=True), failed)
+    assert table.proposed == []
+    for _ in range(4):
+        table.round(at(held=True), failed)
+    assert len(table.proposed) == 1
+
+
+def test_who_applied_the_write_before_it_failed_is_heard() -> None:
+    table = Table()
+    for _ in range(50):
+        table.round(at(held=True), Progress(Point(8, 0, 0), is_idle=True))
+    assert table.proposed == []
+    assert len(table.local) == 1
+
+
+@pytest.mark.parametrize("progress", [at(held=True), Progress(HERE, is_idle=True)])
+def test_a_word_travels_whole(progress: Progress) -> None:
+    assert Progress.decode(progress.encode()) == progress
+
+
 def test_a_follower_asks_but_holds_nobody() -> None:
     table = Table()
     table.raft.role = "follower"
