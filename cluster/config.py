@@ -92,6 +92,11 @@ class NodeSettings(BaseSettings):
         description="entries beyond this, or the size of the newest snapshot if that is larger, are not kept "
         "for a member that is away; it is filled with a snapshot when it comes back",
     )
+    auto_replace: bool = Field(
+        True,
+        description="a member that comes back with an empty or an old data directory votes again as soon as "
+        "it holds everything; if not, `chroma-cluster members admit` has to be said first",
+    )
     snapshot_bytes_per_s: int = Field(
         0, ge=0, description="bytes a second that this node sends of its snapshots, 0: no limit"
     )

@@ -360,6 +360,7 @@ def _raft(
             heartbeat_ms=settings.heartbeat_ms,
             journal_budget_bytes=settings.journal_budget_bytes,
             log_retention_bytes=settings.log_retention_bytes,
+            auto_replace=settings.auto_replace,
         ),
         on_change=feed.changed,
         on_fault=lambda reason: faults.report(Fault(reason)),

@@ -57,6 +57,24 @@ class Members:
         """Ask again and again until the learner has caught up."""
         return self._until_done(lambda: self.change("promote", id=node_id), patience_s)
 
+    def admit(self, node_id: str, patience_s: float) -> dict[str, Any]:
+        """Let the journal that runs under this id be the member, and wait until it has its vote.
+
+        Raises:
+            MembersError: it was refused; or (504) it is admitted and does not hold everything yet.
+        """
+        answer = self._until_done(lambda: self.change("admit", id=node_id), patience_s)
+        deadline = time.monotonic() + patience_s
+        while not any(it["id"] == node_id and it["has_vote"] for it in self.listing()["members"]):
+            if time.monotonic() >= deadline:
+                raise _error(
+                    504,
+                    f"{node_id} is admitted and does not hold everything yet; it votes as soon as it does. "
+                    "Look with `chroma-cluster members list`; if another node leads by now, ask again.",
+                )
+            time.sleep(_AGAIN_S)
+        return answer
+
     def replace(self, old: str, patience_s: float, **new: str) -> dict[str, Any]:
         """Add the new node, promote it when it has caught up, then remove the old one. Begun once, it goes on
         where it ended: a node that is a member already is not added again.
@@ -133,6 +151,7 @@ def table(listing: Mapping[str, Any]) -> str:
     for it in listing["members"]:
         notes = ["leads"] if it["leads"] else []
         notes += [] if it["connected"] or it["leads"] else ["not connected"]
+        notes += ["has no vote yet"] if it["role"] == "voter" and it.get("has_vote") is False else []
         rows.append((it["id"], it["role"], it["raft"] or "?", it["http"] or "?", ", ".join(notes)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     widths.append(0)

@@ -1,4 +1,4 @@
-"""`chroma-cluster members list|add|remove|promote|move|transfer|replace`, of a cluster of `up` or any."""
+"""`chroma-cluster members` and its commands, on a cluster of `up` or any other."""
 
 from __future__ import annotations
 
@@ -182,6 +182,23 @@ def remove(
     if target.directory is not None and target.plan is not None:
         forget(target.directory, target.plan, node_id)
     _say(answer, f"{node_id} is no member any more. Its directory is not needed.", as_json=as_json)
+
+
+@members_app.command()
+def admit(
+    node_id: NodeId,
+    data: Data = None,
+    url: Url = None,
+    secret_file: SecretFile = None,
+    timeout: Timeout = _PATIENCE_S,
+    as_json: AsJson = False,
+) -> None:
+    """Let a member that came back with an empty or an old directory in again.
+
+    Needed only where the setting `auto_replace` is off: else that goes by itself. Returns when it votes.
+    """
+    answer = _target(data, url, secret_file).members.admit(node_id, timeout)
+    _say(answer, f"{node_id} holds everything and has its vote.", as_json=as_json)
 
 
 @members_app.command()

@@ -14,13 +14,13 @@ ever committed after it (docs/raft.md, "Membership").
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 
 from cluster.errors import ClusterError
-from cluster.raft.interface import Add, Change, Configuration, Member, Move, Promote, Remove
+from cluster.raft.interface import Add, Admit, Change, Configuration, Member, Move, Promote, Remove
 from cluster.raft.quorum import majority
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Circumstances:
     is_committed: bool
     """The configuration in force is committed, and so is an entry of the leader's own term."""
     present: frozenset[str]
-    """Members whose word counts and who answered lately, the leader among them."""
+    """Members that have their vote and answered lately, the leader among them."""
     match: Mapping[str, int]
     """How far each other member's log is known to equal the leader's."""
     last_index: int
@@ -136,6 +136,8 @@ class Circumstances:
     """A learner that lacks more entries than these has not caught up."""
     in_settings: Mapping[str, tuple[str, str]]
     """The two addresses of members by the leader's settings, for those that no configuration has."""
+    without_vote: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The incarnations of the members that are there and may not vote: new, or with an old journal."""
 
 
 def changed(now: Configuration, change: Change, at: Circumstances) -> Configuration:
@@ -160,6 +162,8 @@ def changed(now: Configuration, change: Change, at: Circumstances) -> Configurat
             members[node_id] = replace(members[node_id], is_voter=True)
         case Remove(node_id):
             del members[node_id]
+        case Admit(node_id):
+            members[node_id] = replace(members[node_id], incarnation=at.without_vote[node_id])
         case Move(node_id, address, http):
             held = members[node_id]
             members[node_id] = replace(held, address=address or held.address, http=http or held.http)
@@ -217,6 +221,10 @@ def _check_meaning(members: Mapping[str, Member], change: Change, at: Circumstan
         raise ChangeRefused(f"{change.id} is no member; the members are {', '.join(members)}.")
     if isinstance(change, Promote) and held is not None and held.is_voter:
         raise ChangeRefused(f"{change.id} is a voter already.")
+    if isinstance(change, Admit) and change.id not in at.without_vote:
+        raise ChangeRefused(
+            f"{change.id} does not wait to be admitted: it has its vote, or the leader has not heard from it."
+        )
     if isinstance(change, Add | Move):
         _check_addresses(members, change, at.in_settings)
 

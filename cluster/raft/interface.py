@@ -100,7 +100,14 @@ class Move:
     http: str = ""
 
 
-Change: TypeAlias = Add | Promote | Remove | Move
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The journal that runs under a member's id is that member from now on: the former one is lost."""
+
+    id: str
+
+
+Change: TypeAlias = Add | Promote | Remove | Move | Admit
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,7 @@ class RaftStatus:
     `leader_commit` is the commit index of the term's leader as this node heard it, None before it heard any.
     `configuration` names the members, `hint` also says when this node is none.
     `lacks` is what this node was told that nobody has any more; `unservable` (on the leader) who lacks what.
+    `without_vote` (on the leader) are the members that are there and have no vote yet, or no more.
     """
 
     node_id: str
@@ -140,6 +148,7 @@ class RaftStatus:
     leader_commit: int | None = None
     lacks: Lack | None = None
     unservable: dict[str, Lack] = field(default_factory=dict[str, Lack])
+    without_vote: tuple[str, ...] = ()
     known: Knowledge = NOTHING_KNOWN
     """How far the log is surely complete, and as of when, by the clock of `cluster.steady`."""
     configuration: Configuration = field(default_factory=Configuration)

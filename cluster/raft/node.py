@@ -23,6 +23,7 @@ from cluster.raft.core import Core
 from cluster.raft.election import Election
 from cluster.raft.following import Following
 from cluster.raft.hand_over import HandOver
+from cluster.raft.interface import Admit
 from cluster.raft.messages import (
     Accepted,
     Admitted,
@@ -196,6 +197,9 @@ class CorrectedNode(Core):
         row = self.journal.append(self.term, encode_configuration(after))
         logger.info("raft %s: %s makes configuration %d", self.node_id, change, after.number)
         self.adopt()
+        if isinstance(change, Admit):
+            member = after.member(change.id)
+            self.standings.let_in(change.id, "" if member is None else member.incarnation, row.index)
         return row.index, row.term
 
     def _circumstances(self, in_settings: Mapping[str, tuple[str, str]]) -> Circumstances:
@@ -204,7 +208,9 @@ class CorrectedNode(Core):
         present = {
             peer
             for peer, it in progress.items()
-            if self.is_connected(peer) and self.counts(peer) and now - it.contact_s <= settings.dead_after_s
+            if self.is_connected(peer)
+            and self.standings.has_vote(peer)
+            and now - it.contact_s <= settings.dead_after_s
         }
         return Circumstances(
             self.may_change(),
@@ -213,6 +219,7 @@ class CorrectedNode(Core):
             self.journal.last_index,
             settings.catch_up_entries,
             in_settings,
+            self.standings.without_vote(),
         )
 
     def on_configuration(self, members: tuple[Member, ...]) -> None:

@@ -505,6 +505,7 @@ class RaftNode:
             leader_commit=node.leader_commit(),
             lacks=None if node.is_leader else node.following.lacks,
             unservable=dict(node.replication.unservable),
+            without_vote=tuple(node.standings.without_vote()) if node.is_leader else (),
             known=node.known(),
             configuration=journal.configuration,
             configuration_committed=journal.configuration_index <= node.commit_index,

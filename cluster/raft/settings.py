@@ -36,6 +36,8 @@ class RaftSettings:
     """The most by which the clocks of two nodes may differ in rate."""
     catch_up_entries: int = 1000
     """A learner that lacks no more entries than these may become a voter."""
+    auto_replace: bool = True
+    """Whether a leader lets a member in again by itself whose journal was lost or is an old one."""
 
     def __post_init__(self) -> None:
         low, high = self.election_timeout_ms

@@ -14,6 +14,9 @@ a quorum that leaves such nodes out, and tells the node once it holds that entry
 docs/raft.md ("Lost disks"); no clock is in the argument. The entry is a configuration that binds the id to
 this incarnation: another journal of that id, an old one or a copy, is a stranger from then on.
 
+Where `auto_replace` is off, that begins only when the operator says so (`Admit`, the same entry), but for
+nodes that were just founded or added and have lost nothing.
+
 A node that is in every majority (one of two voters) holds all that was ever committed. Its partner's word
 counts for it even when the partner has forgotten everything: else such a cluster would never come back.
 """
@@ -51,6 +54,8 @@ class Standings:
         self._gates: dict[str, int] = {}
         """While leading: the entry that a node without a vote must hold before it is admitted."""
         self._admitted: set[str] = set()
+        self._let_in: dict[str, str] = {}
+        """While leading: the incarnations that the operator has let in."""
         self._told: set[str] = set()
         """Who is no member, as the log of this process says already."""
         self._saved_s = self._started_s = core.clock()
@@ -73,6 +78,15 @@ class Standings:
         """
         hello = self._heard.get(peer)
         return hello is None or hello.standing == Standing.VOTER or self.is_needed()
+
+    def has_vote(self, peer: str) -> bool:
+        """Whether `peer` has said, on its present connection, that it may vote itself.
+
+        A node that is in every majority takes the word of one that may not (`counts`). On a change of the
+        members it must not: after it the others may have to elect somebody without this node.
+        """
+        hello = self._heard.get(peer)
+        return hello is not None and hello.standing == Standing.VOTER
 
     def is_needed(self) -> bool:
         """Whether this node is in every majority of the committed configuration, and knows its promises.
@@ -104,6 +118,11 @@ class Standings:
         match core.journal.standing:
             case Standing.VOTER:
                 return None
+            case Standing.NEW | Standing.FORGETFUL if not core.settings.auto_replace and self._heard_voters():
+                return (
+                    "its journal is new or an old one: it has no vote until it holds everything and is "
+                    f"admitted (chroma-cluster members admit {core.node_id})"
+                )
             case Standing.NEW:
                 silent = [peer for peer in self.core.peers if peer not in self._heard]
                 if silent and not any(self.counts(peer) for peer in self._heard):
@@ -111,6 +130,10 @@ class Standings:
                 return "new here: it votes once it has taken everything from the others"
             case Standing.FORGETFUL:
                 return "its journal lacks what it once acknowledged: it votes once it has that again"
+
+    def _heard_voters(self) -> bool:
+        """Whether the cluster lives: then this node founds nothing."""
+        return any(hello.standing == Standing.VOTER for hello in self._heard.values())
 
     def is_out(self) -> bool:
         """Whether this node was removed, as far as it knows. One that waits to be added never was in."""
@@ -314,11 +337,36 @@ class Standings:
         """This node leads no more."""
         self._gates.clear()
         self._admitted.clear()
+        self._let_in.clear()
+
+    def without_vote(self) -> dict[str, str]:
+        """The incarnations of the members that are there and have no vote yet, or no more."""
+        heard = self._heard.items()
+        return {peer: hello.incarnation for peer, hello in heard if hello.standing != Standing.VOTER}
+
+    def let_in(self, peer: str, incarnation: str, index: int) -> None:
+        """As the operator wishes: `peer` is admitted once it holds `index`, which binds this incarnation."""
+        self._let_in[peer] = incarnation
+        self._gates[peer] = index
+
+    def _may_come_in(self, peer: str, hello: Hello) -> bool:
+        """Whether nobody has to be asked: one that is new and was founded or added, and has lost nothing."""
+        if self.core.settings.auto_replace or self._let_in.get(peer) == hello.incarnation:
+            return True
+        member = self.core.configuration.member(peer)
+        if member is None or hello.standing != Standing.NEW:
+            return False
+        if member.incarnation:
+            return member.incarnation == hello.incarnation
+        known = self.core.journal.known.get(peer)
+        is_founder = known is not None and known.incarnation == hello.incarnation
+        return is_founder or not member.is_voter
 
     def lead(self, now: float) -> None:
         """Let those without a vote in by and by, and note what the others acknowledged."""
         core = self.core
         waiting = {peer: hello for peer, hello in self._heard.items() if hello.standing != Standing.VOTER}
+        waiting = {peer: hello for peer, hello in waiting.items() if self._may_come_in(peer, hello)}
         self._make_gates({peer: it.incarnation for peer, it in waiting.items() if peer not in self._gates})
         for peer, hello in waiting.items():
             gate = self._gates.get(peer)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster.errors import Refusal, Unavailable
-from cluster.raft.interface import Add, Move, Promote, Remove
+from cluster.raft.interface import Add, Admit, Move, Promote, Remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cluster.raft.interface import Change, Member, Raft, RaftStatus
     from cluster.service.leader import Leader
 
-_OPERATIONS: Final = ("add", "promote", "remove", "move", "transfer")
+_OPERATIONS: Final = ("add", "promote", "remove", "move", "admit", "transfer")
 
 
 class OtherMembers(Mapping[str, str]):
@@ -78,6 +78,7 @@ class Membership:
 
     def _entry(self, member: Member) -> dict[str, Any]:
         settings, status = self._settings, self._raft.status()
+        leads = status.role == "leader"
         if member.id == settings.node_id:
             raft, match, connected = settings.advertised_raft, status.last_index, True
         else:
@@ -92,6 +93,7 @@ class Membership:
             "leads": member.id == status.leader,
             "connected": connected,
             "match_index": match,
+            "has_vote": member.is_voter and member.id not in status.without_vote if leads else None,
         }
 
     async def change(self, words: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,6 +147,8 @@ def _parse(words: Mapping[str, Any]) -> Change | None:
             return Promote(name)
         case "remove":
             return Remove(name)
+        case "admit":
+            return Admit(name)
         case "move":
             return Move(name, raft, http)
         case _:

@@ -23,8 +23,11 @@ COMMAND = [sys.executable, "-P", "-m", "cluster"]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    with running_cluster(tmp_path_factory.mktemp("members") / "data") as running:
-        yield running
+    """Where a node whose disk is lost is let in again by the operator only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHROMA_CLUSTER_AUTO_REPLACE", "false")
+        with running_cluster(tmp_path_factory.mktemp("members") / "data") as running:
+            yield running
 
 
 def members(cluster: RunningCluster, *words: str) -> subprocess.CompletedProcess[str]:
@@ -93,6 +96,21 @@ def test_all_come_back_with_the_same_command(cluster: RunningCluster) -> None:
     assert set(listed(cluster)) == set(before)
     write(cluster, "after a restart")
     cluster.wait_caught_up()
+
+
+def test_a_wiped_node_waits_for_the_operator(cluster: RunningCluster) -> None:
+    wiped = next(name for name in listed(cluster) if name != cluster.leader()["id"])
+    cluster.kill(cluster.node(wiped))
+    shutil.rmtree(cluster.directory.node_directory(wiped))
+    cluster.up()
+    cluster.wait_caught_up()
+    assert listed(cluster)[wiped]["has_vote"] is False
+    assert f"members admit {wiped}" in cluster.node(wiped)["reason"]
+    done(cluster, "admit", wiped)
+    assert listed(cluster)[wiped]["has_vote"] is True
+    again = members(cluster, "admit", wiped)
+    assert again.returncode == 1
+    assert "does not wait" in again.stderr
 
 
 def test_a_copy_of_a_living_node_is_refused_and_the_node_serves_on(cluster: RunningCluster) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.errors import ClusterError
 from cluster.raft.configuration import decode_configuration, electorates, is_configuration
-from cluster.raft.interface import Add, Configuration, Promote, Remove
+from cluster.raft.interface import Add, Admit, Configuration, Promote, Remove
 from cluster.raft.quorum import majority
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Operator:
             self._later()
 
     def stop(self) -> None:
+        """Ask for nothing any more but what nodes wait for."""
         self._is_over = True
 
     def _later(self) -> None:
@@ -68,14 +69,19 @@ class Operator:
         self._simulation.scheduler.after(delay_s, self._act)
 
     def _act(self) -> None:
-        if self._is_over:
-            return
         leader = self._simulation.newest_leader()
         if leader is not None:
-            change = self._draw(leader)
+            change = self._admission(leader) or (None if self._is_over else self._draw(leader))
             if change is not None:
                 self.ask(leader, change)
         self._later()
+
+    def _admission(self, leader: str) -> Admit | None:
+        """Without `auto_replace` nobody else lets a node in again; also after all else is over."""
+        if self._simulation.plan.settings.auto_replace or not (self._is_over or self._rng.random() < 0.3):
+            return None
+        waiting = self._simulation.processes[leader].raft.status().without_vote
+        return Admit(self._rng.choice(waiting)) if waiting else None
 
     def _draw(self, leader: str) -> Change | None:
         simulation, rng = self._simulation, self._rng

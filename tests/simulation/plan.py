@@ -185,6 +185,8 @@ def _with_changes(seed: int, nodes: int | None, seconds: float | None, profile: 
         # Else a new member may need what is compacted away, and there is nobody to add.
         settings = replace(settings, append_bytes=1024, journal_budget_bytes=1 << 28)
         object.__setattr__(settings, "append_bytes", plan.settings.append_bytes)
+    # Not drawn, so that the other draws stay what they were.
+    object.__setattr__(settings, "auto_replace", seed % 3 != 2)
     return replace(plan, nodes=founders, spares=spares, profile=profile, settings=settings, poison=None)
 
 

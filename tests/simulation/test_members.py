@@ -38,7 +38,9 @@ def test_no_seed_with_changes_of_members_breaks_a_promise() -> None:
     assert sum(result.crashes for result in done) > SEEDS
 
 
-@pytest.mark.parametrize("course", [members.wiped_of_two, members.leader_removes_itself])
+@pytest.mark.parametrize(
+    "course", [members.wiped_of_two, members.leader_removes_itself, members.no_vote_to_lend]
+)
 def test_the_course_ends_well(course: Callable[[], Violation | None]) -> None:
     assert course() is None
 
@@ -48,6 +50,7 @@ def test_the_course_ends_well(course: Callable[[], Violation | None]) -> None:
     [
         (members.wiped_of_two, node_of(standings=bugs.NeededByNobody)),
         (members.leader_removes_itself, bugs.LeadsThoughRemoved),
+        (members.no_vote_to_lend, node_of(standings=bugs.VoteIsLent)),
     ],
 )
 def test_the_course_does_not_end_without_its_rule(

@@ -21,7 +21,7 @@ from cluster.raft.configuration import (
     is_configuration,
     split_address,
 )
-from cluster.raft.interface import Add, Change, Configuration, Member, Move, Promote, Remove
+from cluster.raft.interface import Add, Admit, Change, Configuration, Member, Move, Promote, Remove
 from cluster.state.commands import encode_group
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def at(
         last_index,
         10,
         {"n1": ("h1:1", "http://h1"), "n2": ("h2:2", "http://h2"), "n3": ("h3:3", "")},
+        {"n3": "its new journal"},
     )
 
 
@@ -91,6 +92,7 @@ def test_only_what_encode_writes_is_a_configuration() -> None:
     [
         (Add("n5", "h5:5", "http://h5"), "n1 n2 n3", "n4 n5"),
         (Promote("n4"), "n1 n2 n3 n4", ""),
+        (Admit("n3"), "n1 n2 n3", "n4"),
         (Remove("n4"), "n1 n2 n3", ""),
         (Remove("n1"), "n2 n3", "n4"),
         (Move("n2", "other:9"), "n1 n2 n3", "n4"),
@@ -101,6 +103,12 @@ def test_what_a_change_makes(change: Change, voters: str, learners: str) -> None
     assert (after.number, after.voters) == (5, set(voters.split()))
     assert {member.id for member in after.members if not member.is_voter} == set(learners.split())
     assert len(after.voters ^ WITH_LEARNER.voters) <= 1
+
+
+def test_who_is_admitted_is_bound_to_the_journal_that_waits() -> None:
+    lost = replace(WITH_LEARNER, members=tuple(replace(it, incarnation="old") for it in WITH_LEARNER.members))
+    after = changed(lost, Admit("n3"), at())
+    assert [it.incarnation for it in after.members] == ["old", "old", "its new journal", "old"]
 
 
 def test_a_new_member_is_told_of_addresses_that_were_in_the_settings_only() -> None:
@@ -135,6 +143,9 @@ def test_a_new_member_is_told_of_addresses_that_were_in_the_settings_only() -> N
         (THREE, Promote("n2"), at(), ChangeRefused, 409, "voter already"),
         (WITH_LEARNER, Promote("n4"), at("n1 n2 n3"), ChangeNotNow, 503, "cannot be reached"),
         (WITH_LEARNER, Promote("n4"), at(match={"n4": 89}), ChangeNotNow, 503, "lacks 11 entries"),
+        (THREE, Admit("n2"), at(), ChangeRefused, 409, "does not wait to be admitted"),
+        (THREE, Admit("n9"), at(), ChangeRefused, 409, "n9 is no member"),
+        (THREE, Admit("n3"), at(committed=False), ChangeNotNow, 503, "one change is made at a time"),
         (THREE, Remove("n9"), at(), ChangeRefused, 409, "the members are n1, n2, n3"),
         (founding(["n1"]), Remove("n1"), at(), ChangeRefused, 409, "without a voter"),
         (THREE, Remove("n2"), at("n1 n2"), ChangeNotNow, 503, "n3 away"),

@@ -25,7 +25,8 @@ SECRET = "secret"
 
 def member(name: str, role: str = "voter", *, leads: bool = False) -> dict[str, Any]:
     where = {"raft": f"{name}:1", "http": f"http://{name}"}
-    return {"id": name, "role": role, "leads": leads, "connected": True, "match_index": 1, **where}
+    state = {"connected": True, "match_index": 1, "has_vote": role == "voter"}
+    return {"id": name, "role": role, "leads": leads, **state, **where}
 
 
 class Cluster:
@@ -75,6 +76,19 @@ def test_a_refusal_is_told_in_the_members_own_words() -> None:
     with pytest.raises(MembersError, match="c is no member") as raised:
         Cluster((409, "c is no member. Nothing was changed.")).operator().change("remove", id="c")
     assert raised.value.status == 409
+
+
+def test_who_is_admitted_is_waited_for_until_it_votes() -> None:
+    cluster = Cluster((503, "another one is under way"))
+    cluster.members["b"]["has_vote"] = False
+    assert "has no vote yet" in table(cluster.operator().listing())
+    with pytest.raises(MembersError, match="does not hold everything yet"):
+        cluster.operator().admit("b", 0.01)
+    assert cluster.asked == [("http://a", {"operation": "admit", "id": "b"})] * 2
+    cluster.members["b"]["has_vote"] = True
+    cluster.operator().admit("b", 60)
+    with pytest.raises(MembersError, match="does not wait"):
+        Cluster((409, "b does not wait to be admitted.")).operator().admit("b", 60)
 
 
 def test_whether_a_change_was_made_that_nobody_answered_is_not_known() -> None:

@@ -11,7 +11,17 @@ import pytest
 
 from cluster.config import Peer
 from cluster.errors import Refusal, Unavailable
-from cluster.raft.interface import Add, Configuration, Member, Move, Position, Promote, RaftStatus, Remove
+from cluster.raft.interface import (
+    Add,
+    Admit,
+    Configuration,
+    Member,
+    Move,
+    Position,
+    Promote,
+    RaftStatus,
+    Remove,
+)
 from cluster.service.leader import Leader
 from cluster.service.membership import Membership, OtherMembers, other_ids
 
@@ -92,6 +102,7 @@ def test_what_is_listed() -> None:
     [
         ({"operation": "add", "id": "e", "raft": "e:1", "http": "http://e/"}, Add("e", "e:1", "http://e")),
         ({"operation": "promote", "id": "d"}, Promote("d")),
+        ({"operation": "admit", "id": "d"}, Admit("d")),
         ({"operation": "remove", "id": "c"}, Remove("c")),
         ({"operation": "move", "id": "c", "raft": "f:1"}, Move("c", "f:1")),
         ({"operation": "transfer", "id": "c"}, ("transfer", "c")),

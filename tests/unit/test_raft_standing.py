@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cluster.errors import Fault
-from cluster.raft.configuration import encode_configuration, founding
+from cluster.raft.configuration import ChangeRefused, encode_configuration, founding
+from cluster.raft.interface import Admit
 from cluster.raft.journal import Journal
 from cluster.raft.meta import Known, Meta, Standing
 from cluster.raft.node import CorrectedNode
+from cluster.raft.settings import RaftSettings
 from tests.simulation.bugs import standing as bugs
 from tests.simulation.parts import node_of
 from tests.unit.raft_net import Disk, Net
@@ -104,6 +106,93 @@ def admitted_without_the_log(net: Net) -> bool:
 def test_a_wiped_node_is_admitted_once_it_holds_everything() -> None:
     assert not admitted_without_the_log(founded())
     assert admitted_without_the_log(founded(bugs.AdmittedAtOnce))
+
+
+def asking_first(standings: type[Standings] | None = None) -> tuple[Net, str]:
+    """Three nodes where a wiped one is let in by the operator only; that is one of them, and back."""
+    node_type = CorrectedNode if standings is None else node_of(standings=standings)
+    settings = RaftSettings(auto_replace=False)
+    net = Net(3, standing=Standing.NEW, node_type=node_type, settings=settings)
+    net.commit(b"first")
+    assert net.run(5, net.converged)
+    wiped = next(node_id for node_id in net.ids if node_id != net.leader().node_id)
+    wipe(net, wiped)
+    return net, wiped
+
+
+def wipe(net: Net, node_id: str) -> None:
+    """A fifth life and more: each has an incarnation of its own."""
+    net.crash(node_id)
+    net.disks[node_id] = Disk(node_id)
+    net.start(node_id)
+
+
+def admit(net: Net, node_id: str) -> None:
+    index, _ = net.leader().change(Admit(node_id), {})
+    assert net.run(10, lambda: net.nodes[node_id].journal.standing is Standing.VOTER)
+    assert net.nodes[node_id].journal.durable_index >= index
+
+
+def test_without_auto_replace_a_wiped_node_waits_for_the_operator() -> None:
+    net, wiped = asking_first()
+    assert net.run(10, net.converged)
+    net.run(20)
+    node = net.nodes[wiped]
+    assert node.journal.standing is Standing.NEW
+    assert f"members admit {wiped}" in (node.standings.hint() or "")
+    assert net.leader().standings.without_vote() == {wiped: node.journal.incarnation}
+    with pytest.raises(ChangeRefused, match="does not wait"):
+        net.leader().change(Admit(net.leader().node_id), {})
+    admit(net, wiped)
+    assert net.run(5, lambda: net.leader().standings.without_vote() == {})
+    assert net.leader().configuration.member(wiped) is not None
+    assert net.leader().configuration.member(wiped).incarnation == node.journal.incarnation  # type: ignore[union-attr]
+    net.commit(b"with it")
+    # Lost once more it is a stranger once more, though it is a member that the configuration binds.
+    wipe(net, wiped)
+    net.run(20)
+    assert net.nodes[wiped].journal.standing is Standing.NEW
+    admit(net, wiped)
+
+
+def test_an_admission_outlives_the_leader_that_made_it() -> None:
+    net, wiped = asking_first()
+    assert net.run(10, net.converged)
+    leader = net.leader().node_id
+    index, _ = net.leader().change(Admit(wiped), {})
+    third = next(node_id for node_id in net.ids if node_id not in (leader, wiped))
+    net.crash(wiped)
+    assert net.run(10, lambda: index in net.committed)
+    net.crash(leader)
+    net.start(leader)
+    net.start(wiped)
+    assert net.run(20, lambda: net.nodes[wiped].journal.standing is Standing.VOTER)
+    assert third in net.nodes
+
+
+def test_without_auto_replace_an_old_copy_waits_for_the_operator() -> None:
+    settings = RaftSettings(auto_replace=False)
+    net = Net(3, standing=Standing.NEW, settings=settings)
+    net.commit(b"first")
+    assert net.run(5, net.converged)
+    node_id = next(it for it in net.ids if it != net.leader().node_id)
+    old = copy.deepcopy(net.disks[node_id])
+    for number in range(5):
+        net.commit(b"kept %d" % number)
+    assert net.run(5, net.converged)
+    net.crash(node_id)
+    net.disks[node_id] = old
+    net.start(node_id)
+    net.run(30)
+    assert net.nodes[node_id].journal.standing is Standing.FORGETFUL
+    admit(net, node_id)
+
+
+def test_without_auto_replace_who_is_founded_or_added_needs_no_word() -> None:
+    net = Net(3, standing=Standing.NEW, settings=RaftSettings(auto_replace=False))
+    net.commit(b"first")
+    assert net.run(10, net.converged)
+    assert {node.journal.standing for node in net.nodes.values()} == {Standing.VOTER}
 
 
 def founding_beside_a_wiped_node(net: Net) -> Standing:

@@ -130,6 +130,13 @@ class NeededByNobody(Standings):
         return False
 
 
+class VoteIsLent(Standings):
+    """Who is in every majority changes the members by the word of those who have no vote."""
+
+    def has_vote(self, peer: str) -> bool:
+        return self.counts(peer)
+
+
 class LeadsThoughRemoved(CorrectedNode):
     """A leader that was removed goes on leading."""
 

@@ -224,6 +224,37 @@ def leader_removes_itself(mutation: str | None = None) -> Violation | None:
     return _run(mutation, 3, 0, course)
 
 
+def no_vote_to_lend(mutation: str | None = None) -> Violation | None:
+    """Of two voters one goes; it has taken the word of a learner that lost its disk and has no vote. Had that
+    learner become a voter, the one that is left would have nobody to be elected by.
+    """
+
+    def course(simulation: Simulation) -> None:
+        leader = leader_of(simulation)
+        _add_learner(simulation, leader, "n3")
+        simulation.crash("n3", power=True, why="course", down_s=0.5)
+        simulation.disks["n3"].wipe()
+        simulation.judge.on_wiped("n3")
+        leads = simulation.processes[leader]
+        until(simulation, lambda: leads.raft.status().without_vote == ("n3",), "the learner is back")
+        until(simulation, simulation._converged, "it has everything but a vote")
+        assert not simulation.disks["n3"].has_vote
+        _ask(simulation, leader, Promote("n3"))
+        simulation.scheduler.run_until(simulation.scheduler.now + 1)
+        [other] = [name for name in simulation.founders if name != leader]
+        _ask(simulation, leader, Remove(leader))
+        disk, last = simulation.disks[other], leads.journal.last_index + 1
+        until(
+            simulation, lambda: disk.last_index >= last, "the other has the change, and no word of its commit"
+        )
+        simulation.network.block(leader, other)
+        simulation.scheduler.run_until(simulation.scheduler.now + 1)
+        simulation.network.unblock(leader, other)
+        _end(simulation)
+
+    return _run(mutation, 2, 1, course, auto_replace=False)
+
+
 def leader_of_members(simulation: Simulation) -> str:
     """The leader, once the members have all of its log."""
     until(
@@ -244,9 +275,13 @@ def _run(
     course: Callable[[Simulation], None],
     *,
     budget: int = 1 << 28,
+    auto_replace: bool = True,
 ) -> Violation | None:
+    simulation = quiet_cluster(
+        mutation, founders, spares=spares, journal_budget_bytes=budget, auto_replace=auto_replace
+    )
     try:
-        course(quiet_cluster(mutation, founders, spares=spares, journal_budget_bytes=budget))
+        course(simulation)
     except Violation as violation:
         return violation
     return None

@@ -29,6 +29,7 @@ def quiet_cluster(
     poison: PoisonPlan | None = None,
     journal_budget_bytes: int = 1 << 28,
     batch_bytes: int = 1 << 24,
+    auto_replace: bool = True,
 ) -> Simulation:
     """Nodes without clients or faults; a leader that hears nothing stays for two seconds."""
     plan = make_plan(1, nodes=nodes)
@@ -39,6 +40,7 @@ def quiet_cluster(
             heartbeat_ms=50,
             journal_budget_bytes=journal_budget_bytes,
             catch_up_entries=10,
+            auto_replace=auto_replace,
         ),
         spares=spares,
         limits=replace(plan.limits, max_records=5461),
