@@ -146,6 +146,17 @@ class Election:
 
     # ------------------------------------------------------------------ messages
 
+    def _is_fit(self, message: PreVote | Vote) -> bool:
+        """Whether this node's vote may go to who asks, as far as the logs say.
+
+        One that is in every majority holds all that was ever committed. To it a node without a vote lends its
+        word whatever it stores itself: it may hold an entry more than the leader that sent it, and lost power
+        before it had written it. Nobody but that one could be elected.
+        """
+        if not self.core.may_vote():
+            return message.needed
+        return self.is_up_to_date(message.last_index, message.last_term)
+
     def is_up_to_date(self, last_index: int, last_term: int) -> bool:
         """Whether a log with this end holds all that may be committed, as far as this node's log tells."""
         journal = self.core.journal
@@ -153,12 +164,7 @@ class Election:
 
     def on_pre_vote(self, peer: str, message: PreVote) -> None:
         core = self.core
-        granted = (
-            message.proposed > core.term
-            and (core.may_vote() or message.needed)
-            and self.is_up_to_date(message.last_index, message.last_term)
-            and not self.is_leader_alive()
-        )
+        granted = message.proposed > core.term and self._is_fit(message) and not self.is_leader_alive()
         if granted and core.state == FOLLOWER:
             self.put_off()
         core.outbox.reply(peer, PreVoteReply(core.term, message.proposed, granted))
@@ -179,12 +185,7 @@ class Election:
                 core.outbox.reply(peer, VoteReply(core.term, False))
                 return
             core.become_follower(message.term, None)
-        granted = (
-            message.term == core.term
-            and (core.may_vote() or message.needed)
-            and core.vote in (None, peer)
-            and self.is_up_to_date(message.last_index, message.last_term)
-        )
+        granted = message.term == core.term and core.vote in (None, peer) and self._is_fit(message)
         if granted:
             core.set_term(core.term, peer)
             self.wait_whole_timeout()

@@ -364,8 +364,11 @@ class Simulation:
         return len(voters) == 2 and all(self.disks[voter].has_vote for voter in voters)
 
     def is_log_whole(self) -> bool:
-        """Whether nobody has compacted anything, so that a new node can be given everything."""
-        return all(disk.meta is None or disk.meta.base_index == 0 for disk in self.disks.values())
+        """Whether nobody has compacted anything, nor will before a new node is known: it gets everything."""
+        if any(disk.meta is not None and disk.meta.base_index for disk in self.disks.values()):
+            return False
+        budget = self.plan.settings.journal_budget_bytes
+        return all(process.journal.bytes_held < budget / 2 for process in self.processes.values())
 
     def bring_up(self, name: str, *, empty: bool) -> None:
         """The machine of a node that shall be added: as it was left, or with an empty disk.

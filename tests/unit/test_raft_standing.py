@@ -11,6 +11,7 @@ from cluster.errors import Fault
 from cluster.raft.configuration import ChangeRefused, encode_configuration, founding
 from cluster.raft.interface import Admit
 from cluster.raft.journal import Journal
+from cluster.raft.messages import Accepted
 from cluster.raft.meta import Known, Meta, Standing
 from cluster.raft.node import CorrectedNode
 from cluster.raft.settings import RaftSettings
@@ -193,6 +194,29 @@ def test_without_auto_replace_who_is_founded_or_added_needs_no_word() -> None:
     net.commit(b"first")
     assert net.run(10, net.converged)
     assert {node.journal.standing for node in net.nodes.values()} == {Standing.VOTER}
+
+
+def test_who_is_needed_is_elected_though_a_node_without_a_vote_holds_more() -> None:
+    """Of two, the leader loses power before it has written an entry that the other, once wiped, holds."""
+    net = Net(2, standing=Standing.NEW, settings=RaftSettings(auto_replace=False))
+    net.commit(b"first")
+    assert net.run(5, net.converged)
+    leader = net.leader()
+    [wiped] = [node_id for node_id in net.ids if node_id != leader.node_id]
+    wipe(net, wiped)
+    assert net.run(10, net.converged)
+    before = copy.deepcopy(net.disks[leader.node_id])
+    net.intercept = lambda source, target, message: not isinstance(message, Accepted)
+    index, _ = leader.propose(b"lost with the power")
+    net.tick(leader.node_id)
+    assert net.run(1, lambda: net.nodes[wiped].journal.durable_index >= index)
+    net.crash(leader.node_id)
+    net.intercept = None
+    net.disks[leader.node_id] = before
+    net.start(leader.node_id)
+    assert net.leader(30).node_id == leader.node_id
+    net.commit(b"after")
+    assert net.run(5, net.converged)
 
 
 def founding_beside_a_wiped_node(net: Net) -> Standing:
