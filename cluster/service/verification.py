@@ -196,7 +196,8 @@ class Verification:
         if self._interval_ms == 0 or not self._leader.is_here() or self._running is not None:
             return False
         since_ms = self._now_ms() - (self._applier.verified_ms or 0)
-        return since_ms >= self._interval_ms and now - self._ended_at > _AGAIN_S
+        again_s = min(_AGAIN_S, self._interval_ms / 1000)
+        return since_ms >= self._interval_ms and now - self._ended_at > again_s
 
     # ---------------------------------------------------------------------------------- a round
 
