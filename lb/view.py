@@ -1,4 +1,4 @@
-"""What a balancer tells of itself and its nodes: all to who proves the cluster's secret, little to others; pure."""
+"""What a balancer tells of itself and its nodes: all to who proves the secret, little to others; pure."""
 
 from __future__ import annotations
 
