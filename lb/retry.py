@@ -206,7 +206,7 @@ def _no_node(waited_s: float) -> GiveUp:
         503,
         "UnavailableError",
         f"No healthy node could serve this read within {waited_s:.3g} s. Nothing was changed; try again, "
-        "and see /cluster/status for what each node says.",
+        "and let an operator see what each node says (`chroma-cluster status`).",
     )
 
 
@@ -215,7 +215,7 @@ def _not_applied(waited_s: float) -> GiveUp:
         503,
         "UnavailableError",
         f"No leader took this write within {waited_s:.3g} s: it was surely not applied. Nothing was changed; "
-        "send it again later, and see /cluster/status for what each node says.",
+        "send it again later, and let an operator see what each node says (`chroma-cluster status`).",
     )
 
 

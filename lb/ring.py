@@ -35,6 +35,8 @@ class Status:
     engine: str = "serving"
     ready: bool = True
     lacking: bool = False
+    state: str = ""
+    """The node's own word for how it is; "": it says none."""
     configuration: int = 0
     """The number of the committed configuration that the node knows; 0: the founders', or none is told."""
     urls: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str], hash=False)
@@ -63,6 +65,7 @@ class Status:
             engine=_engine_state(fields.get("engine")),
             ready=ready if isinstance(ready, bool) else True,
             lacking=fields.get("lacks") is not None,
+            state=str(fields.get("state") or ""),
             **_configuration(fields.get("configuration")),
         )
 

@@ -20,17 +20,25 @@ from lb.guarantees import Guarantees
 from lb.paths import is_reserved
 from lb.proxy import Proxy, error_response, json_response
 from lb.upstream import Upstream
+from lb.view import for_anybody, row
 from lb.watch import Watch
 from wire.addresses import split_address
 from wire.connections import bounded
+from wire.door import Door
 from wire.drain import Drain
 from wire.malformed import shorten_complaints
+from wire.proof import CHALLENGE, HEADER
 from wire.prover import Prover
 
 if TYPE_CHECKING:
     from lb.config import BalancerSettings
 
 log = logging.getLogger("lb")
+
+_NOT_PROVEN: Final = (
+    f"Only who knows the cluster's secret may ask this: {HEADER} does not prove it. Nothing was changed. "
+    "Without that header the answer is what everybody may see; `chroma-cluster status` shows all."
+)
 
 _HANGUP: Final = "SIGHUP: settings are read at the start only, nothing to reload; the balancer goes on"
 
@@ -47,7 +55,9 @@ class Balancer:
 
     def __init__(self, settings: BalancerSettings) -> None:
         self._settings = settings
-        prover = Prover(settings.secret_bytes)
+        secret = settings.secret_bytes
+        prover = Prover(secret)
+        self._door = Door(secret, lambda: os.urandom(16).hex())
         self._watch = Watch(
             settings.nodes,
             cluster_id=settings.cluster_id,
@@ -127,7 +137,7 @@ class Balancer:
         try:
             bare = path.partition("?")[0]
             if is_reserved(bare):
-                return self._own(request.method, bare)
+                return self._own(request, bare)
             return await self._proxy.handle(request)
         except ConnectionError:
             raise  # the client is gone
@@ -140,16 +150,26 @@ class Balancer:
                 "effect: outcome unknown. Its log has the cause.",
             )
 
-    def _own(self, method: str, path: str) -> web.Response:
+    def _own(self, request: web.BaseRequest, path: str) -> web.Response:
         """The balancer's own endpoints. What nodes offer below /cluster is not for clients."""
         if path not in ("/cluster/status", "/cluster/healthz"):
             return error_response(404, "NotFoundError", f"The balancer has no {path}.")
-        if method not in ("GET", "HEAD"):
+        if request.method not in ("GET", "HEAD"):
             return error_response(405, "MethodNotAllowedError", f"{path} is for GET.")
         status = self.status()
-        if path == "/cluster/status":
-            return json_response(status)
-        return json_response({"healthy": status["healthy"]}, status=200 if status["healthy"] else 503)
+        if path == "/cluster/healthz":
+            healthy = status["healthy"]
+            return json_response({"healthy": healthy}, status=200 if healthy else 503)
+        proof = request.headers.get(HEADER)
+        if proof is None:
+            answer = json_response(for_anybody(status))
+        elif self._door.enter(request.method, request.raw_path, proof) is None:
+            answer = error_response(403, "ForbiddenError", _NOT_PROVEN)
+        else:
+            answer = json_response(status)
+        # By which whoever knows the secret asks for the rest.
+        answer.headers[CHALLENGE] = self._door.challenge
+        return answer
 
     def status(self) -> dict[str, Any]:
         """The balancer's view. `healthy`: a leader is known, so that writes are taken."""
@@ -176,21 +196,7 @@ class Balancer:
             "held": counters.held,
             "gave_up": counters.gave_up,
             "refused": counters.refused,
-            "nodes": [
-                {
-                    "id": member.node_id,
-                    "url": member.url,
-                    "healthy": member.healthy,
-                    "ready": member.ready,
-                    "reason": member.reason,
-                    "not_used": member.why_not_used(now),
-                    "role": member.status.role if member.status else None,
-                    "term": member.status.term if member.status else None,
-                    "applied_index": member.status.applied_index if member.status else None,
-                    "heard_ms_ago": round((now - member.heard_at) * 1000) if member.heard_at else None,
-                }
-                for member in ring.members
-            ],
+            "nodes": [row(member, now) for member in ring.members],
         }
 
 

@@ -1,4 +1,4 @@
-"""Runs the corpus by hand: `python -m tests.hostile.run [CASE] [--only TEXT[,TEXT]] [--list] [--out FILE]`.
+"""Runs the corpus by hand: `python -m tests.hostile.run [CASE] [--only TEXT[,TEXT]] [--list] [--part K/N]`.
 
 A table with a line for each case, and at the end what failed and how many were refused before the log.
 """
@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, signal.default_int_handler)
     every = cases()
     wanted = [case for case in every if case.id == options.case] if options.case else chosen(options.only)
+    wanted = _part(wanted, *options.part)
     if options.after:
         wanted = wanted[[case.id for case in wanted].index(options.after) + 1 :]
     if options.list:
@@ -58,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("case", nargs="?", help="the id of one case")
     parser.add_argument("--only", default="", help="cases whose id has this in it; several with commas")
     parser.add_argument("--after", help="begin after the case with this id")
+    parser.add_argument(
+        "--part",
+        type=_fraction,
+        default=(1, 1),
+        metavar="K/N",
+        help="of those the K-th of N parts: several runs, each with servers of its own, beside each other",
+    )
     parser.add_argument("--list", action="store_true", help="show the ids and run nothing")
     parser.add_argument(
         "--once",
@@ -68,6 +76,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, help="append a line of JSON for each case")
     return parser
+
+
+def _fraction(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not 1 <= int(part) <= int(parts):
+        raise ValueError(text)
+    return int(part), int(parts)
+
+
+def _part(wanted: list[Case], part: int, parts: int) -> list[Case]:
+    return wanted[len(wanted) * (part - 1) // parts : len(wanted) * part // parts]
 
 
 def _run(

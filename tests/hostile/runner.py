@@ -11,12 +11,15 @@ from tests.hostile.case import COLLECTIONS, C, request
 from tests.hostile.exchange import HANGS, HUNG_UP, Reply, exchange
 from tests.hostile.judge import limited, unlike_all, unmet
 from tests.hostile.stand import (
+    ASKERS,
     ChromaSide,
     ClusterSide,
     Memory,
     NotReadyError,
     clean,
     prepare,
+    side_by_side,
+    state_of,
     states,
     untouched,
     wait_until_well,
@@ -51,6 +54,10 @@ class Result:
     seconds: float = 0.0
     grown_mib: float = 0.0
     entries: int = 0
+    limited: int = 0
+    """Answers that named a limit of ours."""
+    errors: list[str] = field(default_factory=list[str])
+    """The names of the errors of our answers."""
     rebuilt: bool = False
     failures: list[str] = field(default_factory=list[str])
     notes: list[str] = field(default_factory=list[str])
@@ -118,21 +125,24 @@ class Runner:
         memory = Memory(cluster.pids())
         ours = self._send(door, case, own)
         result.ours = [reply.status for reply in ours]
+        result.limited = sum(limited(reply) for reply in ours)
+        result.errors = [str(reply.body["error"]) for reply in ours if _is_error(reply)]
         for at, reply in enumerate(ours):
             problem = unmet(case, reply)
             # Where it is compared, Chroma's own 500 is right.
             if problem is not None and not (case.compared and reply.status == 500):
                 result.failures.append(f"call {at + 1}: {problem}")
-        state = self._look(result)
+        # Chroma answers while the nodes are looked at.
+        theirs = dict(ground.theirs)
+        answered = ASKERS.submit(self._ask_chroma, case, theirs) if case.compared else None
+        state = self._look(result, last, ground.state)
         result.grown_mib = memory.grown()
         if result.grown_mib > MEMORY_MIB:
             result.failures.append(f"a process took {result.grown_mib:.0f} MiB")
         if gone := children - cluster.children():
             result.notes.append(f"{len(gone)} child processes of nodes ended")
-        if result.healthy:
-            result.entries = self._last_index() - last - 1  # the canary's own
-        if case.compared:
-            self._compare(case, ours, own, dict(ground.theirs), result)
+        if answered is not None:
+            self._compare(answered.result(), ours, own, theirs, result)
         if state != ground.state:
             self._ground = None
 
@@ -143,15 +153,16 @@ class Runner:
             return ground
         self._ground = None
         setup = "records" if setup == "none" else setup
-        clean(self.cluster.url)
-        own = prepare(self.cluster.url, setup)
         try:
-            clean(self.chroma.url)
-            theirs = prepare(self.chroma.url, setup)
+            own, theirs = side_by_side(
+                lambda url: _cleaned_and_prepared(url, setup), (self.cluster.url, self.chroma.url)
+            )
         except NotReadyError:
             self.chroma.start()
-            theirs = prepare(self.chroma.url, setup)
-        state = untouched(states(self.cluster)[0])
+            own, theirs = side_by_side(
+                lambda url: _cleaned_and_prepared(url, setup), (self.cluster.url, self.chroma.url)
+            )
+        state = untouched(state_of(self.cluster.nodes[0].url))
         own["canary"], theirs["canary"] = self.cluster.canary.id, self.chroma.canary.id
         self._ground = Ground(setup, own, theirs, state)
         return self._ground
@@ -167,20 +178,26 @@ class Runner:
                 break  # the rest would only wait as long again
         return replies
 
-    def _look(self, result: Result) -> dict[str, Any]:
-        """Healthy, in time; alive; the same everywhere: what the nodes hold but for the canary."""
+    def _look(self, result: Result, last: int, before: dict[str, Any]) -> dict[str, Any]:
+        """Healthy, in time; alive; the same everywhere: what the nodes hold but for the canary.
+
+        `last` was the log's last entry. Without a new one nodes hold what they held `before`: it is compared
+        after the next case that writes.
+        """
         problem = wait_until_well(self.cluster, WELL_WITHIN_S)
         if problem is None:
+            result.entries = self._last_index() - last
             try:
                 self.cluster.canary.sing(self.cluster.url)
-                for node in self.cluster.nodes:
-                    self.cluster.canary.heard(node.url)
+                side_by_side(lambda node: self.cluster.canary.heard(node.url), self.cluster.nodes)
             except NotReadyError as error:
                 problem = str(error)
         if problem is not None:
             result.healthy = False
             result.failures.append(f"not well within {WELL_WITHIN_S:.0f} s: {problem}")
             return {}
+        if result.entries == 0:
+            return before
         first, *others = states(self.cluster)
         for node, other in zip(self.cluster.nodes[1:], others, strict=True):
             different = [name for name in first if first[name] != other.get(name)]
@@ -197,13 +214,22 @@ class Runner:
 
         return untouched(first)
 
+    def _ask_chroma(self, case: Case, names: dict[str, str]) -> tuple[list[Reply], bool]:
+        """Its answers, and whether it still writes and reads."""
+        replies = self._send(self.chroma.url, case, names)
+        return replies, self.chroma.is_well()
+
     def _compare(
-        self, case: Case, ours: list[Reply], own: dict[str, str], theirs: dict[str, str], result: Result
+        self,
+        found: tuple[list[Reply], bool],
+        ours: list[Reply],
+        own: dict[str, str],
+        theirs: dict[str, str],
+        result: Result,
     ) -> None:
         chroma = self.chroma
-        replies = self._send(chroma.url, case, theirs)
+        replies, well = found
         result.chroma = [reply.status for reply in replies]
-        well = chroma.is_well()
         silent = any(reply.status in (HUNG_UP, HANGS) for reply in replies)
         if not well or silent:
             self._ground = None
@@ -228,6 +254,15 @@ class Runner:
 
     def _last_index(self) -> int:
         return max((status.get("last_index", 0) for status in self.cluster.statuses()), default=0)
+
+
+def _cleaned_and_prepared(url: str, setup: Setup) -> dict[str, str]:
+    clean(url)
+    return prepare(url, setup)
+
+
+def _is_error(reply: Reply) -> bool:
+    return isinstance(reply.body, dict) and "error" in reply.body
 
 
 def as_json(result: Result) -> dict[str, Any]:

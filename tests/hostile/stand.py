@@ -5,6 +5,7 @@ Both are made anew, in directories of their own, when a case has left them unabl
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import http.client
 import itertools
@@ -13,7 +14,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import psutil
@@ -26,7 +27,7 @@ from wire import calls
 from wire.prover import Prover
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 LOST: Final = "lost: "
@@ -45,6 +46,16 @@ SEED: Final[dict[str, Any]] = {
 }
 
 Names: TypeAlias = "dict[str, str]"
+T = TypeVar("T")
+S = TypeVar("S")
+
+#: Nodes, and both sides, are asked beside each other: most of a case's time is waiting.
+ASKERS: Final = concurrent.futures.ThreadPoolExecutor(8, thread_name_prefix="asker")
+
+
+def side_by_side(function: Callable[[S], T], arguments: Iterable[S]) -> list[T]:
+    """What `function` returns for each of the arguments, in their order; raises the first one's error."""
+    return list(ASKERS.map(function, arguments))
 
 
 class NotReadyError(Exception):
@@ -221,7 +232,7 @@ class ClusterSide:
 
     def statuses(self, timeout_s: float = 2.0) -> list[dict[str, Any]]:
         """What each node says of itself; empty where it says nothing."""
-        return [self._status(node, timeout_s) for node in self.nodes]
+        return side_by_side(lambda node: self._status(node, timeout_s), self.nodes)
 
     def _status(self, node: Node, timeout_s: float) -> dict[str, Any]:
         try:
@@ -285,7 +296,7 @@ def _resident(pid: int) -> float:
 
 def states(cluster: ClusterSide) -> list[dict[str, Any]]:
     """What each node holds: its catalogue, and the records of every collection."""
-    return [_state(node.url) for node in cluster.nodes]
+    return side_by_side(lambda node: state_of(node.url), cluster.nodes)
 
 
 def untouched(state: dict[str, Any]) -> dict[str, Any]:
@@ -293,7 +304,8 @@ def untouched(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != CANARY}
 
 
-def _state(url: str) -> dict[str, Any]:
+def state_of(url: str) -> dict[str, Any]:
+    """What one server holds."""
     databases = ask(url, request("GET", DATABASES, None, OWN), 30)
     listed = ask(url, request("GET", COLLECTIONS, None, OWN), 30)
     found: dict[str, Any] = {

@@ -19,11 +19,14 @@ from aiohttp import web
 
 from lb.config import BalancerSettings
 from lb.server import Balancer
+from wire.calls import proven
 from wire.door import Door
 from wire.proof import CHALLENGE, HEADER, WATCH, digest_of
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
+
+    from wire.prover import Prover
 
 DATABASE = "/api/v2/tenants/default_tenant/databases/default_database"
 COLLECTION_ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -145,6 +148,7 @@ class Node:
                     "leader": leader,
                     "applied_index": self.applied_index,
                     "healthy": self.healthy,
+                    "state": "ready" if self.healthy else "failed",
                     "reason": None if self.healthy else "the test says so",
                 }
                 changed = self._changed
@@ -222,6 +226,13 @@ class Bench:
     async def get(self, target: str = f"{COLLECTION}/count", **headers: str) -> tuple[int, Any]:
         async with self.request("GET", target, headers=_names(headers)) as response:
             return response.status, await response.json()
+
+    async def whole_status(self, prover: Prover) -> dict[str, Any]:
+        """What the balancer tells who proves the secret."""
+        url = self.balancer.url
+        async with proven(self.session, prover, "GET", url, "/cluster/status") as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
 
     async def post(self, target: str = f"{COLLECTION}/add", **headers: str) -> tuple[int, Any]:
         async with self.request("POST", target, json={"ids": ["1"]}, headers=_names(headers)) as response:

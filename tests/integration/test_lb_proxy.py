@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import json
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ from tests.integration.lb_nodes import (
     COLLECTION,
     DATABASE,
     OTHER,
+    SECRET,
     Node,
     answer,
     answers,
@@ -23,6 +25,8 @@ from tests.integration.lb_nodes import (
     break_off,
     hangs,
 )
+from wire.proof import CHALLENGE, HEADER, is_challenge
+from wire.prover import Prover
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -382,8 +386,7 @@ def test_a_large_answer_that_breaks_off_is_never_taken_for_whole() -> None:
 def test_the_balancer_has_endpoints_of_its_own_and_hides_those_of_nodes() -> None:
     async def scenario() -> None:
         async with bench() as b:
-            status, view = await b.get("/cluster/status")
-            assert status == 200
+            view = await b.whole_status(Prover(SECRET.encode()))
             assert view["url"] == b.balancer.url
             assert (view["healthy"], view["leader"], view["term"]) == (True, "node-1", 1)
             assert [node["id"] for node in view["nodes"]] == ["node-1", "node-2", "node-3"]
@@ -397,6 +400,62 @@ def test_the_balancer_has_endpoints_of_its_own_and_hides_those_of_nodes() -> Non
             b.nodes[0].become(role="follower")
             await b.until(lambda: not b.balancer.status()["healthy"], "no leader known")
             assert (await b.get("/cluster/healthz")) == (503, {"healthy": False})
+
+    asyncio.run(scenario())
+
+
+def test_a_stranger_sees_no_address_of_a_balancers_nodes_and_no_process_id() -> None:
+    async def scenario() -> None:
+        async with bench() as b:
+            await b.nodes[2].kill()
+            await b.until(lambda: b.usable() == {"node-1", "node-2"}, "node-3 is gone")
+            for target in ("/cluster/status", "/cluster/status?watch=1", "/cluster/status?x=%2f"):
+                async with b.request("GET", target) as response:
+                    told = await response.text()
+                    assert response.status == 200
+                    assert is_challenge(response.headers[CHALLENGE])
+                view = json.loads(told)
+                assert set(view) == {"healthy", "nodes"}
+                assert all(set(node) == {"id", "role", "state", "healthy", "ready"} for node in view["nodes"])
+                assert not any(word in told for word in ("127.0.0.1", "http", "pid", "connect"))
+            rows = {node["id"]: node for node in view["nodes"]}
+            assert rows["node-1"] == {
+                "id": "node-1", "role": "leader", "state": "ready", "healthy": True, "ready": True
+            }  # fmt: skip
+            assert (rows["node-3"]["state"], rows["node-3"]["healthy"]) == (None, False)
+
+    asyncio.run(scenario())
+
+
+def test_who_proves_the_secret_sees_all_of_a_balancers_status_and_a_proof_opens_once() -> None:
+    async def scenario() -> None:
+        async with bench() as b:
+            prover = Prover(SECRET.encode())
+            assert {"pid", "url", "leader", "buffered_bytes"} <= set(await b.whole_status(prover))
+            proof = prover.headers(b.balancer.url, "GET", "/cluster/status")
+            async with b.request("GET", "/cluster/status", headers=proof) as response:
+                assert response.status == 200
+                assert "url" in (await response.json())["nodes"][0]
+            wrong = Prover(b"another")
+            wrong.learn(b.balancer.url, 200, response.headers)
+            others = (
+                proof,  # once more
+                prover.headers(b.balancer.url, "GET", "/cluster/healthz"),
+                prover.headers(b.balancer.url, "HEAD", "/cluster/status"),
+                wrong.headers(b.balancer.url, "GET", "/cluster/status"),
+                {HEADER: ""},
+                {HEADER: "x" * 5000},
+            )
+            for headers in others:
+                async with b.request("GET", "/cluster/status", headers=headers) as response:
+                    told = await response.json()
+                    assert (response.status, set(told)) == (403, {"error", "message"})
+                    assert response.headers["X-Chroma-Outcome"] == "unchanged"
+                    assert is_challenge(response.headers[CHALLENGE])
+            # One that knew an earlier challenge of this address learns the new one from the refusal.
+            earlier = Prover(SECRET.encode())
+            earlier.learn(b.balancer.url, 200, {CHALLENGE: "0" * 32})
+            assert "pid" in await b.whole_status(earlier)
 
     asyncio.run(scenario())
 

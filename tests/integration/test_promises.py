@@ -206,7 +206,8 @@ def test_writes_that_were_given_up_make_room_for_others(cluster: RunningCluster)
     assert set(statuses) == {200}
 
     def held() -> bool:
-        return requests.get(f"{cluster.url}/cluster/status", timeout=10).json()["buffered_bytes"] == 0
+        said = requests.get(f"{cluster.url}/cluster/status", auth=cluster.member, timeout=10).json()
+        return said["buffered_bytes"] == 0
 
     end = time.monotonic() + 30
     while not held():

@@ -52,7 +52,7 @@ def status(cluster: RunningCluster) -> tuple[int, dict[str, Any]]:
 
 def balancer_node(cluster: RunningCluster, node_id: str) -> dict[str, Any]:
     """How the balancer sees one node."""
-    nodes = requests.get(f"{cluster.url}/cluster/status", timeout=10).json()["nodes"]
+    nodes = requests.get(f"{cluster.url}/cluster/status", auth=cluster.member, timeout=10).json()["nodes"]
     return next(node for node in nodes if node["id"] == node_id)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import lb
 
-PURE = ("routes", "ring", "guarantees", "retry", "budget")
+PURE = ("routes", "ring", "guarantees", "retry", "budget", "view")
 ALLOWED = {
     "__future__",
     "collections",
