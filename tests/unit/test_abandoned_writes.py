@@ -37,7 +37,7 @@ class Bench:
         leader = SimpleNamespace(is_here=lambda: True, id=lambda: "a")
         health = SimpleNamespace(require_serving=lambda: None)
         room = SimpleNamespace(require=lambda command: None)
-        parts = (self, self.proposer, leader, health, room)
+        parts = (self, self.proposer, leader, health, room, room)
         self.writes = Writes(*cast("Any", parts), timeout_ms=timeout_ms)
 
     def propose(self, payload: bytes) -> Future[Position]:
