@@ -1,8 +1,9 @@
 """Data directories that earlier versions left behind: this version opens them, serves all of it, and goes on.
 
-`tests/kept/format-N.tar.xz` is the directory of a stopped cluster of three nodes, of the version that wrote
-format N of the journal's meta record; `tests/kept/make.py` made it. One node was killed before the last
-write, so its log is behind. A format that was ever released stays here for ever.
+`tests/kept/format-N-level-M.tar.xz` is the directory of a stopped cluster of three nodes, of the version that
+wrote format N of the journal's meta record, at command level M (none named: 1); `tests/kept/make.py` made it.
+One node was killed before the last write, so its log is behind. A format that was ever released stays here
+for ever.
 """
 
 from __future__ import annotations
