@@ -149,6 +149,12 @@ class NodeSettings(BaseSettings):
         description="a node that a verification found to differ fills itself from one that is right, at most "
         "three times a day",
     )
+    command_level_limit: int | None = Field(
+        None,
+        ge=1,
+        description="the cluster is not raised above this command level while this node has the setting; for "
+        "an upgrade that can still be taken back",
+    )
     allow_reset: bool = False
     allow_mixed_versions: bool = Field(
         False, description="serve reads although the leader's chromadb is of another version; for an upgrade"

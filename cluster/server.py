@@ -30,6 +30,7 @@ from cluster.disk import DiskFull, explained, machine_fault, space_at
 from cluster.embedding.embedder import Embedder
 from cluster.errors import ClusterError, Fault
 from cluster.failpoint import arm
+from cluster.levels import claimed
 from cluster.lock import DirectoryLock
 from cluster.peers import Peers
 from cluster.propose.grouping import GroupLimits
@@ -49,6 +50,7 @@ from cluster.snapshot.donating import Donor
 from cluster.snapshot.filling import Filling, Here
 from cluster.snapshot.installing import ahead, finish
 from cluster.snapshot.taking import Source, Taker
+from cluster.state.commands import NEWEST_LEVEL, encode_raise
 from cluster.state.machine import Machine
 from cluster.verify.alarms import FILE as ALARMS
 from cluster.verify.alarms import Alarms
@@ -61,9 +63,11 @@ from wire.malformed import shorten_complaints
 from wire.prover import Prover
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cluster.config import NodeSettings
+    from cluster.levels import Levels
     from cluster.snapshot.installing import Installed
     from cluster.snapshot.manifest import Manifest
 
@@ -194,7 +198,8 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     stack.callback(engine.close)
     scratch = IsolatedScratch()
     stack.callback(scratch.close)
-    raft = _raft(settings, journal, secret, tls, feed, faults)
+    levels = partial(_levels, settings, machine)
+    raft = _raft(settings, journal, secret, tls, feed, faults, levels)
     scanner = Scanner(engine, settings.verify_records_per_s)
     stack.callback(scanner.close)
     applier = Applier(
@@ -230,6 +235,8 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
         propose_agreement=lambda agreement: raft.propose(
             encode_agreement(clock.now_ms(), agreement), past_limits=True
         ),
+        levels=levels,
+        propose_level=lambda level: raft.propose(encode_raise(clock.now_ms(), level), past_limits=True),
         donor=_donor(settings, raft, applier, store, alarms, seal),
         filling=filling,
         hold_log=raft.hold_log,
@@ -241,11 +248,16 @@ def _compose(settings: NodeSettings, stack: ExitStack, loop: asyncio.AbstractEve
     return _Node(settings, tls, raft, applier, peers, service, feed, faults, filling)
 
 
+def _levels(settings: NodeSettings, machine: Machine) -> Levels:
+    """What this node says of command levels; from any thread."""
+    return claimed(NEWEST_LEVEL, machine.level, settings.command_level_limit)
+
+
 def _trust(data_dir: Path, installed: Installed | None) -> tuple[Alarms, Seal]:
     """What is known to be wrong with this node's copy, and whether it is in doubt."""
     if installed is not None:
         forget(data_dir)
-    alarms, seal = Alarms(data_dir / ALARMS), Seal(data_dir)
+    alarms, seal = Alarms(data_dir / ALARMS), Seal(data_dir, own_versions()["chromadb"])
     if installed is not None and alarms.raised:
         seal.doubt(
             f"It was filled with a copy of {installed.manifest.node_id}, for its own differed: it is being "
@@ -345,6 +357,7 @@ def _raft(
     tls: Tls | None,
     feed: StatusFeed,
     faults: _FaultLine,
+    levels: Callable[[], Levels],
 ) -> RaftNode:
     bind = split_address(settings.raft)
     others = {name: split_address(peer.raft) for name, peer in settings.peers.items()}
@@ -373,6 +386,7 @@ def _raft(
             ),
             **{name: (peer.raft, peer.http) for name, peer in settings.peers.items()},
         },
+        levels=levels,
     )
 
 
@@ -408,6 +422,7 @@ async def _serve(node: _Node, stop: asyncio.Event) -> bool:
                     node.service.keep_room(),
                     node.service.compare_versions(node.feed.changed),
                     node.service.keep_containing(),
+                    node.service.keep_level(),
                     node.service.keep_verifying(),
                     node.service.keep_filled(),
                     node.service.keep_tidy(),

@@ -40,7 +40,7 @@ from cluster.errors import (
 )
 from cluster.failpoint import failpoint
 from cluster.state.catalog import Outcome
-from cluster.state.commands import decode_group
+from cluster.state.commands import NEWEST_LEVEL, NotUnderstood, decode_group, require_understood
 from cluster.state.refusals import Point
 from cluster.state.work import Call, Remember, Resolve
 
@@ -95,6 +95,7 @@ class Applier:
         machine_fault: Callable[[ClusterError], Fault | None] = lambda failure: None,
         witness: Witness | None = None,
         ahead: int = 0,
+        newest_level: int = NEWEST_LEVEL,
     ) -> None:
         """Machine and engine must have been loaded from this store; `on_fault` is called once at most.
 
@@ -104,10 +105,17 @@ class Applier:
         `witness` sees what is about to be written while it digests the records.
         Chroma may have writes of committed entries up to `ahead` that are not marked as applied: it is a copy
         of a node that was stuck.
+        `newest_level`: what needs a higher command level is not applied.
 
         Raises:
-            Fault: the machine does not stand where the store's marker does.
+            Fault: the machine does not stand where the store's marker does, or needs a newer build.
         """
+        if machine.level > newest_level:
+            raise Fault(
+                f"This node's state is of command level {machine.level}, this build understands levels up to "
+                f"{newest_level}. The level never falls. Nothing was changed. Start this node with a build "
+                f"that understands level {machine.level}."
+            )
         marker = store.marker()
         if marker.index != machine.applied_index:
             raise Fault(
@@ -122,6 +130,7 @@ class Applier:
         self._on_fault = on_fault
         self._witness: Witness = witness or Blind()
         self._machine_fault = machine_fault
+        self._newest_level = newest_level
         self._veil = Veil(hide, machine.half_written)
         self._applied = machine.applied_index
         self._recovering_until = 0
@@ -181,6 +190,11 @@ class Applier:
     def verified_ms(self) -> int | None:
         """Log time of the last verification of everything that is applied here; None: there was none."""
         return self._machine.verified_ms
+
+    @property
+    def level(self) -> int:
+        """The command level in force, as far as the log is applied here."""
+        return self._machine.level
 
     @property
     def hidden(self) -> str | None:
@@ -354,10 +368,18 @@ class Applier:
                 break
             self._scan(entry)
             try:
-                entries.append((entry.index, decode_group(entry.payload) if entry.payload else None))
+                group = decode_group(entry.payload) if entry.payload else None
+                if group is not None:
+                    require_understood(group, self._newest_level)
+                entries.append((entry.index, group))
             except Exception as error:
                 if entries:
                     break  # apply what comes before it first
+                if isinstance(error, NotUnderstood):
+                    raise Fault(
+                        f"Log entry {entry.index} cannot be applied: {error}. It was not skipped and nothing "
+                        "was changed. Start this node with a newer build, that of the other nodes."
+                    ) from None
                 raise Fault(
                     f"Log entry {entry.index} cannot be read: {error}. It was not skipped and nothing was "
                     f"changed. If a newer version wrote it, upgrade this node. Else: {FILLED_BY_OTHERS}"

@@ -35,6 +35,7 @@ from cluster.state.commands import (
     DeleteCollection,
     DeleteDatabase,
     DeleteRecords,
+    RaiseLevel,
     RefuseEntry,
     Reset,
     UpdateCollection,
@@ -160,7 +161,7 @@ class EmbeddedEngine:
             case Reset():
                 bindings.reset()
                 return self._local_ids.drop(self._local_ids.cluster_ids())
-            case RefuseEntry() | Verify():
+            case RefuseEntry() | Verify() | RaiseLevel():
                 pass  # carried out in the replicated state alone
         return ()
 

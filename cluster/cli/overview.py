@@ -58,6 +58,8 @@ class NodeView:
     disk: Mapping[str, Any] | None = None
     filling: Mapping[str, Any] | None = None
     """How far it is with fetching a snapshot."""
+    level: Mapping[str, Any] | None = None
+    """The command level in force, which ones it understands, and who keeps it from rising."""
 
     @property
     def is_beyond_waiting(self) -> bool:
@@ -177,6 +179,7 @@ def node_view(
                 lacks=said.get("lacks"),
                 disk=said.get("disk"),
                 filling=said.get("filling"),
+                level=said.get("level"),
             )
         reason = f"another server answers at {node.url}"
     return NodeView(

@@ -44,7 +44,19 @@ def render(overview: Overview) -> RenderableType:
         for node in overview.nodes
         if node.disk is not None and (said := node.disk.get("writes_refused") or node.disk.get("warning"))
     ]
-    return Group(_headline(overview), Text(), table, *reasons, *disks, Text(), _balancer(overview.balancer))
+    levels = [Text(said, style="yellow") for said in _held_back(overview)]
+    notes = (*reasons, *disks, *levels)
+    return Group(_headline(overview), Text(), table, *notes, Text(), _balancer(overview.balancer))
+
+
+def _held_back(overview: Overview) -> list[str]:
+    """Who keeps the cluster from rising to the command level that others understand, by its leader."""
+    levels = [node.level for node in overview.nodes if node.id == overview.leader and node.level]
+    return [
+        f"command level {level['in_force']}; it does not rise because of {member}: {why}"
+        for level in levels
+        for member, why in level["waits_for"].items()
+    ]
 
 
 def _headline(overview: Overview) -> Text:

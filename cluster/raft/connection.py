@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pysyncobj.node import Node
 
-    from cluster.raft.handshake import Acceptor, Dialer
+    from cluster.raft.handshake import Acceptor, Dialer, Link
     from cluster.raft.settings import RaftSettings
     from cluster.raft.tls import TlsSocket
 
@@ -31,6 +31,8 @@ class Connection:
         self.peer: str | None = None
         self.dialer: Dialer | None = None
         self.acceptor: Acceptor | None = None
+        self.link: Link | None = None
+        """What was agreed on, once the peer has proven itself."""
         self.is_connecting = False
         """TCP or TLS is not ready for frames yet."""
         self.is_established = False
@@ -68,6 +70,8 @@ class Peer:
         """Since when there is no link."""
         self.run = ""
         """Which life of its process the link is to."""
+        self.refused: str | None = None
+        """Why there is no link: one of the two refused the other, the last time that they spoke."""
         self.connection: Connection | None = None
         self.dials: set[Connection] = set()
         self.newest = 0

@@ -1,29 +1,37 @@
 """Who is at the other end: mutual proof of the cluster secret, bound to both ids and two fresh nonces.
 
-    dialer                                        acceptor
-      hello: cluster, ids, nonce, run  ->
-                                       <-           challenge: nonce, run, proof of the acceptor
-      proof of the dialer              ->
+    dialer                                           acceptor
+      hello: versions, cluster, ids, nonce, run, levels ->
+                                                    <- challenge: nonce, run, version, levels; its proof
+      proof of the dialer                               ->
 
-Each proof is an HMAC-SHA256 with the secret over the role, the cluster id, both node ids, nonces and runs,
-so no proof fits another connection, direction, node or cluster. The keys of the frames are made the same
-way. A run names one life of a process: two processes that run on one directory and its copy have one id, but
-not one run. Pure: bytes and nonces in, bytes out.
+Each proof is an HMAC-SHA256 with the secret over the role and all that both sides said before, so no proof
+fits another connection, direction, node or cluster, and nobody between them can have them speak an older
+version than both know. The keys of the frames are made the same way. A run names one life of a process: two
+processes that run on one directory and its copy have one id, but not one run.
+
+The dialer says which versions of the protocol it speaks, and the acceptor takes the newest that both do. What
+a later version says besides, at the end of its fields, is passed over here, and proven all the same. Levels
+are those of `cluster.levels`. Pure: bytes and nonces in, bytes out.
 """
 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
+
+from cluster.levels import Levels, levels_of_fields, quarrel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROTOCOL = "chroma-cluster-raft"
-VERSION = 4
+VERSIONS = (5, 5)
+"""The oldest and the newest version of the protocol that this build speaks. A build that changes a message
+raises the newest, and goes on speaking the one before as long as clusters are upgraded from there by node."""
 NONCE_BYTES = 32
 MAX_ID = 64
 
@@ -31,9 +39,11 @@ MAX_ID = 64
 class Refused(Exception):
     """The other side is not who it must be. `reason` goes to the log and, before any proof, to the peer."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, peer: str | None = None) -> None:
+        """`peer` is the node that it is about, where an operator has to know: see `RaftStatus.refused`."""
         super().__init__(reason)
         self.reason = reason
+        self.peer = peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +62,31 @@ class Identity:
     node_id: str
     secret: bytes
     run: str = ""
+    versions: tuple[int, int] = VERSIONS
+    levels: Callable[[], Levels] = field(default=Levels)
+    """What this node says of command levels at the moment at which it is asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
-    cluster_id: str
-    dialer: str
-    acceptor: str
-    dialer_nonce: bytes
-    acceptor_nonce: bytes
-    dialer_run: str
-    acceptor_run: str
+class Link:
+    """What both sides of a connection know of the other once it has proven itself."""
 
-    def derive(self, secret: bytes, label: str) -> bytes:
-        text: bytes = msgpack.packb(
-            [
-                PROTOCOL,
-                VERSION,
-                label,
-                self.cluster_id,
-                self.dialer,
-                self.acceptor,
-                self.dialer_nonce,
-                self.acceptor_nonce,
-                self.dialer_run,
-                self.acceptor_run,
-            ]
-        )
-        return hmac.digest(secret, text, "sha256")
+    peer_run: str
+    version: int
+    """The version of the protocol that both speak from here on."""
+    peer_levels: Levels
 
-    def keys(self, secret: bytes) -> Keys:
-        return Keys(self.derive(secret, "key of the dialer"), self.derive(secret, "key of the acceptor"))
+
+def _derive(secret: bytes, label: str, hello: bytes, challenge: bytes) -> bytes:
+    text: bytes = msgpack.packb([PROTOCOL, label, hello, challenge])
+    return hmac.digest(secret, text, "sha256")
+
+
+def _keys(secret: bytes, hello: bytes, challenge: bytes) -> Keys:
+    return Keys(
+        _derive(secret, "key of the dialer", hello, challenge),
+        _derive(secret, "key of the acceptor", hello, challenge),
+    )
 
 
 class Dialer:
@@ -91,14 +95,15 @@ class Dialer:
     def __init__(self, identity: Identity, peer: str, nonce: bytes) -> None:
         self._identity = identity
         self._peer = peer
-        self._nonce = nonce
-        self.peer_run = ""
-        """The run of the acceptor, once it has proven itself."""
+        self._levels = identity.levels()
+        ids = [identity.cluster_id, identity.node_id, peer]
+        said = [*ids, nonce, identity.run, self._levels.as_fields()]
+        self._hello: bytes = msgpack.packb(["hello", PROTOCOL, list(identity.versions), *said])
+        self.link: Link | None = None
+        """What is known of the acceptor, once it has proven itself."""
 
     def hello(self) -> bytes:
-        identity = self._identity
-        ids = [identity.cluster_id, identity.node_id, self._peer]
-        return msgpack.packb(["hello", PROTOCOL, VERSION, *ids, self._nonce, identity.run])
+        return self._hello
 
     def on_challenge(self, data: bytes) -> tuple[bytes, Keys]:
         """The answer to the acceptor's challenge: the own proof and the keys.
@@ -108,18 +113,24 @@ class Dialer:
         """
         fields = _unpack(data)
         if len(fields) == 2 and fields[0] == "refused" and isinstance(fields[1], str):
-            raise Refused(f"it refused this node: {fields[1][:200]}")
-        is_challenge = len(fields) == 4 and fields[0] == "challenge"
-        if not is_challenge or not _is_nonce(fields[1]) or not _is_run(fields[2]):
+            raise Refused(f"it refused this node: {fields[1][:400]}", self._peer)
+        if len(fields) != 3 or fields[0] != "challenge" or not isinstance(fields[1], bytes):
             raise Refused("it does not speak this protocol")
-        identity, run = self._identity, fields[2]
-        ids = (identity.cluster_id, identity.node_id, self._peer)
-        session = _Session(*ids, self._nonce, fields[1], identity.run, run)
-        if not _equal(fields[3], session.derive(identity.secret, "proof of the acceptor")):
+        secret = self._identity.secret
+        if not _equal(fields[2], _derive(secret, "proof of the acceptor", self._hello, fields[1])):
             raise Refused("it does not have this cluster's secret")
-        self.peer_run = run
-        proof = session.derive(identity.secret, "proof of the dialer")
-        return msgpack.packb(["proof", proof]), session.keys(identity.secret)
+        said = _unpack(fields[1])
+        if len(said) < 4 or not _is_nonce(said[0]) or not _is_run(said[1]):
+            raise Refused("it does not speak this protocol")
+        oldest, newest = self._identity.versions
+        levels = levels_of_fields(said[3])
+        if type(said[2]) is not int or not oldest <= said[2] <= newest or levels is None:
+            raise Refused("it does not speak this protocol")
+        if (why := quarrel(self._levels, self._peer, levels)) is not None:
+            raise Refused(why, self._peer)
+        self.link = Link(said[1], said[2], levels)
+        proof = _derive(secret, "proof of the dialer", self._hello, fields[1])
+        return msgpack.packb(["proof", proof]), _keys(secret, self._hello, fields[1])
 
 
 class Acceptor:
@@ -129,25 +140,29 @@ class Acceptor:
         self._identity = identity
         self._refuses = refuses
         self._nonce = nonce
-        self._session: _Session | None = None
+        self._dialer = ""
+        self._hello = self._challenge = b""
+        self.link: Link | None = None
+        """What the dialer says of itself; it is proven once `on_proof` returns."""
 
     @property
     def wants_hello(self) -> bool:
-        return self._session is None
+        return self.link is None
 
     def on_hello(self, data: bytes) -> bytes:
         """The challenge.
 
         Raises:
-            Refused: another cluster, an unknown or wrong node, or not this protocol.
+            Refused: another cluster, an unknown or wrong node, not this protocol, a build that does not fit.
         """
         fields = _unpack(data)
         if len(fields) < 7 or fields[:2] != ["hello", PROTOCOL]:
             raise Refused("it does not speak this protocol")
-        version, cluster_id, dialer, wanted, nonce, *rest = fields[2:]
-        if version != VERSION:
-            raise Refused(f"it speaks version {version!r} of the protocol, this node version {VERSION}")
-        if len(rest) != 1 or not _is_run(rest[0]):
+        versions, cluster_id, dialer, wanted, nonce, *rest = fields[2:]
+        said = dialer if isinstance(dialer, str) else None
+        version = self._version(versions, said)
+        levels = levels_of_fields(rest[1]) if len(rest) > 1 else None
+        if levels is None or not _is_run(rest[0]):
             raise Refused("it does not speak this protocol")
         if cluster_id != self._identity.cluster_id:
             raise Refused(f"it belongs to another cluster ({str(cluster_id)[:80]!r})")
@@ -160,15 +175,37 @@ class Acceptor:
         reason = self._refuses(dialer, rest[0])
         if reason is not None:
             raise Refused(reason)
-        ids = (cluster_id, dialer, wanted)
-        self._session = _Session(*ids, nonce, self._nonce, rest[0], self._identity.run)
-        proof = self._session.derive(self._identity.secret, "proof of the acceptor")
-        return msgpack.packb(["challenge", self._nonce, self._identity.run, proof])
+        own = self._identity.levels()
+        if (why := quarrel(own, dialer, levels)) is not None:
+            # Both sides log it: "this node" would be another one there.
+            raise Refused(why.replace("this node", self._identity.node_id), dialer)
+        self._dialer, self._hello = dialer, data
+        self.link = Link(rest[0], version, levels)
+        self._challenge = msgpack.packb([self._nonce, self._identity.run, version, own.as_fields()])
+        proof = _derive(self._identity.secret, "proof of the acceptor", data, self._challenge)
+        return msgpack.packb(["challenge", self._challenge, proof])
 
-    @property
-    def peer_run(self) -> str:
-        """The run of the dialer."""
-        return "" if self._session is None else self._session.dialer_run
+    def _version(self, versions: Any, dialer: str | None) -> int:
+        """The newest version of the protocol that both sides speak.
+
+        Raises:
+            Refused: there is none.
+        """
+        oldest, newest = self._identity.versions
+        # Before version 5 the one version that a node spoke stood here.
+        found = cast("list[Any]", versions) if type(versions) is list else [versions, versions]
+        if len(found) < 2 or not all(type(version) is int for version in found[:2]):
+            raise Refused("it does not speak this protocol")
+        low, high = found[:2]
+        common = min(high, newest)
+        if common < max(low, oldest):
+            raise Refused(
+                f"it speaks {_in_words(low, high)} of the protocol between nodes, {self._identity.node_id} "
+                f"{_in_words(oldest, newest)}: run builds that have one in common (upgrade through a build "
+                "in between, or stop all nodes and start them with one build)",
+                dialer,
+            )
+        return common
 
     def on_proof(self, data: bytes) -> tuple[str, Keys]:
         """The id of the proven dialer and the keys.
@@ -176,18 +213,22 @@ class Acceptor:
         Raises:
             Refused: it does not have the secret.
         """
-        session = self._session
         fields = _unpack(data)
-        if session is None or len(fields) != 2 or fields[0] != "proof":
+        if self.link is None or len(fields) != 2 or fields[0] != "proof":
             raise Refused("it does not speak this protocol")
-        if not _equal(fields[1], session.derive(self._identity.secret, "proof of the dialer")):
-            raise Refused(f"it says it is {session.dialer!r} but does not have this cluster's secret")
-        return session.dialer, session.keys(self._identity.secret)
+        secret = self._identity.secret
+        if not _equal(fields[1], _derive(secret, "proof of the dialer", self._hello, self._challenge)):
+            raise Refused(f"it says it is {self._dialer!r} but does not have this cluster's secret")
+        return self._dialer, _keys(secret, self._hello, self._challenge)
 
 
 def refusal(reason: str) -> bytes:
     """What an acceptor sends before it closes."""
     return msgpack.packb(["refused", reason])
+
+
+def _in_words(oldest: int, newest: int) -> str:
+    return f"version {newest}" if oldest == newest else f"versions {oldest} to {newest}"
 
 
 def _unpack(data: bytes) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from cluster.levels import Levels
 from cluster.staleness import NOTHING_KNOWN, Knowledge
 
 if TYPE_CHECKING:
@@ -156,6 +157,10 @@ class RaftStatus:
     configuration_committed: bool = True
     is_removed: bool = False
     """This node is no member any more, as it or a member that it heard knows."""
+    levels: dict[str, Levels] = field(default_factory=dict[str, Levels])
+    """What each connected peer says of the command levels that it understands."""
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    """By peers without a link: why one of the two refused the other."""
 
 
 class Raft(Protocol):

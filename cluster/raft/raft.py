@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from cluster.errors import ClusterError, Fault, NotHandedOver, NotLeader, OutcomeUnknown, Overloaded
 from cluster.failpoint import failpoint
+from cluster.levels import Levels
 from cluster.raft.configuration import split_address
 from cluster.raft.handshake import Identity
 from cluster.raft.interface import Entry, Position, RaftStatus
@@ -64,6 +65,7 @@ class RaftNode:
     where those are whose addresses it does not have. With `joins` this node is no founder: it waits until the
     cluster has added it. `in_settings` are the addresses (log, http) by which others reach the members.
     With `tls` all links are encrypted and both ends show certificates; every member needs it then.
+    `levels` are told to peers when they connect; with those that do not fit them there is no link.
     `on_change` is called from the raft thread after role, term, leader or commit index have changed;
     `on_fault` once, with the reason, when this node has a fault. Neither may block.
 
@@ -86,6 +88,7 @@ class RaftNode:
         *,
         joins: bool = False,
         in_settings: Mapping[str, tuple[str, str]] | None = None,
+        levels: Callable[[], Levels] = Levels,
     ) -> None:
         if node_id not in members:
             raise ValueError(f"node {node_id!r} is not among the members {sorted(members)}")
@@ -100,7 +103,7 @@ class RaftNode:
         self._tls = tls
         self._joins = joins
         self._in_settings = dict(in_settings or {it: (f"{at[0]}:{at[1]}", "") for it, at in members.items()})
-        self._identity = Identity(cluster_id, node_id, secret, run=os.urandom(8).hex())
+        self._identity = Identity(cluster_id, node_id, secret, run=os.urandom(8).hex(), levels=levels)
         self._on_change = on_change
         self._on_fault = on_fault
         self._clock = steady_s
@@ -510,6 +513,8 @@ class RaftNode:
             configuration=journal.configuration,
             configuration_committed=journal.configuration_index <= node.commit_index,
             is_removed=node.standings.is_out(),
+            levels=transport.levels,
+            refused=transport.refused,
         )
         before = self._picture.status
         self._picture = _Picture(status, node.quorum_contact_s())
@@ -522,6 +527,7 @@ class RaftNode:
             status.lacks,
             status.configuration,
             status.configuration_committed,
+            status.refused,
         ) != (
             before.role,
             before.term,
@@ -531,6 +537,7 @@ class RaftNode:
             before.lacks,
             before.configuration,
             before.configuration_committed,
+            before.refused,
         )
         if changed and self._on_change is not None:
             self._on_change()

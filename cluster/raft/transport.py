@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
+from cluster.levels import Levels, quarrel
 from cluster.raft import messages
 from cluster.raft.complaints import Complaints
 from cluster.raft.connection import Connection, Peer
 from cluster.raft.dialing import Dialing
 from cluster.raft.framing import HANDSHAKE, MESSAGE, PING, FramingError
-from cluster.raft.handshake import NONCE_BYTES, Acceptor, Identity, Refused, refusal
+from cluster.raft.handshake import NONCE_BYTES, Acceptor, Identity, Link, Refused, refusal
 from cluster.raft.listener import Listener
 from cluster.raft.sockets import Sockets
 from cluster.raft.tls import PEER_SPEAKS_TLS, Tls, looks_like_tls
@@ -128,6 +129,17 @@ class TcpTransport(Transport):
         """The ids of the peers with a live, authenticated connection."""
         return tuple(peer for peer, state in self._peers.items() if state.connection is not None)
 
+    @property
+    def levels(self) -> dict[str, Levels]:
+        """What each connected peer said of command levels when it connected."""
+        links = {peer: state.connection.link for peer, state in self._peers.items() if state.connection}
+        return {peer: link.peer_levels for peer, link in links.items() if link is not None}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Why there is no link, by the ids of the members with which one was refused last."""
+        return {peer: state.refused for peer, state in self._peers.items() if state.refused is not None}
+
     def send(self, node: Node, message: Any) -> bool:
         """Queue `message` and send what the socket takes at once; False when there is no room or link.
 
@@ -220,12 +232,19 @@ class TcpTransport(Transport):
             if now - connection.opened_s > _HANDSHAKE_S:
                 why = "its handshake took too long"
                 self._sockets.break_off(connection, why, quiet=connection.is_dialer)
+        elif (why := self._outgrown(connection, connection.peer)) is not None:
+            self._sockets.break_off(connection, why)
         elif now - connection.received_s > self._settings.dead_after_s:
             why = f"nothing came from it for {self._settings.dead_after_ms} ms"
             self._sockets.break_off(connection, why)
         elif now - connection.sent_s >= self._settings.heartbeat_s:
             connection.writer.put_urgent(PING, b"")
             self._sockets.write(connection)
+
+    def _outgrown(self, connection: Connection, peer: str) -> str | None:
+        """The level rose since the peer connected, and it is no member for which that would have waited."""
+        link = connection.link
+        return None if link is None else quarrel(self._identity.levels(), peer, link.peer_levels)
 
     # ------------------------------------------------------------------ connections
 
@@ -316,6 +335,9 @@ class TcpTransport(Transport):
             else:
                 self._sockets.break_off(connection, f"it sent {error}")
         except Refused as refused:
+            state = self._peers.get(refused.peer or "")
+            if state is not None and state.connection is None:
+                state.refused = refused.reason
             self._refuse(connection, refused.reason)
         return False
 
@@ -326,19 +348,21 @@ class TcpTransport(Transport):
             self._sockets.write(connection)
             connection.writer.set_key(keys.dialer)
             connection.reader.set_key(keys.acceptor)
-            self._establish(connection, connection.peer, connection.dialer.peer_run)
+            self._establish(connection, connection.peer, connection.dialer.link)
         elif connection.acceptor is not None and connection.acceptor.wants_hello:
             connection.writer.put_urgent(HANDSHAKE, connection.acceptor.on_hello(body))
             self._sockets.write(connection)
         elif connection.acceptor is not None:
             peer, keys = connection.acceptor.on_proof(body)
-            if (reason := self._refuses(peer, connection.acceptor.peer_run)) is not None:
+            link = connection.acceptor.link
+            if link is not None and (reason := self._refuses(peer, link.peer_run)) is not None:
                 raise Refused(reason)
             connection.writer.set_key(keys.acceptor)
             connection.reader.set_key(keys.dialer)
-            self._establish(connection, peer, connection.acceptor.peer_run)
+            self._establish(connection, peer, link)
 
-    def _establish(self, connection: Connection, peer: str, run: str) -> None:
+    def _establish(self, connection: Connection, peer: str, link: Link | None) -> None:
+        assert link is not None
         state = self._peers.get(peer)
         if state is None:
             state = self._peers[peer] = Peer(Node(peer), None)
@@ -354,7 +378,8 @@ class TcpTransport(Transport):
             self._peers[peer] = state  # a guest is forgotten with its link
         connection.peer = peer
         connection.is_established = True
-        state.connection, state.run = connection, run
+        connection.link = link
+        state.connection, state.run, state.refused = connection, link.peer_run, None
         for other in list(state.dials):
             state.dials.discard(other)
             if other is not connection:

@@ -137,6 +137,7 @@ def _out_of_touch(facts: Facts, lag: int | None) -> Diagnosis:
     if raft.quorum_contact_ms != float("inf"):
         since = f"for {max(0.0, raft.quorum_contact_ms) / 1000:.0f} s"
     links = f"it reaches {_names(reached)}, not {_names(missed)}" if missed else "it reaches all others"
+    links += "".join(f"; {name}: {why}" for name, why in raft.refused.items() if name in missed)
     if 2 * (len(reached) + 1) <= len(facts.members) + 1:
         return Diagnosis(
             "no majority",

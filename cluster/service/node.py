@@ -8,6 +8,7 @@ from cluster.service.containing import Containing
 from cluster.service.guard import Guard
 from cluster.service.health import Health
 from cluster.service.leader import Leader
+from cluster.service.leveling import Leveling
 from cluster.service.membership import Membership, OtherMembers
 from cluster.service.reads import Reads
 from cluster.service.repair import Repair
@@ -59,7 +60,8 @@ class NodeService:
         waiting = Waiting(settings, raft, applier, peers, leader, health)
         others = OtherMembers(settings, raft)
         room = Room(settings.node_id, settings.data_dir, settings.disk_reserve_bytes, raft, peers, others)
-        writes = Writes(applier, parts.proposer, leader, health, room, settings.write_timeout_ms)
+        leveling = Leveling(settings, raft, parts.levels, parts.propose_level)
+        writes = Writes(applier, parts.proposer, leader, health, room, leveling, settings.write_timeout_ms)
         alarms = parts.verifying.alarms
         reads = Reads(parts.engine, applier, waiting, health, settings.read_threads, alarms)
         vectors = VectorMaking(parts.embedder, applier, peers, leader, health, waiting, reads)
@@ -79,9 +81,12 @@ class NodeService:
             room,
             alarms,
             self._filling,
+            leveling,
         )
         stewardship = Stewardship(raft, tending, peers, others, alarms)
-        verification = Verification(settings, applier, leader, peers, others, writes, parts.verifying)
+        verification = Verification(
+            settings, applier, leader, peers, others, writes, leveling, parts.verifying
+        )
         vitals.doubts = lambda: verification.doubts
         repair = Repair(others, peers, alarms, self.refill, automatic=settings.auto_repair)
         verification.on_differs = repair.on_differs
@@ -109,6 +114,7 @@ class NodeService:
         self.check_collection = sickness.check
         versions = Versions(leader, health, peers, mixed=settings.allow_mixed_versions)
         self.compare_versions = versions.watch
+        self.keep_level = leveling.watch
         self.lead_only_when_well = stewardship.watch
         self.keep_watch = vitals.watch
         self.keep_line = vitals.watch_line

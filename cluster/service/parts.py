@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cluster.chroma.interface import Engine, Judge, Tending
     from cluster.chroma.oracle import Oracle
     from cluster.embedding.embedder import Embedder
+    from cluster.levels import Levels
     from cluster.peers import Peers
     from cluster.propose.proposer import Proposer
     from cluster.raft.interface import Position, Raft
@@ -41,6 +42,10 @@ class Parts:
     proposer: Proposer
     propose_agreement: Callable[[RefuseEntry], Future[Position]]
     """Past the line of waiting writes."""
+    levels: Callable[[], Levels]
+    """What this node says of command levels."""
+    propose_level: Callable[[int], Future[Position]]
+    """Past the line of waiting writes, too."""
     verifying: Verifying
     donor: Donor
     filling: Filling

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from cluster.errors import ClusterError, EngineDied
 from cluster.service.versions import own_versions
 from cluster.staleness import age_ms
-from cluster.state.commands import COMMANDS
 from cluster.steady import steady_s
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from cluster.raft.interface import Raft, RaftStatus
     from cluster.service.health import Health
     from cluster.service.leader import Leader
+    from cluster.service.leveling import Leveling
     from cluster.service.reads import Reads
     from cluster.service.room import Room
     from cluster.service.sickness import Sickness
@@ -56,7 +56,9 @@ class StatusReport:
         room: Room,
         alarms: Alarms,
         filling: Filling,
+        leveling: Leveling,
     ) -> None:
+        self._leveling = leveling
         self._alarms = alarms
         self._room = room
         self._filling = filling
@@ -113,7 +115,8 @@ class StatusReport:
             "unservable": {peer: asdict(lack) for peer, lack in raft.unservable.items()},
             "stuck": self._stuck(),
             "alarms": self._alarms.raised,
-            "commands": COMMANDS,
+            "level": self._leveling.as_json(),
+            "refused": raft.refused,
             "filling": None if (filling := self._filling.progress()) is None else filling.as_json(),
             "started_at": self._started_at,
             "chroma_path": str(self._settings.data_dir / "chroma"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import uuid4
 
 from cluster.errors import ClusterError, Unavailable
-from cluster.state.commands import Verify
+from cluster.state.commands import Verify, level_of
 from cluster.verify.conclusion import Report, Result, conclude, donors_for, doubtful, narrowed, verdict_for
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cluster.config import NodeSettings
     from cluster.peers import Peers
     from cluster.service.leader import Leader
+    from cluster.service.leveling import Leveling
     from cluster.service.writes import Writes
     from cluster.verify.alarms import Alarms
     from cluster.verify.scanner import Scanner
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The first `Verify` has this tag on the wire: a member that knows fewer commands would stop at it.
-VERIFY_TAG: Final = 12
+_ANY: Final = Verify("", None)
 _ASK_S: Final = 0.25
 #: A member that says nothing for so long, or makes no progress for so long, has no part in the round.
 _SILENT_S: Final = 10.0
@@ -81,6 +81,7 @@ class Verification:
         peers: Peers,
         others: Mapping[str, str],
         writes: Writes,
+        leveling: Leveling,
         verifying: Verifying,
     ) -> None:
         """`others` are the URLs of the other members, by id; they change as members come and go."""
@@ -91,6 +92,7 @@ class Verification:
         self._leader = leader
         self._peers = peers
         self._writes = writes
+        self._leveling = leveling
         self._scanner = verifying.scanner
         self._alarms = verifying.alarms
         self._now_ms = verifying.now_ms
@@ -113,9 +115,8 @@ class Verification:
 
     async def _here(self, *, start: bool) -> dict[str, Any]:
         if start and self._running is None:
-            await self._require_understood()
-            if self._running is None:
-                self._begin()
+            self._leveling.require(_ANY)
+            self._begin()
         running = self._running
         return {
             "leader": self._node_id,
@@ -126,21 +127,6 @@ class Verification:
     def _begin(self) -> None:
         self._running = _Running(uuid4().hex)
         self._task = asyncio.create_task(self._round(self._running))
-
-    async def _require_understood(self) -> None:
-        """Raises:
-        Unavailable: a member runs a version that does not know the command, and would stop at it.
-        """
-        statuses = await asyncio.gather(*(self._peers.status(url) for url in self._members.values()))
-        old = [
-            str(status.get("id"))
-            for status in statuses
-            if status is not None and int(status.get("commands", 0)) < VERIFY_TAG
-        ]
-        if old:
-            raise Unavailable(
-                f"{', '.join(old)} runs a version that knows no verification. Nothing was done; upgrade it."
-            )
 
     # --------------------------------------------------------------------------- asked by members
 
@@ -169,7 +155,10 @@ class Verification:
     @property
     def doubts(self) -> str | None:
         """Why this node is to be verified before it is trusted like the others, or None."""
-        return self._seal.doubts
+        found = self._seal.doubts
+        if found is None or self._leveling.permits(_ANY):
+            return found
+        return f"{found} That waits until all members understand command level {level_of(_ANY)}."
 
     # ------------------------------------------------------------------------------ the schedule
 
@@ -194,6 +183,8 @@ class Verification:
 
     def _is_due(self, now: float) -> bool:
         if self._interval_ms == 0 or not self._leader.is_here() or self._running is not None:
+            return False
+        if not self._leveling.permits(_ANY):
             return False
         since_ms = self._now_ms() - (self._applier.verified_ms or 0)
         again_s = min(_AGAIN_S, self._interval_ms / 1000)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cluster.raft.interface import Position
     from cluster.service.health import Health
     from cluster.service.leader import Leader
+    from cluster.service.leveling import Leveling
     from cluster.service.room import Room
     from cluster.state.commands import Command
 
@@ -39,6 +40,7 @@ class Writes:
         leader: Leader,
         health: Health,
         room: Room,
+        leveling: Leveling,
         timeout_ms: int,
     ) -> None:
         self._applier = applier
@@ -46,6 +48,7 @@ class Writes:
         self._leader = leader
         self._health = health
         self._room = room
+        self._leveling = leveling
         self._timeout_ms = timeout_ms
         self._foresight = Foresight()
 
@@ -56,6 +59,7 @@ class Writes:
         self._health.require_serving()
         if not self._leader.is_here():
             raise NotLeader(self._leader.id())
+        self._leveling.require(command)
         self._room.require(command)
         # Clients' keys and our own random ids cannot collide: each has a prefix of its own.
         request_id = f"k:{key}" if key is not None else f"r:{uuid.uuid4().hex}"

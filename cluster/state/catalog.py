@@ -20,6 +20,7 @@ from cluster.state.commands import (
     DeleteCollection,
     DeleteDatabase,
     DeleteRecords,
+    RaiseLevel,
     RefuseEntry,
     Reset,
     UpdateCollection,
@@ -246,7 +247,7 @@ def decide(catalog: Catalog, command: Command, pending: Collection | None = None
             return _delete_records(_current(catalog, command.collection_id, pending), command)
         case Reset():
             return _reset(catalog)
-        case RefuseEntry() | Verify():
+        case RefuseEntry() | Verify() | RaiseLevel():
             raise ValueError("the machine itself carries out what is about the log, not about Chroma")
 
 

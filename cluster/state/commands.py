@@ -14,6 +14,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgpack
 
+from cluster.levels import FIRST_LEVEL
+
 WIRE_VERSION: Final = 1
 
 #: A metadata value as JSON has it: str, int, float, bool, None, a list of one scalar kind, or a
@@ -144,6 +146,16 @@ class Verify:
     narrow: dict[str, list[int]] | None
 
 
+@dataclass(frozen=True, slots=True)
+class RaiseLevel:
+    """Every member understands the kinds of commands up to `level`: from here on they may be proposed.
+
+    Only a leader proposes this (`cluster.levels`). The level in force never falls.
+    """
+
+    level: int
+
+
 Command: TypeAlias = (
     CreateTenant
     | UpdateTenant
@@ -157,6 +169,7 @@ Command: TypeAlias = (
     | Reset
     | RefuseEntry
     | Verify
+    | RaiseLevel
 )
 
 #: Wire tag of each command. Tags are for ever: a new command gets a new one.
@@ -173,9 +186,13 @@ _TAGS: Final[dict[type[Any], int]] = {
     Reset: 10,
     RefuseEntry: 11,
     Verify: 12,
+    RaiseLevel: 13,
 }
-#: The commands that this version of the program knows have tags up to this one.
-COMMANDS: Final = max(_TAGS.values())
+#: The level that must be in force before a command is proposed; others: the first. A new kind, and a field
+#: that earlier builds do not read, gets the next level, for ever: `NEWEST_LEVEL` rises with it.
+_LEVELS: Final[dict[type[Any], int]] = {Verify: 2}
+#: This build understands the commands of the levels up to this one.
+NEWEST_LEVEL: Final = max(FIRST_LEVEL, *_LEVELS.values())
 _TYPES: Final[dict[int, type[Any]]] = {tag: kind for kind, tag in _TAGS.items()}
 _FIELDS: Final[dict[type[Any], tuple[str, ...]]] = {
     kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _TAGS
@@ -208,6 +225,31 @@ class Group:
     proposals: tuple[Proposal, ...]
 
 
+class NotUnderstood(ValueError):
+    """What is in the log is not of a level that this build understands."""
+
+
+def level_of(command: Command) -> int:
+    """The level that must be in force before this may be proposed."""
+    return _LEVELS.get(type(command), FIRST_LEVEL)
+
+
+def require_understood(group: Group, newest: int = NEWEST_LEVEL) -> None:
+    """What a node does before it applies anything of a log entry; `newest` is the level that it understands.
+
+    Raises:
+        NotUnderstood: it cannot apply what is in it, or what will come after it.
+    """
+    for proposal in group.proposals:
+        command = proposal.command
+        level = command.level if isinstance(command, RaiseLevel) else level_of(command)
+        if level > newest:
+            raise NotUnderstood(
+                f"it needs command level {level} ({type(command).__name__}), this build understands levels "
+                f"up to {newest}"
+            )
+
+
 def encode_command(command: Command) -> bytes:
     """The msgpack form of one command alone, for a process of the same version."""
     return _pack(_tagged(command))
@@ -231,6 +273,11 @@ def encode_proposal(proposal: Proposal) -> bytes:
 def encode_group(time_ms: int, encoded: list[bytes]) -> bytes:
     """Payload of a log entry from proposals already encoded by `encode_proposal`."""
     return _pack([WIRE_VERSION, time_ms, encoded])
+
+
+def encode_raise(time_ms: int, level: int) -> bytes:
+    """Payload of the log entry that raises the level in force. A second one to the same level repeats it."""
+    return encode_group(time_ms, [encode_proposal(Proposal(f"s:level:{level}", b"", RaiseLevel(level)))])
 
 
 def decode_group(payload: bytes) -> Group:
@@ -263,7 +310,7 @@ def _tagged(command: Command) -> tuple[int, list[Any]]:
 def _untagged(tag: int, values: list[Any]) -> Command:
     kind = _TYPES.get(tag)
     if kind is None:
-        raise ValueError(f"unknown command tag {tag}: written by a newer version of the program?")
+        raise NotUnderstood(f"it has a command with the unknown tag {tag}")
     arguments = {
         name: tuple(value) if name in _SEQUENCES and value is not None else value
         for name, value in zip(_FIELDS[kind], values, strict=True)

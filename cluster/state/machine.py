@@ -52,6 +52,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgpack
 
 from cluster.errors import Refusal
+from cluster.levels import FIRST_LEVEL
 from cluster.state.catalog import (
     Catalog,
     Change,
@@ -62,7 +63,7 @@ from cluster.state.catalog import (
     has_filter,
     initial_changes,
 )
-from cluster.state.commands import DeleteRecords, RefuseEntry, Verify, WriteRecords
+from cluster.state.commands import DeleteRecords, RaiseLevel, RefuseEntry, Verify, WriteRecords
 from cluster.state.cursor import Cursor, Origin
 from cluster.state.merging import alike, merge, part_of, size_of
 from cluster.state.refusals import Point, RefusalTable
@@ -83,6 +84,7 @@ _META: Final = "meta"
 _INTENT: Final = "intent"
 _HALF_WRITTEN: Final = "half"
 _VERIFIED: Final = "verified"
+_LEVEL: Final = "level"
 _BEFORE: Final = "before"
 _UNDOING: Final = "undoing"
 
@@ -171,6 +173,7 @@ class Machine:
         self._intent: tuple[str, ...] | None = None
         self._half_written: str | None = None
         self._verified_ms: int | None = None
+        self._level = FIRST_LEVEL
         self._before: Before | None = None
         self._undoing: Undoing | None = None
         # Written with the first step of a new node, so that the store is complete from then on.
@@ -207,6 +210,8 @@ class Machine:
             own.append((_HALF_WRITTEN, msgpack.packb(self._half_written)))
         if self._verified_ms is not None:
             own.append((_VERIFIED, msgpack.packb(self._verified_ms)))
+        if self._level != FIRST_LEVEL:
+            own.append((_LEVEL, msgpack.packb(self._level)))
         if self._before is not None:
             own.append((_BEFORE, self._before.encode()))
         if self._undoing is not None:
@@ -249,6 +254,11 @@ class Machine:
     def verified_ms(self) -> int | None:
         """Log time of the last verification of everything; None: there was none."""
         return self._verified_ms
+
+    @property
+    def level(self) -> int:
+        """The command level in force, as far as the log is applied; may be asked from other threads."""
+        return self._level
 
     def remembers(self, request_id: str) -> bool:
         """Whether a request with this id has an outcome; may be asked from other threads, see `catalog`."""
@@ -337,6 +347,8 @@ class Machine:
             self._half_written = None if change.value is None else msgpack.unpackb(change.value)
         elif change.key == _VERIFIED:
             self._verified_ms = None if change.value is None else msgpack.unpackb(change.value)
+        elif change.key == _LEVEL:
+            self._level = FIRST_LEVEL if change.value is None else msgpack.unpackb(change.value)
         elif change.key == _BEFORE:
             self._before = None if change.value is None else Before.decode(change.value)
         elif change.key == _UNDOING:
@@ -400,6 +412,8 @@ class Machine:
             return self._take_agreement(plan, origin, proposal.command)
         if isinstance(proposal.command, Verify):
             return self._take_verification(plan, origin, proposal.command)
+        if isinstance(proposal.command, RaiseLevel):
+            return self._take_level(plan, origin, proposal.command)
         point = Point(origin.index, origin.position, plan.cursor.part)
         agreement = self.refusals.agreed(point)
         if agreement is not None:
@@ -440,6 +454,17 @@ class Machine:
             plan.changes.append(Change(_VERIFIED, msgpack.packb(origin.after.time_ms)))
         plan.verification = Verification(command, origin.index)
         _finish(plan, origin, Outcome(200, {}))
+        plan.proposals += 1
+        plan.is_closed = True
+        return True
+
+    def _take_level(self, plan: _Plan, origin: Origin, command: RaiseLevel) -> bool:
+        """In a step of its own: the next one must see the level of this one."""
+        if plan.proposals:
+            return False
+        if command.level > self._level:
+            plan.changes.append(Change(_LEVEL, msgpack.packb(command.level)))
+        _finish(plan, origin, Outcome(200, {"level": max(command.level, self._level)}))
         plan.proposals += 1
         plan.is_closed = True
         return True

@@ -3,6 +3,9 @@
 A node that stops in order notes how its files are; one that starts compares. Opening the directory with a
 plain Chroma, which may write, breaks the seal even if nothing is changed: then a verification says so. A node
 that was killed leaves no seal, and draws no conclusion.
+
+Beside that it is noted with which version of chromadb the files were last known to be right: another version
+may migrate them when it opens them.
 """
 
 from __future__ import annotations
@@ -17,20 +20,23 @@ from typing import Any, Final, cast
 log = logging.getLogger(__name__)
 
 _FILE: Final = "chroma.seal"
+_VERSION: Final = "chroma.version"
 
 
 class Seal:
     """The note of one node; lives from before its Chroma is opened until after it is closed."""
 
-    def __init__(self, data_dir: Path) -> None:
-        """Compare; to be called before Chroma is opened.
+    def __init__(self, data_dir: Path, version: str | None = None) -> None:
+        """Compare; to be called before Chroma, of this `version`, is opened.
 
         What agrees is taken away, for from now on this node writes. What does not stays until `settle`, so
         that a restart does not forget it.
         """
         self._path = data_dir / _FILE
         self._directory = data_dir / "chroma"
-        self._doubts = self._compare()
+        self._version_path = data_dir / _VERSION
+        self._version = version
+        self._doubts = self._compare_version() or self._compare()
 
     @property
     def doubts(self) -> str | None:
@@ -50,6 +56,33 @@ class Seal:
         if self._doubts is not None:
             self._doubts = None
             self._remove()
+            self._note_version()
+
+    def _compare_version(self) -> str | None:
+        """What was opened with another version stays in doubt until `settle`, also after a restart."""
+        try:
+            former = self._version_path.read_text().strip()
+        except FileNotFoundError:
+            self._note_version()
+            return None
+        except (OSError, ValueError) as error:
+            former = f"unknown ({error})"
+        if self._version is None or former == self._version:
+            return None
+        found = (
+            f"The files of this node's Chroma are of chromadb {former} and are opened by chromadb "
+            f"{self._version}, which may migrate them: it is being compared with the others."
+        )
+        log.warning("%s", found)
+        return found
+
+    def _note_version(self) -> None:
+        if self._version is None:
+            return
+        try:
+            self._version_path.write_text(self._version)
+        except OSError as error:
+            log.warning("the version of Chroma cannot be noted: %s", error)
 
     def apply(self) -> None:
         """Note how the files are; to be called when Chroma is closed. A failure is no harm."""
@@ -90,7 +123,8 @@ class Seal:
 
 def forget(data_dir: Path) -> None:
     """The files were replaced by this node itself: what was noted says nothing about them."""
-    (data_dir / _FILE).unlink(missing_ok=True)
+    for name in (_FILE, _VERSION):
+        (data_dir / name).unlink(missing_ok=True)
 
 
 def _files(directory: Path) -> dict[str, list[int]]:

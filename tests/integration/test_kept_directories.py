@@ -1,13 +1,15 @@
 """Data directories that earlier versions left behind: this version opens them, serves all of it, and goes on.
 
-`tests/kept/format-N.tar.xz` is the directory of a stopped cluster of three nodes, of the version that wrote
-format N of the journal's meta record; `tests/kept/make.py` made it. One node was killed before the last
-write, so its log is behind. A format that was ever released stays here for ever.
+`tests/kept/format-N-level-M.tar.xz` is the directory of a stopped cluster of three nodes, of the version that
+wrote format N of the journal's meta record, at command level M (none named: 1); `tests/kept/make.py` made it.
+One node was killed before the last write, so its log is behind. A format that was ever released stays here
+for ever.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,9 @@ import chromadb
 import pytest
 import requests
 
+from cluster.state.commands import NEWEST_LEVEL
 from evaluation.processes import free_port
-from tests.integration.harness import RunningCluster
+from tests.integration.harness import COMMAND, RunningCluster
 from tests.kept.make import DELETED_FROM, KEY
 
 if TYPE_CHECKING:
@@ -77,6 +80,21 @@ def test_all_of_it_is_there_on_every_node(cluster: RunningCluster) -> None:
 
 def _names(cluster: RunningCluster) -> list[str]:
     return [collection.name for collection in cluster.client().list_collections()]
+
+
+def test_the_command_level_begins_where_it_was_and_rises_by_itself(cluster: RunningCluster) -> None:
+    def in_force() -> set[int]:
+        return {(row["level"] or {}).get("in_force", 0) for row in cluster.status()["nodes"]}
+
+    cluster.wait("the level of this build", lambda: in_force() == {NEWEST_LEVEL})
+    verified = subprocess.run(
+        [*COMMAND, "verify", "--data", str(cluster.data)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 def test_tenants_and_databases_are_there(cluster: RunningCluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import threading
 from typing import TYPE_CHECKING
@@ -96,6 +97,22 @@ def test_every_node_is_restarted_under_load_and_no_request_fails(cluster: Runnin
     assert all(row["ready"] for row in status["nodes"])
     assert status["balancer"]["pid"] == balancer
     assert set(cluster.assert_replicas_equal(collection_id)) == set(writers.acknowledged)
+
+
+def test_a_node_whose_chroma_was_replaced_is_compared_before_the_next_goes(cluster: RunningCluster) -> None:
+    """As far as each node knows its files were written by another version: its engine may migrate them."""
+    for row in cluster.status()["nodes"]:
+        (cluster.data / row["id"] / "chroma.version").write_text("1.0.0")
+    done = restart(cluster.data, "--rolling")
+    assert done.returncode == 0, done.stdout + done.stderr + cluster.logs()
+    version = importlib.metadata.version("chromadb")
+    for row in cluster.status()["nodes"]:
+        folder = cluster.data / row["id"]
+        assert row["state"] == "ready"
+        # Noted when a verification had found the node equal, for which the command waited.
+        assert (folder / "chroma.version").read_text() == version
+        said = "unverified: The files of this node's Chroma are of chromadb 1.0.0 and are opened by chromadb"
+        assert f"{said} {version}" in cluster.directory.log_file(row["id"]).read_text()
 
 
 def test_nothing_is_restarted_while_a_node_is_away(cluster: RunningCluster) -> None:

@@ -1,8 +1,9 @@
-"""Keep the data directory of this version: `python -m tests.kept.make tests/kept/format-N.tar.xz`.
+"""Keep the data directory of this version: `python -m tests.kept.make tests/kept/format-N-level-M.tar.xz`.
 
-To be run once for each format of the journal's meta record (`cluster/raft/meta.py`), with the version that
-writes it, before a newer one is released. Content of every kind: tenants, databases, a configuration, records
-that were changed and deleted, a collection that is gone, a write with a key, and a node that lacks the end.
+To be run once for each format of the journal's meta record (`cluster/raft/meta.py`) and each command level
+(`cluster/levels.py`; archives that name none are from before), with the version that writes it, before a
+newer one is released. Content of every kind: tenants, databases, a configuration, records that were changed
+and deleted, a collection that is gone, a write with a key, and a node that lacks the end.
 """
 
 from __future__ import annotations

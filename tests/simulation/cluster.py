@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cluster.errors import Unavailable
 from cluster.raft import replication
 from cluster.raft.messages import Append
+from cluster.state.commands import NEWEST_LEVEL
+from tests.simulation.builds import Builds
 from tests.simulation.clients import Balancer, Client
 from tests.simulation.clock import NodeClock, Scheduler
 from tests.simulation.disk import Disk
@@ -49,6 +51,10 @@ class Result:
     changes: int = 0
     """Of the members, committed."""
     refused_changes: int = 0
+    level: int = 1
+    """The command level in force at the end."""
+    verified: int = 0
+    """How many commands of the newest kind were committed."""
 
 
 class Simulation:
@@ -77,6 +83,9 @@ class Simulation:
             is_bulk=lambda message: type(message) is Append and bool(message.entries),
         )
         self.network.weather = self.usual_weather = plan.weather
+        self.builds = Builds(self, random.Random(f"builds {plan.seed}"))
+        self.network.levels_of = lambda name: self.processes[name].level.levels()
+        self.network.are_fitting = self.builds.are_fitting
         self.processes: dict[str, Process] = {}
         self.judge = Judge(self)
         self.balancer = Balancer()
@@ -118,11 +127,13 @@ class Simulation:
         self.watcher.start()
         self.faults.start()
         self.operator.start()
+        self.builds.start()
         if self.plan.snapshots:
             LostNodes(self, random.Random(f"lost {self.plan.seed}")).start()
         self.scheduler.run_until(self.plan.active_s)
         self._heal()
         self._converge()
+        self._check_upgraded()
         self._check_service()
         for key in self.refused:
             self.judge.on_write_refused(key)
@@ -141,6 +152,8 @@ class Simulation:
             self.judge.bounded_reads,
             self.operator.made,
             self.operator.refused,
+            self.judge.model.level,
+            self.judge.model.verified,
         )
 
     # ------------------------------------------------------------------ the end of a run
@@ -151,6 +164,7 @@ class Simulation:
         self.judge.end_steady()
         self.faults.heal()
         self.operator.stop()
+        self.builds.finish()
         self.poison.heal()
         self._is_healed = True
         self.wants_traffic = False
@@ -203,6 +217,18 @@ class Simulation:
         if not self._run_slowly(deadline, done):
             raise Violation("liveness", f"not all equal {patience_s:.1f} s after the heal: {self._places()}")
         self.judge.check_equal(self._living())
+
+    def _check_upgraded(self) -> None:
+        """All are of the new build now: the level rises by itself, if no member is gone for good."""
+        lost = any(self.disks[name].is_lost for name in self._members())
+        if not self.plan.upgrade or lost:
+            return
+
+        def done() -> bool:
+            return self._converged() and all(one.machine.level == NEWEST_LEVEL for one in self._living())
+
+        if not self._run_slowly(self.scheduler.now + self.plan.patience_s, done):
+            raise Violation("liveness", f"the level is {self.judge.model.level} after the upgrade")
 
     def _run_slowly(self, deadline: float, done: Callable[[], bool]) -> bool:
         """Like `run_until`, looking at `done` only now and then."""

@@ -26,6 +26,7 @@ import msgpack
 from cluster.errors import NotHandedOver
 from cluster.raft.configuration import decode_configuration, founding, is_configuration
 from cluster.raft.messages import Accepted, Append, Heartbeat, HeartbeatReply, Vote, VoteReply
+from cluster.state.commands import RaiseLevel, decode_group, level_of
 from cluster.state.cursor import Cursor
 from tests.simulation.members import held_on
 from tests.simulation.model import Model
@@ -65,6 +66,7 @@ class Judge:
         self._votes: dict[tuple[str, int], str] = {}
         self._committed_in: dict[int, int] = {}  # term of the committing node -> highest index
         self._durable_commit: dict[str, int] = {}
+        self._raises: list[tuple[int, int]] = []  # (index, command level)
         self._steady: tuple[str, int] | None = None
         self.acked: dict[str, int] = {}
         """By collection: the highest log index that some client has been shown, by a write or a read."""
@@ -257,6 +259,8 @@ class Judge:
             self._simulation.scheduler.now, process.node_id, "commits", index, "of term", row.term
         )
         refused = len(self.model.refused)
+        if not is_configuration(row.payload):
+            self._check_levels(index, row.payload)
         self.model.apply(index, b"" if is_configuration(row.payload) else row.payload)
         if len(self.model.refused) > refused:
             # The log now says of an earlier write that it is refused: nobody may have been told otherwise.
@@ -264,6 +268,18 @@ class Judge:
                 self._check_is_poison(refused_point)
             for told in self._told:
                 self._check_outcome("a client had been told before it was refused", *told)
+
+    def _check_levels(self, index: int, payload: bytes) -> None:
+        """Nothing above the level in force is proposed, and it rises only once every member understands."""
+        for proposal in decode_group(payload).proposals if payload else ():
+            command = proposal.command
+            if level_of(command) > self.model.level:
+                raise Violation("only what all understand is proposed", f"{command} at {self.model.level}")
+            if isinstance(command, RaiseLevel):
+                newest = {name: self._simulation.builds.newest[name] for name in self.configuration.ids}
+                if min(newest.values()) < command.level:
+                    raise Violation("only what all understand is proposed", f"{command}, {newest}")
+                self._raises.append((index, command.level))
 
     def _complete_at(self, true_s: float) -> int:
         """How many entries were committed by then."""
@@ -379,6 +395,10 @@ class Judge:
         """A node finds that it applied what the cluster refuses."""
         raise Violation("what is refused is applied nowhere", f"{name}: {what}")
 
+    def on_not_understood(self, name: str, what: str) -> None:
+        """A node comes to what its build does not understand."""
+        raise Violation("only what all understand is proposed", f"{name}: {what}")
+
     def before_durable(self, process: Process) -> None:
         """A step is about to be made durable: other threads, and nodes that ask, see this moment too."""
         meta = process.disk.pairs.get("meta")
@@ -389,6 +409,10 @@ class Judge:
 
     def on_applied(self, process: Process, step: Step) -> None:
         name = process.node_id
+        level = max((level for at, level in self._raises if at <= step.index), default=1)
+        if process.machine.level != level:
+            what = f"{name} at {step.index} is at {process.machine.level}, not {level}"
+            raise Violation("the level is that of the log", what)
         if step.index > len(self.committed):
             raise Violation("only committed is applied", f"{name} has applied {step.index}")
         for request_id, outcome, index in step.outcomes:

@@ -16,6 +16,7 @@ from cluster.state.commands import (
     DeleteCollection,
     DeleteDatabase,
     DeleteRecords,
+    RaiseLevel,
     RefuseEntry,
     Verify,
     WriteRecords,
@@ -64,6 +65,8 @@ class Model:
         self._troubles: dict[str, tuple[int, bool]] = {}
         self._remembered: OrderedDict[str, Answer] = OrderedDict()
         self._time_ms = 0
+        self.level = 1
+        self.verified = 0
         self._names: dict[str, str] = {}
         self._has_database = True
         self._records: dict[str, dict[str, Record]] = {}
@@ -148,8 +151,14 @@ class Model:
         if isinstance(command, WriteRecords | DeleteRecords) and self._is_aside(command.collection_id):
             return 500, None
         match command:
-            case RefuseEntry() | Verify():
+            case RefuseEntry():
                 return 200, {}
+            case Verify():
+                self.verified += 1
+                return 200, {}
+            case RaiseLevel(level=level):
+                self.level = max(self.level, level)
+                return 200, {"level": self.level}
             case CreateCollection(name=name, collection_id=collection_id, get_or_create=get):
                 if not self._has_database:
                     return 400, None

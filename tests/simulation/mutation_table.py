@@ -73,7 +73,9 @@ def _broken(mutation: Mutation, seed: int) -> str:
     if mutation.parts.transport is not TcpTransport:
         violation = run_links(seed, mutation.parts.transport)
         return "" if violation is None else violation.rule
-    result = run_seed(seed, mutation=mutation.name, snapshots=mutation.snapshots, lines=0)
+    result = run_seed(
+        seed, mutation=mutation.name, snapshots=mutation.snapshots, upgrade=mutation.upgrade, lines=0
+    )
     return result.rule if isinstance(result, Failure) else ""
 
 

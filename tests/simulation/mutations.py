@@ -14,6 +14,7 @@ from tests.simulation.bugs import (
     classics,
     containing,
     filling,
+    levels,
     links,
     log,
     members,
@@ -34,6 +35,8 @@ class Mutation:
     parts: Parts
     snapshots: bool = False
     """Whether it shows in runs with snapshots only."""
+    upgrade: bool = False
+    """Whether it shows in runs with an upgrade only."""
 
 
 _ALL = (
@@ -476,6 +479,42 @@ _ALL = (
         "the bound of the log counts for more than what is applied",
         Parts(node=node_of(retention=filling.CompactBeyondApplied)),
         snapshots=True,
+    ),
+    Mutation(
+        "away-agrees",
+        "",
+        "the command level is raised without waiting for a member that is away",
+        Parts(next_level=levels.away_agrees),
+        upgrade=True,
+    ),
+    Mutation(
+        "leader-decides",
+        "",
+        "the command level is raised to what one node understands",
+        Parts(next_level=levels.leader_decides),
+        upgrade=True,
+    ),
+    Mutation(
+        "new-kind-too-early",
+        "",
+        "a leader proposes a new kind of command that older members do not understand",
+        Parts(level_of=levels.any_kind_at_once),
+        upgrade=True,
+    ),
+    Mutation(
+        "level-forgotten",
+        "",
+        "the level in force does not survive a restart",
+        Parts(load_machine=levels.forgets_level),
+        upgrade=True,
+    ),
+    Mutation(
+        "snapshot-forgets-level",
+        "",
+        "the level in force is not in a snapshot",
+        Parts(taker=levels.left_out_of_snapshots),
+        snapshots=True,
+        upgrade=True,
     ),
 )
 MUTATIONS = {mutation.name: mutation for mutation in _ALL}

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pysyncobj.transport import Transport
 
+from cluster.levels import Levels
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
@@ -97,11 +99,17 @@ class Wire(Transport):
         self.network = network
         self.host = host
         self.ends: dict[str, Connection] = {}
+        self.said: dict[str, Levels] = {}
+        self.refused: dict[str, str] = {}
         self.is_destroyed = False
 
     @property
     def connected(self) -> tuple[str, ...]:
         return tuple(sorted(self.ends))
+
+    @property
+    def levels(self) -> dict[str, Levels]:
+        return {peer: levels for peer, levels in self.said.items() if peer in self.ends}
 
     def send(self, node: Node, message: Any) -> bool:
         if self.is_destroyed or node.id not in self.ends:
@@ -123,6 +131,7 @@ class Wire(Transport):
         if peer in self.ends:
             self.close_end(peer, self.ends[peer])
         self.ends[peer] = connection
+        self.said[peer] = self.network.levels_of(peer)
         self._onNodeConnected(self.host.node_for(peer))
 
     def close_end(self, peer: str, connection: Connection) -> None:
@@ -152,6 +161,9 @@ class Network:
         self.dead_after_s = dead_after_s
         self.weather = Weather()
         self.hosts: dict[str, Host] = {}
+        self.levels_of: Callable[[str], Levels] = lambda name: Levels()
+        self.are_fitting: Callable[[str, str], bool] = lambda one, other: True
+        """Whether the builds of two nodes agree to be connected."""
         self.messages = 0
         self._is_bulk = is_bulk
         self._bulk_limit = bulk_limit
@@ -383,7 +395,12 @@ class Network:
             return
         peer = self.hosts.get(target)
         answers = peer is not None and peer.is_running and not peer.is_paused and not host.is_paused
-        if not answers or not self.passes(dialer, target) or not self.passes(target, dialer):
+        if (
+            not answers
+            or not self.passes(dialer, target)
+            or not self.passes(target, dialer)
+            or not self.are_fitting(dialer, target)
+        ):
             self._dial_in(dialer, target, 0.3)
             return
         assert peer is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster import reads
+from cluster import levels, reads
 from cluster.apply.deliberation import Deliberation
 from cluster.propose.proposer import Proposer
 from cluster.raft.election import Election
@@ -19,14 +19,17 @@ from cluster.raft.replication import Replication
 from cluster.raft.retention import Retention
 from cluster.raft.standing import Standings
 from cluster.raft.transport import TcpTransport
+from cluster.state.commands import level_of
 from cluster.state.machine import Machine
 from tests.simulation.disk import SimulatedStorage, SimulatedStore
 from tests.simulation.filling import Installer, take
 from tests.simulation.stepped import SteppedApplier, SteppedRaft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from cluster.levels import Levels
+    from cluster.state.commands import Command
     from cluster.state.machine import Limits
     from tests.simulation.disk import Snapshot
     from tests.simulation.process import Process
@@ -49,6 +52,8 @@ class Parts:
     """What judges the age of what a read has read."""
     transport: type[TcpTransport] = TcpTransport
     """Of the runs of the transport alone (`tests.simulation.links`)."""
+    next_level: Callable[[int, Iterable[str], Mapping[str, Levels]], int | None] = levels.next_level
+    level_of: Callable[[Command], int] = level_of
     installer: type[Installer] = Installer
     taker: Callable[[Process, str], Snapshot | None] = take
     wanted_index: Callable[[reads.Guarantee, int | None, int], int] = reads.wanted_index

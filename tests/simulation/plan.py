@@ -131,6 +131,8 @@ class Plan:
     """In place of the node's own constant, so that few bytes are many messages."""
     batch_bytes: int = 1 << 24
     """What the applier takes from the log at once; an entry at least."""
+    upgrade: bool = False
+    """Whether all nodes begin with an older build (see `tests.simulation.builds`)."""
     spares: int = 0
     """Nodes that are no founders; with any, an operator changes the members all the time."""
 
@@ -163,12 +165,18 @@ def make_plan(
     *,
     changes: bool = False,
     snapshots: bool = False,
+    upgrade: bool = False,
 ) -> Plan:
     """The plan of a seed; the arguments override what the seed would choose.
 
     With `changes` members come and go, from a cluster of one to five founders. With `snapshots` the log is
-    kept briefly, and more is lost: nodes need snapshots. Both are other runs than those of the plain seed.
+    kept briefly, and more is lost: nodes need snapshots. With `upgrade` nodes of an older build are replaced
+    one by one. All of these are other runs than those of the plain seed.
     """
+    if upgrade:
+        snapshots = snapshots or random.Random(f"upgrade {seed}").random() < 0.3
+        plan = _plan(seed, nodes, seconds, profile, snapshots=snapshots)
+        return replace(plan, upgrade=True, profile=plan.profile.replace("minority", "everything"))
     if changes:
         return _with_changes(seed, nodes, seconds, profile)
     return _plan(seed, nodes, seconds, profile, snapshots=snapshots)

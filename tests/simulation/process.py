@@ -12,6 +12,7 @@ from cluster.reads import Guarantee, behind, check_age, check_freshness, needs_r
 from cluster.staleness import Knowledge, age_ms, seen_as_of
 from cluster.state.commands import Proposal, encode_proposal
 from cluster.state.refusals import set_aside
+from tests.simulation.builds import LevelKeeper
 from tests.simulation.disk import Crash
 from tests.simulation.engine import FakeEngine
 from tests.simulation.filling import Filler
@@ -94,6 +95,7 @@ class Process:
             lambda command: poison.effect(node_id, command, self.scheduler.now),
             poison.broken,
         )
+        self.level = LevelKeeper(self)
         self.raft = parts.raft(
             node_id,
             simulation.ids,
@@ -101,6 +103,7 @@ class Process:
             clock=self.clock,
             rng=rng,
             on_fault=lambda reason: self._on_fault(Fault(reason)),
+            levels=self.level.levels,
         )
         self.applier = parts.applier(  # type: ignore[assignment]
             self.raft,
@@ -110,6 +113,7 @@ class Process:
             self._on_fault,
             clock=self.clock,  # type: ignore[arg-type]
             ahead=self.disk.ahead,
+            newest_level=self.level.newest,
         )
         self.applier.batch_bytes = simulation.plan.batch_bytes
         self.node = self.raft.begin(parts.node, journal, self.wire)
@@ -135,6 +139,8 @@ class Process:
         )
         if simulation.plan.poison is not None:
             self._deliberate()
+        if simulation.plan.upgrade:
+            self.level.start()
         self.filler = Filler(self)
         if simulation.plan.snapshots:
             self.filler.start()
@@ -352,6 +358,8 @@ class Process:
     def _on_fault(self, fault: Fault) -> None:
         if "had applied it" in fault.message:
             self.simulation.judge.on_difference(self.node_id, fault.message)
+        if "command level" in fault.message:
+            self.simulation.judge.on_not_understood(self.node_id, fault.message)
         if not self.has_broken:
             self.has_broken = True
             self.simulation.trace.add(self.scheduler.now, self.node_id, "fault", fault.message)

@@ -43,13 +43,14 @@ def run_seed(
     hashing: bool = False,
     lines: int = 80,
     changes: bool = False,
+    upgrade: bool = False,
 ) -> Result | Failure:
     """One run; every exception of the code under test is a failure too."""
     from tests.simulation.mutations import parts_of
 
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    plan = make_plan(seed, nodes, seconds, profile, changes=changes, snapshots=snapshots)
+    plan = make_plan(seed, nodes, seconds, profile, changes=changes, snapshots=snapshots, upgrade=upgrade)
     simulation = Simulation(plan, parts_of(mutation), hashing=hashing)
     try:
         return simulation.run()
@@ -65,6 +66,7 @@ def run_seed(
         command += "" if value is None else f" --{flag} {value}"
     command += " --changes" if changes else ""
     command += " --snapshots" if snapshots else ""
+    command += " --upgrade" if upgrade else ""
     text = "\n".join(
         [
             f"seed {seed} ({plan.nodes} nodes, profile {plan.profile}) at {simulation.scheduler.now:.6f} s",
@@ -103,6 +105,7 @@ def main() -> int:
     )
     parser.add_argument("--changes", action="store_true", help="members come and go all the time")
     parser.add_argument("--snapshots", action="store_true", help="keep the log briefly, and lose more nodes")
+    parser.add_argument("--upgrade", action="store_true", help="nodes of an older build are replaced")
     parser.add_argument("--hash", action="store_true", help="print the hash of the whole trace")
     parser.add_argument("--lines", type=int, default=80, help="how many events a failure prints")
     options = parser.parse_args()
@@ -121,6 +124,7 @@ def main() -> int:
             hashing=options.hash,
             lines=options.lines,
             changes=options.changes,
+            upgrade=options.upgrade,
         )
         if isinstance(result, Failure):
             failures += 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.apply.applier import Applier
 from cluster.errors import Fault
+from cluster.levels import Levels
 from cluster.raft.raft import RaftNode
 from cluster.state.work import Call, Resolve
 
@@ -40,10 +41,20 @@ class SteppedRaft(RaftNode):
         clock: Callable[[], float],
         rng: random.Random,
         on_fault: Callable[[str], None],
+        levels: Callable[[], Levels] = Levels,
     ) -> None:
         addresses = {member: (member, 1) for member in members}
         super().__init__(
-            node_id, addresses, ("", 0), Path("unused"), CLUSTER_ID, b"secret", settings, None, on_fault
+            node_id,
+            addresses,
+            ("", 0),
+            Path("unused"),
+            CLUSTER_ID,
+            b"secret",
+            settings,
+            None,
+            on_fault,
+            levels=levels,
         )
         self._clock = clock
         self._rng = rng

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from cluster.errors import Overloaded
+from cluster.errors import Overloaded, Unavailable
 from cluster.propose.grouping import GroupLimits
 from cluster.propose.proposer import Proposer
 from cluster.raft.interface import Position
@@ -28,7 +28,10 @@ OK = Outcome(201, {})
 class Bench:
     """Real line, proposer and writes; a log and an applier that do what the test says."""
 
-    def __init__(self, timeout_ms: int = 60_000) -> None:
+    def __init__(
+        self, timeout_ms: int = 60_000, require: Callable[[Any], None] = lambda command: None
+    ) -> None:
+        """`require` says which commands all members understand."""
         self.proposed: list[Future[Position]] = []
         self.expected: dict[str, Future[Any]] = {}
         limits = GroupLimits(in_flight=1, queue_bytes=10_000)
@@ -37,7 +40,8 @@ class Bench:
         leader = SimpleNamespace(is_here=lambda: True, id=lambda: "a")
         health = SimpleNamespace(require_serving=lambda: None)
         room = SimpleNamespace(require=lambda command: None)
-        parts = (self, self.proposer, leader, health, room)
+        leveling = SimpleNamespace(require=require)
+        parts = (self, self.proposer, leader, health, room, leveling)
         self.writes = Writes(*cast("Any", parts), timeout_ms=timeout_ms)
 
     def propose(self, payload: bytes) -> Future[Position]:
@@ -64,6 +68,21 @@ class Bench:
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(scenario)
+
+
+def test_what_not_all_members_understand_is_not_proposed() -> None:
+    def refuse(command: Any) -> None:
+        raise Unavailable(f"not all understand {type(command).__name__}")
+
+    async def scenario() -> None:
+        bench = Bench(require=refuse)
+        with pytest.raises(Unavailable, match="not all understand WriteRecords"):
+            await bench.write("first")
+        assert bench.proposed == []
+        assert bench.expected == {}
+        assert bench.proposer.queued_bytes == 0
+
+    run(scenario())
 
 
 @pytest.mark.parametrize("ack", ["applied", "committed"])

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgpack
 import pytest
 
 from cluster.apply.agreement import encode_agreement
@@ -25,10 +26,12 @@ from cluster.errors import (
 from cluster.raft.interface import Entry, Position, RaftStatus
 from cluster.state.catalog import Change, Outcome
 from cluster.state.commands import (
+    NEWEST_LEVEL,
     Command,
     CreateCollection,
     DeleteRecords,
     Proposal,
+    RaiseLevel,
     RefuseEntry,
     WriteRecords,
     encode_group,
@@ -604,3 +607,50 @@ def test_a_marker_beside_the_state_is_a_fault(tmp_path: Path, raft: MemoryLog) -
     store.close()
     with pytest.raises(Fault, match="says that entry 7 is applied"):
         Node(tmp_path, raft)
+
+
+def test_what_this_build_does_not_understand_stops_the_node_before_it_is_applied(node: Node) -> None:
+    node.raft.append(create())
+    node.raft.append(add("a"), RaiseLevel(NEWEST_LEVEL + 1))
+    node.applier.start()
+    node.done(1)
+    assert not node.wait_applied(2)
+    [fault] = node.faults
+    assert f"Log entry 2 cannot be applied: it needs command level {NEWEST_LEVEL + 1}" in fault.message
+    assert "It was not skipped" in fault.message
+    assert "Start this node with a newer build" in fault.message
+    assert node.store.marker() == Marker(1, 0)
+    assert node.engine.calls == [create()], "not even what stands before it in the same entry"
+
+
+def test_an_unknown_kind_stops_the_node_too(node: Node) -> None:
+    node.raft.append_payload(encode_group(1, [msgpack.packb(["q", b"d", 99, []])]))
+    node.applier.start()
+    assert not node.wait_applied(1)
+    [fault] = node.faults
+    assert "Log entry 1 cannot be applied: it has a command with the unknown tag 99" in fault.message
+    assert "Start this node with a newer build" in fault.message
+
+
+def test_a_directory_of_a_newer_level_is_not_opened(tmp_path: Path, raft: MemoryLog) -> None:
+    first = Node(tmp_path, raft)
+    raft.append(RaiseLevel(NEWEST_LEVEL))
+    first.applier.start()
+    first.done(1)
+    assert first.applier.level == NEWEST_LEVEL
+    first.close()
+    again = Node(tmp_path, raft)
+    try:
+        with pytest.raises(
+            Fault, match=f"of command level {NEWEST_LEVEL}, this build understands levels up to"
+        ):
+            Applier(
+                raft,
+                again.machine,
+                again.engine,  # type: ignore[arg-type]
+                again.store,
+                again.faults.append,
+                newest_level=NEWEST_LEVEL - 1,
+            )
+    finally:
+        again.close()

@@ -119,7 +119,7 @@ def test_a_newer_wire_version_is_not_read() -> None:
 
 
 def test_a_newer_command_is_not_read() -> None:
-    with pytest.raises(ValueError, match="unknown command tag 99"):
+    with pytest.raises(ValueError, match="unknown tag 99"):
         decode_proposal(msgpack.packb(["r", b"", 99, []]))
     with pytest.raises(ValueError, match="tag 99"):
         decode_command(msgpack.packb([99, []]))

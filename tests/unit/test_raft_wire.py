@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from typing import Any
 
+import msgpack
 import pytest
 
+from cluster.levels import Levels
 from cluster.raft.framing import (
     HANDSHAKE,
     LAST_PIECE,
@@ -16,7 +20,7 @@ from cluster.raft.framing import (
     FrameWriter,
     FramingError,
 )
-from cluster.raft.handshake import Acceptor, Dialer, Identity, Refused
+from cluster.raft.handshake import PROTOCOL, Acceptor, Dialer, Identity, Refused, refusal
 from cluster.raft.journal import checksum
 from cluster.raft.messages import (
     Accepted,
@@ -276,3 +280,115 @@ def test_an_acceptors_proof_cannot_be_reflected_as_a_dialers() -> None:
     challenge = called.on_hello(caller.hello())
     with pytest.raises(Refused):
         called.on_proof(b"\x92\xa5proof\xc4\x20" + challenge[-32:])
+
+
+def of_build(node: Identity, oldest: int, newest: int, levels: Levels | None = None) -> Identity:
+    """A node whose build speaks these versions of the protocol, and says these command levels."""
+    return replace(node, versions=(oldest, newest), levels=lambda: levels or Levels())
+
+
+@pytest.mark.parametrize(
+    ("dialers", "acceptors", "spoken"),
+    [((5, 5), (5, 5), 5), ((5, 6), (5, 5), 5), ((5, 5), (5, 6), 5), ((5, 7), (6, 9), 7), ((6, 9), (5, 7), 7)],
+)
+def test_two_builds_speak_the_newest_version_that_both_know(
+    dialers: tuple[int, int], acceptors: tuple[int, int], spoken: int
+) -> None:
+    caller = Dialer(of_build(B, *dialers), "a", b"d" * 32)
+    called = Acceptor(of_build(A, *acceptors), only_ab, b"a" * 32)
+    proof, _ = caller.on_challenge(called.on_hello(caller.hello()))
+    called.on_proof(proof)
+    assert caller.link is not None
+    assert called.link is not None
+    assert caller.link.version == called.link.version == spoken
+
+
+@pytest.mark.parametrize(("dialers", "acceptors"), [((5, 5), (6, 7)), ((8, 9), (6, 7))])
+def test_builds_that_speak_no_common_version_say_which_ones(
+    dialers: tuple[int, int], acceptors: tuple[int, int]
+) -> None:
+    with pytest.raises(Refused, match="run builds that have one in common") as refused:
+        shake(of_build(B, *dialers), of_build(A, *acceptors))
+    assert str(dialers[1]) in refused.value.reason
+    assert f"a versions {acceptors[0]} to {acceptors[1]}" in refused.value.reason
+    assert refused.value.peer == "b"
+
+
+def test_a_build_from_before_ranges_is_told_which_versions_there_are() -> None:
+    old = msgpack.packb(["hello", PROTOCOL, 4, "c", "b", "a", b"d" * 32, "run"])
+    with pytest.raises(Refused, match="it speaks version 4 of the protocol between nodes, a version 5"):
+        Acceptor(A, only_ab, b"a" * 32).on_hello(old)
+
+
+def test_a_later_version_may_say_more() -> None:
+    """Fields at the end are passed over, and proven all the same."""
+    caller = Dialer(of_build(B, 5, 6), "a", b"d" * 32)
+    caller._hello = msgpack.packb([*msgpack.unpackb(caller.hello()), "something new"])
+    called = Acceptor(A, only_ab, b"a" * 32)
+    proof, _ = caller.on_challenge(called.on_hello(caller.hello()))
+    assert called.on_proof(proof)[0] == "b"
+
+
+@pytest.mark.parametrize("field", range(2, 9))
+def test_nobody_between_them_changes_what_is_said(field: int) -> None:
+    """Each field of the hello is in the proofs: an older version or a lower level cannot be put in."""
+    caller = Dialer(of_build(B, 5, 6, Levels(1, 3, 1)), "a", b"d" * 32)
+    called = Acceptor(of_build(A, 5, 6, Levels(1, 3, 1)), only_ab, b"a" * 32)
+    said = msgpack.unpackb(caller.hello())
+    others = {2: [5, 5], 3: "other", 4: "x", 5: "z", 6: b"e" * 32, 7: "another run", 8: [1, 2, 1]}
+    said[field] = others[field]
+    with pytest.raises(Refused):
+        caller.on_challenge(called.on_hello(msgpack.packb(said)))
+
+
+@pytest.mark.parametrize("field", range(4))
+def test_nor_what_is_answered(field: int) -> None:
+    caller = Dialer(of_build(B, 5, 6), "a", b"d" * 32)
+    called = Acceptor(of_build(A, 5, 6), only_ab, b"a" * 32)
+    kind, answer, proof = msgpack.unpackb(called.on_hello(caller.hello()))
+    fields = msgpack.unpackb(answer)
+    fields[field] = [b"e" * 32, "another run", 5, [1, 2, 1]][field]
+    with pytest.raises(Refused):
+        caller.on_challenge(msgpack.packb([kind, msgpack.packb(fields), proof]))
+
+
+def test_both_learn_the_others_levels() -> None:
+    caller = Dialer(of_build(B, 5, 5, Levels(1, 2, 1)), "a", b"d" * 32)
+    called = Acceptor(of_build(A, 5, 5, Levels(1, 3, 2)), only_ab, b"a" * 32)
+    proof, _ = caller.on_challenge(called.on_hello(caller.hello()))
+    called.on_proof(proof)
+    assert caller.link is not None
+    assert called.link is not None
+    assert caller.link.peer_levels == Levels(1, 3, 2)
+    assert called.link.peer_levels == Levels(1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("dialers", "acceptors", "who"),
+    [(Levels(1, 1, 1), Levels(1, 2, 2), "b"), (Levels(1, 2, 2), Levels(1, 1, 1), "a")],
+)
+def test_who_does_not_understand_the_level_in_force_is_refused(
+    dialers: Levels, acceptors: Levels, who: str
+) -> None:
+    """Whichever side dials, both hear the same sentence."""
+    why = f"{who} understands command levels up to 1, the cluster is at level 2, .*: start {who} with a build"
+    with pytest.raises(Refused, match=why) as refused:
+        shake(of_build(B, 5, 5, dialers), of_build(A, 5, 5, acceptors))
+    caller = Dialer(of_build(B, 5, 5, dialers), "a", b"d" * 32)
+    with pytest.raises(Refused, match=f"it refused this node: {why}") as told:
+        caller.on_challenge(refusal(refused.value.reason))
+    assert told.value.peer == "a"
+
+
+@pytest.mark.parametrize("levels", [None, 7, [], [1, 2], ["1", 2, 1], [2, 1, 1]])
+def test_malformed_levels_are_refused(levels: Any) -> None:
+    hello = msgpack.packb(["hello", PROTOCOL, [5, 5], "c", "b", "a", b"d" * 32, "run", levels])
+    with pytest.raises(Refused, match="does not speak this protocol"):
+        Acceptor(A, only_ab, b"a" * 32).on_hello(hello)
+
+
+@pytest.mark.parametrize("versions", [None, "5", [], [5], ["a", "b"], {}, 5.0, [True, True]])
+def test_malformed_versions_are_refused(versions: Any) -> None:
+    hello = msgpack.packb(["hello", PROTOCOL, versions, "c", "b", "a", b"d" * 32, "run", [1, 1, 1]])
+    with pytest.raises(Refused):
+        Acceptor(A, only_ab, b"a" * 32).on_hello(hello)

@@ -113,6 +113,27 @@ def test_files_that_somebody_else_changed_break_the_seal(tmp_path: Path) -> None
     assert Seal(tmp_path).doubts is None
 
 
+def test_files_of_another_version_of_chroma_are_in_doubt_until_they_are_verified(tmp_path: Path) -> None:
+    (tmp_path / "chroma").mkdir()
+    first = Seal(tmp_path, "1.5.8")
+    assert first.doubts is None
+    first.apply()
+    assert Seal(tmp_path, "1.5.8").doubts is None
+    newer = Seal(tmp_path, "1.5.9")
+    assert newer.doubts is not None
+    assert "are of chromadb 1.5.8 and are opened by chromadb 1.5.9, which may migrate them" in newer.doubts
+    newer.apply()
+    again = Seal(tmp_path, "1.5.9")
+    assert again.doubts == newer.doubts, "a restart verifies nothing"
+    again.settle()
+    again.apply()
+    assert Seal(tmp_path, "1.5.9").doubts is None
+    back = Seal(tmp_path, "1.5.8")
+    assert back.doubts is not None
+    forget(tmp_path)
+    assert Seal(tmp_path, "1.5.8").doubts is None, "a snapshot took the place of the files"
+
+
 @pytest.mark.parametrize("change", ["added", "removed", "damaged seal"])
 def test_other_ways_to_break_the_seal(tmp_path: Path, change: str) -> None:
     chroma = tmp_path / "chroma"

@@ -30,6 +30,7 @@ def quiet_cluster(
     journal_budget_bytes: int = 1 << 28,
     batch_bytes: int = 1 << 24,
     auto_replace: bool = True,
+    upgrade: bool = False,
 ) -> Simulation:
     """Nodes without clients or faults; a leader that hears nothing stays for two seconds."""
     plan = make_plan(1, nodes=nodes)
@@ -52,6 +53,7 @@ def quiet_cluster(
         clients=0,
         poison=poison,
         batch_bytes=batch_bytes,
+        upgrade=upgrade,
     )
     simulation = Simulation(plan, parts_of(mutation))
     for node_id in simulation.founders:
