@@ -18,6 +18,7 @@ from cluster.cli.messages import plain_console
 from cluster.cli.overview import look
 from cluster.cli.serving import why_unready
 from cluster.cli.supervisor import Supervisor
+from cluster.cli.verifying import lines, members_at, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from cluster.cli.layout import DataDirectory
     from cluster.cli.overview import Overview
     from cluster.cli.plan import ClusterPlan
+    from cluster.cli.verifying import Members
 
 #: Below it the others are no majority while one node is away.
 QUORUM_SURVIVES_FROM: Final = 3
@@ -93,7 +95,7 @@ def roll(supervisor: Supervisor, interrupts: Interrupts, timeout_s: float, say: 
     if len(plan.nodes) < QUORUM_SURVIVES_FROM:
         say(f"A cluster of {len(plan.nodes)} has no majority while a node is away: writes wait meanwhile.")
     done: list[str] = []
-    while (name := next_node(look(directory, plan), done)) is not None:
+    while (name := next_node(before := look(directory, plan), done)) is not None:
         if interrupts.asked():
             say(f"Interrupted. Restarted: {_listed(done)}; the others were left alone.")
             return 130
@@ -111,8 +113,32 @@ def roll(supervisor: Supervisor, interrupts: Interrupts, timeout_s: float, say: 
             )
         done.append(name)
         say(f"restarted {name} ({time.monotonic() - began:.1f} s until it had caught up)")
+        if build_of(before, name) != build_of(look(directory, plan), name):
+            _compare(members_at([node.url for node in plan.nodes], plan.secret), name, done, say)
     say(f"All {len(done)} nodes were restarted, one after the other.")
     return 0
+
+
+def build_of(overview: Overview, name: str) -> tuple[int, int] | None:
+    """The command levels that a node's build understands; None: it is from before levels, or is away."""
+    levels = [node.level for node in overview.nodes if node.id == name]
+    return next(((level["oldest"], level["newest"]) for level in levels if level), None)
+
+
+def _compare(members: Members, name: str, done: list[str], say: Callable[[str], None]) -> None:
+    """Have all nodes compare what they have, as one of them has another build now.
+
+    Raises:
+        StartError: something differs.
+    """
+    result = verify(members, lambda line: None)
+    told = " ".join(lines(result))
+    if result["standing"] == "differs":
+        raise StartError(
+            f"{name} was restarted with another build, and then the nodes were compared. {told} Restarted: "
+            f"{_listed(done)}; the others were left alone. `chroma-cluster repair` fills a node that differs."
+        )
+    say(f"{name} has another build than before. {told}")
 
 
 def _require_ready(directory: DataDirectory, plan: ClusterPlan, timeout_s: float) -> None:

@@ -35,6 +35,8 @@ STATES: list[tuple[Facts, str, bool, str, str]] = [
     (facts({"leader": None, "connected": ("b", "c")}), "no leader", False, "reaches all others", "election"),
     (facts({"leader": None, "connected": (), "quorum_contact_ms": 9000.0}), "no majority", False,
      "No contact with a majority for 9 s: it reaches nobody, not b, c.", "Start b, c, or mend the network"),
+    (facts({"leader": None, "connected": (), "refused": {"b": "it refused this node: too old", "x": "gone"}}),
+     "no majority", False, "not b, c; b: it refused this node: too old.", "b, c"),
     (facts({"connected": (), "quorum_contact_ms": 2001.0}), "no majority", False, "for 2 s", "b, c"),
     (facts({"leader": None, "connected": (), "quorum_contact_ms": float("inf")}), "no majority", False,
      "since it started", "b, c"),

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cluster.cli import rolling
+from cluster.cli.errors import StartError
 from cluster.cli.overview import BalancerView, Overview
-from cluster.cli.rolling import next_node, obstacle
+from cluster.cli.rolling import build_of, next_node, obstacle
+from cluster.cli.verifying import Members
 from tests.unit.test_status_view import DOWN, node
 
 if TYPE_CHECKING:
@@ -77,3 +80,30 @@ def test_no_node_is_taken_away_from_a_cluster_that_lacks_one(
     assert found is not None
     assert words in found.text
     assert found.passes is passes
+
+
+def test_a_build_is_known_by_the_levels_that_it_understands() -> None:
+    level = {"in_force": 1, "oldest": 1, "newest": 2, "waits_for": {}}
+    looked = overview(nodes=(node(1), node(2, level=level), node(3, **DOWN)))
+    assert build_of(looked, "node-1") is None
+    assert build_of(looked, "node-2") == (1, 2)
+    assert build_of(looked, "node-3") is None
+
+
+@pytest.mark.parametrize("standing", ["same", "incomplete", "failed", "differs"])
+def test_after_a_change_of_build_the_nodes_are_compared(
+    standing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What differs ends it; what cannot be compared (the level does not allow it yet) is said."""
+    result = {"standing": standing, "reason": "it needs command level 2", "index": 7, "compared": ["node-1"]}
+    result |= {"records": 3, "collections": 1, "findings": [], "not_compared": {}, "skipped": {}}
+    monkeypatch.setattr(rolling, "verify", lambda members, watch: {**result, "poor_indexes": {}})
+    said: list[str] = []
+    members = Members((), "secret")
+    if standing == "differs":
+        with pytest.raises(StartError, match=r"node-2 was restarted with another build, .*Something differs"):
+            rolling._compare(members, "node-2", ["node-2"], said.append)
+        return
+    rolling._compare(members, "node-2", ["node-2"], said.append)
+    words = {"same": "All the same", "incomplete": "not everything was compared", "failed": "Not verified"}
+    assert words[standing] in said[0]

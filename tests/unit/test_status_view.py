@@ -53,6 +53,16 @@ def text_of(overview: Overview) -> str:
     return printed.get()
 
 
+def test_who_holds_the_command_level_is_told_by_the_leader() -> None:
+    level = {"in_force": 1, "oldest": 1, "newest": 2, "waits_for": {"node-2": "it is away"}}
+    others = {**level, "waits_for": {"node-1": "as an old node sees it"}}
+    text = text_of(replace(GOOD, nodes=(node(1, level=level), node(2, level=others))))
+    assert "command level 1; it does not rise because of node-2: it is away" in text
+    assert "as an old node sees it" not in text
+    assert "command level" not in text_of(replace(GOOD, nodes=(node(1, level={**level, "waits_for": {}}),)))
+    assert "command level" not in text_of(GOOD), "a build from before levels"
+
+
 def test_the_table_shows_all_that_status_promises() -> None:
     text = text_of(GOOD)
     for word in (
