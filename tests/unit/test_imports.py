@@ -50,6 +50,12 @@ PURE = (
     "cluster.snapshot.manifest",
     "cluster.snapshot.pace",
     "cluster.snapshot.choosing",
+    "cluster.moving.exact",
+    "cluster.moving.records",
+    "cluster.moving.comparison",
+    "cluster.moving.plan",
+    "cluster.moving.journal",
+    "cluster.moving.report",
     "wire.addresses",
     "wire.door",
     "wire.hops",
@@ -63,6 +69,7 @@ HARMLESS = {
     "collections",
     "dataclasses",
     "enum",
+    "fractions",
     "functools",
     "hashlib",
     "hmac",
@@ -88,6 +95,7 @@ PLACES = {
         "cluster.raft.",
         "cluster.apply.store",
         "cluster.durable",
+        "cluster.moving.directory",
         "evaluation.systems.journals",
         "evaluation.systems.replicas",
         "evaluation.run.",
@@ -107,6 +115,8 @@ PLACES = {
     "aiohttp": (
         "cluster.api.",
         "cluster.chroma.oracle",
+        "cluster.chroma.plain",
+        "cluster.moving.server",
         "cluster.server",
         "cluster.peers",
         "lb.",
@@ -120,10 +130,11 @@ PLACES = {
         "evaluation.costs.",
     ),
     "multidict": ("cluster.api.", "lb.", "wire.hops", "evaluation.systems."),
-    "yarl": ("cluster.api.", "lb.", "wire.calls", "evaluation.systems."),
+    "yarl": ("cluster.api.", "cluster.moving.server", "lb.", "wire.calls", "evaluation.systems."),
     "uvloop": ("cluster.server", "lb.server", "evaluation.costs."),
     "orjson": (
         "cluster.api.",
+        "cluster.moving.server",
         "cluster.peers",
         "lb.",
         "evaluation.",
@@ -234,6 +245,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.chroma.errors",
     ),
     "cluster.snapshot.": (),
+    # A client of Chromas: of this project's it knows only how to serve a directory.
+    "cluster.moving.": ("cluster.chroma.plain",),
     # Replicas compared while they serve.
     "cluster.verify.": ("cluster.state.", "cluster.chroma.interface", "cluster.chroma.digesting"),
     "cluster.service.": (
@@ -271,7 +284,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "cluster.api.",
     ),
     "lb.": (),
-    "cluster.cli.": ("cluster.server", "cluster.raft.recovery", "lb.config", "lb.server"),
+    "cluster.cli.": ("cluster.moving.", "cluster.server", "cluster.raft.recovery", "lb.config", "lb.server"),
     "cluster.__main__": ("cluster.cli.",),
     "evaluation.checking.": (),
     # Systems under test: this cluster, and others that are built from parts of it.
