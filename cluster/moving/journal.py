@@ -11,11 +11,12 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from cluster.moving.comparison import KEPT, Difference
 from cluster.moving.plan import Place
-from cluster.moving.records import NOTHING
+from cluster.moving.records import NOTHING, Record, differing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 FORMAT: Final = 1
 
@@ -28,8 +29,21 @@ class Built:
     outcome: Literal["moved", "replaced"]
     records: int = 0
     digest: bytes = NOTHING
+    rounded: int = 0
+    roundings: list[Difference] = field(default_factory=list[Difference])
+    """The first of them, as far as this process has seen them."""
     verified: bool = False
     placed: bool = False
+
+    def note_rounded(self, records: Sequence[Record], shown: Sequence[Record]) -> None:
+        """Which records Chroma can keep only with other last bits."""
+        for one, other in zip(records, shown, strict=True):
+            if one is not other:
+                self.rounded += 1
+                if len(self.roundings) < KEPT:
+                    self.roundings.append(
+                        Difference(one.key, f"last bits of {', '.join(differing(one, other))}")
+                    )
 
 
 @dataclass(slots=True)
@@ -70,6 +84,7 @@ class Journal:
             built = self.built[place]
             if "records" in line:
                 built.records, built.digest = line["records"], bytes.fromhex(line["digest"])
+            built.rounded = line.get("rounded", built.rounded)
             built.verified = built.verified or "verified" in line
             built.placed = built.placed or "placed" in line
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cluster.errors import ClusterError, Refusal
 from cluster.moving.comparison import Comparison
+from cluster.moving.keeping import kept, to_write
 from cluster.moving.plan import Listing, NothingDone, Plan, Step, changes, creations, plan, unlike
 from cluster.moving.records import NOTHING, batches, chained
 from cluster.moving.report import Report, Result
@@ -113,7 +114,7 @@ class Move:
             if not built.placed:
                 self._notes.about(place, placed=True)
             self._counts[place] = built.records
-            return Result(place, built.outcome, built.records)
+            return _result(place, built)
         try:
             return await self._build(step)
         except (Refusal, Unmovable) as error:
@@ -129,10 +130,10 @@ class Move:
             if found is not None:
                 await self._drop(step)
                 return found
-            self._notes.about(place, verified=True)
-        outcome = await self._give_its_name(step, temporary)
+            self._notes.about(place, verified=True, rounded=built.rounded)
+        await self._give_its_name(step, temporary)
         self._counts[place] = built.records
-        return Result(place, outcome, built.records)
+        return _result(place, built)
 
     async def _begin(self, step: Step) -> tuple[Collection, Built]:
         """The collection under its temporary name: what an interrupted move left, or a new one."""
@@ -175,7 +176,8 @@ class Move:
             async for page in pages:
                 for batch in batches(page, self._to.most):
                     digest = chained(digest, batch)
-                    await self._add(temporary, batch, f"move-{temporary.uid}-{done}-{digest.hex()}")
+                    written = to_write(batch, is_cosine=step.source.is_cosine)
+                    await self._add(temporary, written, f"move-{temporary.uid}-{done}-{digest.hex()}")
                     done += len(batch)
                     self._notes.about(place, records=done, digest=digest.hex())
                     self._watch.moved(len(batch))
@@ -195,7 +197,8 @@ class Move:
 
     async def _verify(self, step: Step, temporary: Collection, built: Built) -> Result | None:
         """Both sides read again, side by side; None if they are the same and the source has not changed."""
-        comparison, digest = Comparison(), NOTHING
+        comparison, digest, built.rounded = Comparison(), NOTHING, 0
+        built.roundings.clear()
         async with (
             ahead(self._from.pages(step.source)) as sources,
             ahead(self._to.pages(temporary)) as targets,
@@ -206,7 +209,9 @@ class Move:
                 # Whichever is behind goes on, so that little waits for its counterpart.
                 behind = target is None or (source is not None and comparison.sources <= comparison.targets)
                 if behind and source is not None:
-                    comparison.source(source)
+                    shown = kept(source, is_cosine=step.source.is_cosine)
+                    built.note_rounded(source, shown)
+                    comparison.source(shown)
                     digest = chained(digest, source)
                     self._watch.verified(len(source))
                     source = await anext(sources, None)
@@ -226,20 +231,17 @@ class Move:
             return None
         return Result(place, "differs", comparison.sources, reason, tuple(differences), comparison.differing)
 
-    async def _give_its_name(self, step: Step, temporary: Collection) -> Any:
+    async def _give_its_name(self, step: Step, temporary: Collection) -> None:
         place = step.source.place
         there = await self._to.find(place)
-        outcome = "moved"
         if there is not None:
             if step.there is None or there.uid != step.there.uid:
                 raise Unmovable(
                     "somebody made a collection of its name in the target meanwhile, which was left alone."
                 )
-            outcome = "replaced"
             await self._to.delete(place)
         await self._to.rename(temporary, place)
         self._notes.about(place, placed=True)
-        return outcome
 
     async def _drop(self, step: Step) -> None:
         await self._to.delete(step.source.place.temporary)
@@ -258,6 +260,13 @@ class Move:
                 with contextlib.suppress(Refusal):
                     now[collection.place] = await self._from.count(collection)
         self._report.changes += changes(before, after, self._counts, now)
+
+
+def _result(place: Place, built: Built) -> Result:
+    """Of a collection that is complete."""
+    return Result(
+        place, built.outcome, built.records, differences=tuple(built.roundings), rounded=built.rounded
+    )
 
 
 @contextlib.asynccontextmanager

@@ -60,6 +60,13 @@ class Collection:
     schema: Any
 
     @property
+    def is_cosine(self) -> bool:
+        """Whether its index measures by cosine; of a collection from before 1.0 its metadata says so."""
+        told = (self.metadata or {}).get("hnsw:space")
+        index = (self.configuration or {}).get("hnsw") or (self.configuration or {}).get("spann") or {}
+        return (told or index.get("space")) == "cosine"
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether an interrupted move left it, or one fills it now."""
         return self.place.name.startswith(PREFIX)

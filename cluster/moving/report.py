@@ -27,6 +27,8 @@ class Result:
     reason: str = ""
     differences: tuple[Difference, ...] = ()
     differing: int = 0
+    rounded: int = 0
+    """Records that Chroma cannot keep as they are, only with other last bits in a vector or a number."""
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -35,6 +37,7 @@ class Result:
             "outcome": self.outcome,
             "records": self.records,
             "reason": self.reason,
+            "rounded": self.rounded,
             "differing": self.differing,
             "differences": [{"id": one.key, "what": one.what} for one in self.differences],
         }
@@ -59,7 +62,11 @@ class Report:
     @property
     def is_good(self) -> bool:
         """Whether everything is there and verified."""
-        return not self.problems and not self.changes and all(one.outcome in GOOD for one in self.results)
+        return (
+            not self.problems
+            and not self.changes
+            and all(one.outcome in GOOD and not one.rounded for one in self.results)
+        )
 
     @property
     def records(self) -> int:
@@ -112,11 +119,14 @@ def lines(report: dict[str, Any]) -> list[str]:
 def _of_collection(one: dict[str, Any]) -> list[str]:
     place = "/".join((one["tenant"], one["database"], one["name"]))
     records = f"{one['records']:,} records"
+    shown = [f"         {it['id']}: {it['what']}" for it in one["differences"][:_SHOWN]]
+    more = one["differing"] + one["rounded"] - len(shown)
+    shown += [f"         and {more:,} more"] if more > 0 else []
     if one["outcome"] in ("moved", "replaced"):
-        return [f"{one['outcome']}  {place}: {records}"]
+        rounded = (
+            f"ROUNDED  {place}: {one['rounded']:,} records are there with other last bits (docs/migration.md)"
+        )
+        return [f"{one['outcome']}  {place}: {records}", *([rounded, *shown] if one["rounded"] else [])]
     if one["outcome"] == "skipped":
         return [f"skipped  {place}: it exists in the target and was left alone"]
-    shown = [f"         {it['id']}: {it['what']}" for it in one["differences"][:_SHOWN]]
-    if one["differing"] > len(shown):
-        shown.append(f"         and {one['differing'] - len(shown):,} more")
     return [f"{one['outcome'].upper()}  {place}: {one['reason']}", *(shown if one["differing"] else [])]

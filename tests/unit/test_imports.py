@@ -145,6 +145,7 @@ PLACES = {
         "cluster.chroma.",
         "cluster.embedding.",
         "cluster.cli.demo.",
+        "cluster.moving.cosine",
         "evaluation.systems.",
         "evaluation.compactor.",
         "evaluation.costs.",
