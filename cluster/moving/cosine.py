@@ -41,7 +41,7 @@ def to_write(vectors: Sequence[bytes]) -> list[bytes | None]:
     written: list[bytes | None] = list(vectors)
     with np.errstate(all="ignore"):
         lengths = _lengths(wanted)
-        open_rows = np.flatnonzero((_through(wanted, lengths[:, None]) != wanted).any(axis=1))
+        open_rows = np.flatnonzero((~_same(_through(wanted, lengths[:, None]), wanted)).any(axis=1))
         for at in open_rows:
             written[at] = None
         for assumed in _near(lengths):
@@ -70,6 +70,11 @@ def _through(rows: Floats, length: Any) -> Floats:
     return (rows * (_ONE / (length + _NOT_ZERO))) * length
 
 
+def _same(one: Floats, other: Floats) -> NDArray[np.bool_]:
+    """Whether the bits are the same: 0.0 and -0.0 are not."""
+    return one.view(np.uint32) == other.view(np.uint32)
+
+
 def _beside(wanted: Floats) -> Floats:
     """The values themselves and their neighbours, in a new first dimension."""
     found, up, down = [wanted], wanted, wanted
@@ -82,7 +87,7 @@ def _beside(wanted: Floats) -> Floats:
 def _assuming(wanted: Floats, assumed: Floats) -> list[tuple[int, Floats]]:
     """Rows that are given back as `wanted` and have the lengths `assumed`, and their numbers; those found."""
     beside = _beside(wanted)
-    right = _through(beside, assumed[:, None]) == wanted
+    right = _same(_through(beside, assumed[:, None]), wanted)
     rows = np.flatnonzero(right.any(axis=0).all(axis=1))
     beside, right = beside[:, rows], right[:, rows]
     size = np.abs(beside)

@@ -41,9 +41,8 @@ class Built:
             if one is not other:
                 self.rounded += 1
                 if len(self.roundings) < KEPT:
-                    self.roundings.append(
-                        Difference(one.key, f"last bits of {', '.join(differing(one, other))}")
-                    )
+                    what = f"last bits of {', '.join(differing(one, other))}"
+                    self.roundings.append(Difference(one.key, what))
 
 
 @dataclass(slots=True)

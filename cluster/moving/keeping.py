@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 def to_write(records: Sequence[Record], *, is_cosine: bool) -> list[Record]:
     """The records as they must be written to be kept as they are here, where that can be."""
-    return _changed(records, _number_to_write, cosine.to_write, is_cosine), cosine.to_write, is_cosine
-    )
+    return _changed(records, _number_to_write, cosine.to_write, is_cosine)
 
 
 def kept(records: Sequence[Record], *, is_cosine: bool) -> list[Record]:
