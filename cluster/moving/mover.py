@@ -168,7 +168,8 @@ class Move:
                 return made
             await self._to.delete(temporary)
             fields = fields or unequal
-        raise Unmovable(refusal or f"the target makes it with another {' and '.join(fields)}.")
+        another = f"the target makes it with another {' and '.join(fields)}."
+        raise Unmovable(another if fields else refusal)
 
     async def _fill(self, step: Step, temporary: Collection, built: Built) -> None:
         place, done, digest = step.source.place, built.records, built.digest

@@ -146,7 +146,7 @@ def unlike(one: Collection, other: Collection, *, as_meant: bool = False) -> lis
             Chroma before 1.0 made, a later one shows a configuration of defaults, but follows the metadata.
     """
     settings = _legacy(one.metadata) if as_meant else {}
-    mine, theirs = ((it.configuration, _without_threads(it.schema)) for it in (one, other))
+    mine, theirs = ((it.configuration, _without_threads(_as_asked(it.schema))) for it in (one, other))
     if settings:
         mine, theirs = _meant(list(mine), settings), _meant(list(theirs), settings)
     pairs = (
@@ -186,6 +186,20 @@ def creations(collection: Collection) -> list[dict[str, Any]]:
         for name, value in (("configuration", collection.configuration), ("schema", collection.schema))
         if value is not None
     ] or [body]
+
+
+def _as_asked(schema: Any) -> Any:
+    """A schema without the keys that Chroma notes by itself as records have them: they are like its defaults."""
+    if not isinstance(schema, dict) or not isinstance(schema.get("keys"), dict):  # pyright: ignore[reportUnknownMemberType]
+        return schema  # pyright: ignore[reportUnknownVariableType]
+    whole = cast("dict[str, Any]", schema)
+    defaults: dict[str, Any] = whole.get("defaults") or {}
+    keys: dict[str, Any] = {}
+    for key, types in cast("dict[str, dict[str, Any]]", whole["keys"]).items():
+        asked = {name: it for name, it in types.items() if not same(it, defaults.get(name))}
+        if asked:
+            keys[key] = asked
+    return whole | {"keys": keys}
 
 
 def _without_threads(value: Any) -> Any:

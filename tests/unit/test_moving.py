@@ -165,6 +165,16 @@ def test_the_number_of_processors_is_no_difference() -> None:
     assert unlike(collection(schema=one), collection(schema={"keys": []})) == ["schema"]
 
 
+def test_keys_that_chroma_notes_by_itself_are_no_difference() -> None:
+    usual, other = {"index": {"enabled": True}}, {"index": {"enabled": False}}
+    schemas = [
+        {"defaults": {"int": usual}, "keys": keys}
+        for keys in ({}, {"a": {"int": usual}}, {"a": {"int": other}})
+    ]
+    assert unlike(collection(schema=schemas[0]), collection(schema=schemas[1])) == []
+    assert unlike(collection(schema=schemas[0]), collection(schema=schemas[2])) == ["schema"]
+
+
 def test_every_change_of_a_source_is_named() -> None:
     before = listing(collection("a"), collection("b"), collection("c"), collection("d"))
     after = listing(
