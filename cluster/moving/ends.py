@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: How long the first answer of a server may take, and that of a directory, which is checked and migrated
 #: first.
-_FIRST_S: Final = 5.0
+_FIRST_S: Final = 2.0
 _OPEN_S: Final = 600.0
 #: How long a server that answered before may be away.
 PATIENCE_S: Final = 60.0

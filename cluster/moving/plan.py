@@ -189,7 +189,7 @@ def creations(collection: Collection) -> list[dict[str, Any]]:
 
 
 def _as_asked(schema: Any) -> Any:
-    """A schema without the keys that Chroma notes by itself as records have them: they are like its defaults."""
+    """A schema without keys that Chroma notes by itself, as records have them: they are like its defaults."""
     if not isinstance(schema, dict) or not isinstance(schema.get("keys"), dict):  # pyright: ignore[reportUnknownMemberType]
         return schema  # pyright: ignore[reportUnknownVariableType]
     whole = cast("dict[str, Any]", schema)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).parents[2] / "docs" / "migration.md"
-BULK = 1500
+BULK = 600
 TENANTS = ("default_tenant", "acme")
 BASE = "/api/v2/tenants/default_tenant/databases/default_database/collections"
 
@@ -57,6 +57,14 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without lists in metadata."""
+    path = tmp_path_factory.mktemp("plain") / "chroma"
+    in_process("make", path, str(BULK), "no-lists")
+    return path
+
+
 @pytest.fixture
 def empty(cluster: RunningCluster, chroma: str) -> None:
     """Both servers without collections."""
@@ -73,15 +81,34 @@ def empty(cluster: RunningCluster, chroma: str) -> None:
 
 
 class Silent:
-    """Watches a move without showing it; what `when_moved` does is done once, in the middle."""
+    """Watches a move without showing it; does something once: in the middle, or when so many were compared."""
 
-    def __init__(self, when_moved: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        when_moved: Callable[[], None] | None = None,
+        when_verified: Callable[[], None] | None = None,
+        calls: int = 0,
+    ) -> None:
         self._when_moved = when_moved
+        self._when_verified = when_verified
+        self._left = calls
 
     def begin(self, total: int) -> None:
         del total
 
     def moved(self, count: int) -> None:
+        then, self._when_moved = self._when_moved, None
+        if count and then is not None:
+            then()
+
+    def verified(self, count: int) -> None:
+        self._left -= count
+        if self._left <= 0 and self._when_verified is not None:
+            then, self._when_verified = self._when_verified, None
+            then()
+
+
+def moved(self, count: int) -> None:
         then, self._when_moved = self._when_moved, None
         if count and then is not None:
             then()
@@ -196,25 +223,30 @@ def test_what_exists_is_refused_skipped_or_replaced(
 
 @pytest.mark.usefixtures("empty")
 def test_a_source_that_changes_meanwhile_is_told(
-    cluster: RunningCluster, chroma: str, original: Path, tmp_path: Path
+    cluster: RunningCluster, chroma: str, plain: Path, tmp_path: Path
 ) -> None:
-    fill(chroma, "busy", [str(number) for number in range(50)])
+    busy = fill(chroma, "busy", [str(number) for number in range(50)])
     fill(chroma, "calm", ["x"])
-    report = moved(
-        chroma, cluster.url, tmp_path / "a", Silent(lambda: fill(chroma, "busy", ["late"]) and None)
-    )
+
+    def change(where: str, **body: Any) -> None:
+        told = {"embeddings": [[5.0, 6.0]], **body}
+        requests.post(f"{chroma}{BASE}/{busy}/{where}", json=told, timeout=30).raise_for_status()
+
+    watch = Silent(when_moved=lambda: change("update", ids=["0"]))
+    report = moved(chroma, cluster.url, tmp_path / "a", watch)
     assert report["result"] == "differs"
     assert outcomes(report) == {"default_database/busy": "differs", "default_database/calm": "moved"}
-    assert any("busy" in change for change in report["source_changed"])
+    assert any("busy was written to" in change for change in report["source_changed"])
     assert set(names(cluster.url)) == {"calm"}
-    # One that changes after it was compared.
-    fill(chroma, "alpha", ["x"])
-    late = Silent(lambda: fill(chroma, "busy", ["later"]) and None)
-    report = moved(chroma, cluster.url, tmp_path / "a", late, existing="skip")
-    assert report["result"] == "moved", "it came before `busy` was read"
+    # One that changes after it was compared: it is there, as it was then.
+    watch = Silent(when_verified=lambda: change("add", ids=["late"]), calls=51)
+    report = moved(chroma, cluster.url, tmp_path / "a", watch, existing="replace")
+    assert outcomes(report) == {"default_database/busy": "moved", "default_database/calm": "replaced"}
+    assert report["source_changed"] == ["default_tenant/default_database/busy had 50 records and has 51"]
+    assert report["result"] == "differs"
 
     written = tmp_path / "written"
-    shutil.copytree(original, written)
+    shutil.copytree(plain, written)
 
     def write() -> None:
         with sqlite3.connect(written / "chroma.sqlite3") as database:
@@ -232,7 +264,7 @@ def test_what_cannot_be_moved_is_named_and_the_rest_is_moved(cluster: RunningClu
     script = (
         "import sys, chromadb\n"
         "client = chromadb.PersistentClient(sys.argv[1])\n"
-        "for name, value in (('good', 1.5), ('nan', float('nan')), ('long', 'x' * 9_000_000)):\n"
+        "for name, value in (('good', 1.5), ('inf', float('inf')), ('long', 'x' * 9_000_000)):\n"
         "    made = client.create_collection(name + '-one', embedding_function=None)\n"
         "    made.add(ids=['a', 'b', 'c'], embeddings=[[1.0], [2.0], [3.0]],\n"
         "             metadatas=[{'k': 1.0}, {'k': value}, {'k': 2.0}])\n"
@@ -297,9 +329,9 @@ def test_bad_input_changes_nothing_and_leaves_nothing(
 
 @pytest.mark.usefixtures("empty")
 def test_another_order_does_not_go_on_with_an_interrupted_one(
-    cluster: RunningCluster, original: Path, tmp_path: Path
+    cluster: RunningCluster, plain: Path, tmp_path: Path
 ) -> None:
-    words = ["import", str(original), "--url", cluster.url, "--work", str(tmp_path)]
+    words = ["import", str(plain), "--url", cluster.url, "--work", str(tmp_path)]
     kill_at(words, tmp_path, 6)
     done = command(*words, "--existing", "skip")
     assert done.returncode == 2
@@ -312,7 +344,7 @@ def test_another_order_does_not_go_on_with_an_interrupted_one(
 
 @pytest.mark.usefixtures("empty")
 def test_every_command_of_the_page_works(
-    cluster: RunningCluster, chroma: str, original: Path, tmp_path: Path
+    cluster: RunningCluster, chroma: str, plain: Path, tmp_path: Path
 ) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     commands = [line for block in blocks for line in block.splitlines()]
@@ -321,7 +353,7 @@ def test_every_command_of_the_page_works(
         here = {
             "/srv/cluster": str(cluster.data),
             "--port 8000": f"--port {cluster.port}",
-            "/srv/chroma": str(original),
+            "/srv/chroma": str(plain),
             "/srv/back": str(tmp_path / "back"),
             "http://localhost:8000": cluster.url,
             "http://localhost:9000": chroma,
