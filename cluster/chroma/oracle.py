@@ -11,10 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
-import socket
-import sys
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -23,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from cluster.chroma import plain
 from cluster.chroma.death import death_of
 
 if TYPE_CHECKING:
@@ -38,16 +36,6 @@ _POLL_S: Final = 0.02
 _AT_ONCE: Final = 4
 #: A child that broke a connection because it ended is known to have ended by then.
 _END_S: Final = 0.1
-
-#: The child asks the kernel to be killed when its parent ends, however that happens.
-_CHILD: Final = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() != int(sys.argv[2]):
-    sys.exit(1)
-import chromadb_rust_bindings
-chromadb_rust_bindings.cli(["chroma", "run", sys.argv[1]])
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,24 +163,10 @@ class Oracle:
         await self._end()
         directory = Path(tempfile.mkdtemp(prefix="chroma-oracle-"))
         self._directory = directory
-        port = _free_port()
-        configuration = directory / "chroma.yaml"
-        configuration.write_text(
-            f'persist_path: "{directory / "data"}"\nport: {port}\nlisten_address: "127.0.0.1"\n'
-            "allow_reset: false\n"
-        )
-        with (directory / "output.log").open("wb") as output:
-            # Forked from the loop's own thread: the kernel's signal comes when that thread ends.
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-c",
-                _CHILD,
-                str(configuration),
-                str(os.getpid()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
+        port = plain.free_port()
+        settings = directory / "chroma.yaml"
+        settings.write_text(plain.configuration(directory / "data", port), encoding="utf-8")
+        self._process = await plain.start(settings, directory / "output.log")
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S))
         url = f"http://127.0.0.1:{port}"
         async with asyncio.timeout(_START_TIMEOUT_S):
@@ -225,9 +199,3 @@ class Oracle:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

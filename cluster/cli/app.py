@@ -20,6 +20,7 @@ from rich.console import Console
 
 from cluster.cli.members_commands import members_app
 from cluster.cli.messages import fail
+from cluster.cli.moving_commands import export, import_
 from cluster.cli.plugins import PluggableGroup
 from cluster.errors import ClusterError
 
@@ -318,6 +319,8 @@ def repair(
 
 
 app.add_typer(members_app, name="members")
+app.command("import")(import_)
+app.command("export")(export)
 
 
 # `node` and `lb` take every setting as a flag. The flags come from the settings' models, which take a
