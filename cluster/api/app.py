@@ -297,5 +297,7 @@ def _hung_up(request: web.Request) -> bool:
 def _is_json(content_type: str | None) -> bool:
     if content_type is None:
         return True
+    if not content_type.isascii() or content_type.count('"') % 2:
+        return False  # not to be read as a media type, whatever it begins with
     essence = content_type.partition(";")[0].strip().lower()
     return essence == "application/json" or (essence.startswith("application/") and essence.endswith("+json"))
