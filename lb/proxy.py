@@ -17,7 +17,7 @@ from lb.guarantees import read_index
 from lb.receiving import Crowded, Receiving
 from lb.routes import Scope, classify
 from lb.upstream import Interrupted, NeverSent, NodeAnswer
-from wire.hops import strip_hop_by_hop
+from wire.hops import legible, strip_hop_by_hop
 from wire.malformed import UNREADABLE
 from wire.patience import body_bound_s
 
@@ -231,7 +231,7 @@ class Proxy:
 
     async def _headers(self, request: web.BaseRequest, route: Route) -> tuple[CIMultiDict[str], str, int]:
         """What is sent to nodes, the read level, and the index that the answer must not go behind."""
-        headers = CIMultiDict(request.headers)
+        headers = CIMultiDict((name, legible(value)) for name, value in request.headers.items())
         strip_hop_by_hop(headers)
         for name in ("Host", "Content-Length", "Expect", FORWARDED):
             if name in headers:

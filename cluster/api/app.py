@@ -65,7 +65,8 @@ def create_app(service: Service, beside: ClusterRoutes | None = None) -> web.App
     api = _Api(service, beside or {})
     app = web.Application(middlewares=[api.errors], client_max_size=service.max_request_bytes)
     app[DRAIN] = api.drain
-    app.router.add_route("*", "/{path:.*}", api.dispatch, expect_handler=expect)
+    # A name in a path may have a line's end in it, which a dot does not match.
+    app.router.add_route("*", r"/{path:[\s\S]*}", api.dispatch, expect_handler=expect)
     app.on_response_prepare.append(_strip)
     app.cleanup_ctx.append(api.close)
     return app
@@ -297,5 +298,7 @@ def _hung_up(request: web.Request) -> bool:
 def _is_json(content_type: str | None) -> bool:
     if content_type is None:
         return True
+    if not content_type.isascii() or content_type.count('"') % 2:
+        return False  # not to be read as a media type, whatever it begins with
     essence = content_type.partition(";")[0].strip().lower()
     return essence == "application/json" or (essence.startswith("application/") and essence.endswith("+json"))

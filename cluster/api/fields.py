@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
+
+from cluster.api import limits
+from cluster.api.shape import names_twice, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,26 +27,21 @@ ASK: Final = "ask"
 
 
 def read_object(body: bytes, known: tuple[str, ...]) -> dict[str, Any]:
+    """The object in `body`, which has none of the `known` names twice: Chroma refuses that, orjson does not
+    see it.
+
+    Raises:
+        Refusal: 400, so much is in it that reading it would hold up the node.
+        Undecodable: it is none.
+    """
+    limits.PARTS.check(parts(body, limits.PARTS.most))
     try:
         found: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise Undecodable from None
-    if type(found) is not dict or _repeats(body, known):
+    if type(found) is not dict or names_twice(body, known):
         raise Undecodable
     return cast("dict[str, Any]", found)
-
-
-def _repeats(body: bytes, known: tuple[str, ...]) -> bool:
-    """Whether a field is given twice, which Chroma refuses and orjson does not see."""
-    if not any(body.count(f'"{name}"'.encode()) > 1 for name in known):
-        return False
-    outermost: list[str] = []
-
-    def keep(pairs: list[tuple[str, Any]]) -> None:
-        outermost[:] = [key for key, _ in pairs]
-
-    json.loads(body, object_pairs_hook=keep)
-    return any(outermost.count(name) > 1 for name in known)
 
 
 def optional(value: Any, read: Callable[[Any], Any]) -> Any:

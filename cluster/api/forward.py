@@ -33,7 +33,7 @@ from cluster.errors import ClusterError, NotLeader, OutcomeUnknown, Unavailable
 from cluster.failpoint import failpoint
 from cluster.leader_watch import LeaderChanged, unless_leader_changes
 from wire.calls import proven
-from wire.hops import HOP_BY_HOP
+from wire.hops import HOP_BY_HOP, legible
 from wire.patience import body_bound_s
 from wire.proof import CHALLENGE, HEADER
 
@@ -219,7 +219,7 @@ class Forwarder:
 
 
 def _passed_on(given: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in given.items() if name.lower() not in _NOT_PASSED_ON}
+    return {name: legible(value) for name, value in given.items() if name.lower() not in _NOT_PASSED_ON}
 
 
 def _error_name(answer: web.StreamResponse) -> str:

@@ -49,6 +49,12 @@ _IN_PARTS: Final = "Ask in parts."
 _SPLIT: Final = "Send it in parts."
 _ELSEWHERE: Final = "Keep it elsewhere and refer to it."
 
+PARTS: Final = Limit(
+    "lists, objects and named values in a request",
+    1_000_000,
+    "time only; here 14 million in a body of 40 MiB would stop a node for 6 s",
+    _SPLIT,
+)
 CONDITIONS: Final = Limit(
     "conditions in the filters of a request",
     512,
@@ -160,6 +166,7 @@ RESOURCE_BYTES: Final = Limit(
 
 #: In the order of the documentation.
 LIMITS: Final = (
+    PARTS,
     CONDITIONS,
     FILTER_VALUES,
     FILTER_BYTES,

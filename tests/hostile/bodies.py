@@ -181,6 +181,12 @@ def _encoded(name: str) -> list[Case]:
     ]
 
 
+_DIFFERENT: Final = {name: "body as an array" for name in TEXTS if name.startswith("array")} | {
+    "deep-unknown": "deep in an unknown field"
+}
+_REQUIRED: Final[dict[str, Required]] = dict.fromkeys(_DIFFERENT, "refused")
+
+
 def _large(chunked: bool) -> list[Case]:
     """At Chroma's limit of 40 MiB, and one byte above it, without a length that says so."""
     sizes: dict[int, Required] = {40 * 2**20: "as chroma", 40 * 2**20 + 1: "refused", 100 * 2**20: "refused"}
@@ -214,8 +220,8 @@ def cases() -> list[Case]:
             f"{KIND}/json.{name}",
             KIND,
             (Call("POST", _ADD, body),),
-            "refused" if name.startswith("array") else "as chroma",
-            difference="body as an array" if name.startswith("array") else "",
+            _REQUIRED.get(name, "as chroma"),
+            difference=_DIFFERENT.get(name, ""),
         )
         for name, body in TEXTS.items()
     ]

@@ -40,9 +40,9 @@ class Reply:
 
 def exchange(url: str, call: Call, names: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> Reply:
     """Send `call` with `{name}` replaced by each of `names`."""
-    began = time.monotonic()
     host = urlsplit(url).netloc
     data = _whole(call, {**names, "host": host})
+    began = time.monotonic()  # some bodies take longer to make than to answer
     address, _, port = host.rpartition(":")
     try:
         with socket.create_connection((address, int(port)), timeout=10) as connection:

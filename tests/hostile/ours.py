@@ -202,7 +202,7 @@ def _statuses(door: Door) -> list[Case]:
             f"{KIND}/{door}.status.watched-50-times",
             KIND,
             tuple(Call("GET", "/cluster/status?watch=1", stream=True) for _ in range(50)),
-            "accepted",
+            "accepted" if door == "balancer" else "refused",
             door,
         ),
         Case(

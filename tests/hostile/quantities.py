@@ -383,13 +383,17 @@ _CATALOGUE: Final[list[Quantity]] = [
         "header.length",
         (0, 1, 8_000, 8_191, 60_000, 300_000),
         lambda n: [request("GET", f"{API}/version", None, ("X-A", "b" * n))],
+        required="answered",
         setup="none",
+        difference="head of a request",
     ),
     Quantity(
         "header.count",
         (0, 90, 98, 99, 1_000),
         lambda n: [request("GET", f"{API}/version", None, *[(f"X-{at}", "b") for at in range(n)])],
+        required="answered",
         setup="none",
+        difference="head of a request",
     ),
 ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from lb.paths import is_reserved
 from tests.hostile.case import API, COLLECTIONS, Body, C, Call, Case, Door, Required, lazily
 
 KIND: Final = "wire"
@@ -177,6 +178,11 @@ def _raw(name: str, request: Body, door: Door = "balancer", required: Required =
     return Case(f"{KIND}/{door}.{name}", KIND, (Call("GET", "", raw=request),), required, door)
 
 
+def _required(target: str) -> Required:
+    """What anybody could read as the nodes' own, the balancer refuses in words of its own."""
+    return "refused" if is_reserved(target.partition("?")[0]) else "as chroma"
+
+
 def cases() -> list[Case]:
     """All of them."""
     found: list[Case] = []
@@ -190,14 +196,19 @@ def cases() -> list[Case]:
             KIND,
             # One line: were it the status, watched, it would never end.
             (Call("GET", target, stream=name == "watch-encoded"),),
-            # What begins like this, the balancer answers in words of its own.
-            "refused" if target.startswith("/cluster") else "as chroma",
+            _required(target),
             setup="none",
         )
         for name, target in (TARGETS | _IN_LINE).items()
     ]
     found += [
-        Case(f"{KIND}/posted.{name}", KIND, (Call("POST", target, b'{"texts":[]}'),), setup="none")
+        Case(
+            f"{KIND}/posted.{name}",
+            KIND,
+            (Call("POST", target, b'{"texts":[]}'),),
+            _required(target),
+            setup="none",
+        )
         for name, target in TARGETS.items()
         if name.endswith("encoded")
     ]

@@ -25,6 +25,7 @@ from tests.integration.lb_nodes import (
     break_off,
     hangs,
 )
+from wire.addresses import split_address
 from wire.proof import CHALLENGE, HEADER, is_challenge
 from wire.prover import Prover
 
@@ -59,6 +60,24 @@ def test_a_clients_own_token_is_a_session_across_balancers() -> None:
                 assert (await b.get(X_Chroma_Min_Index=token))[0] == 200
                 sent = [r.headers["X-Chroma-Min-Index"] for node in b.nodes for r in node.received]
                 assert token in sent
+
+    asyncio.run(scenario())
+
+
+def test_bytes_that_are_no_text_do_not_leave_another_key_behind() -> None:
+    async def scenario() -> None:
+        async with bench(1) as b:
+            for key in (b"a\xe9b", b"a\xed\xa0\x80b", "aéb".encode()):
+                reader, writer = await asyncio.open_connection(*split_address(b.balancer.url[7:]))
+                writer.write(
+                    f"POST {COLLECTION}/add HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
+                    + b"Content-Length: 2\r\nIdempotency-Key: %s\r\nX-Other: %s\r\n\r\n{}" % (key, key)
+                )
+                assert b" 200 " in await reader.readline()
+                writer.close()
+            for name in ("Idempotency-Key", "X-Other"):
+                sent = [r.headers[name] for r in b.nodes[0].received]
+                assert sent == ["a\ufffdb", "a\ufffd\ufffd\ufffdb", "aéb"]
 
     asyncio.run(scenario())
 

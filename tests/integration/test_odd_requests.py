@@ -319,3 +319,30 @@ def test_what_is_over_a_limit_leaves_the_cluster_as_it_was(doors: Doors, door: s
         status, answer = doors.send(door, method, path, body)
         assert (status, json.loads(answer)["error"]) == (400, "InvalidArgumentError"), (path, answer)
     assert doors.send(door, "GET", f"{COLLECTIONS}/bomb")[0] == 404
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_name_in_a_path_may_have_a_lines_end(doors: Doors, door: str) -> None:
+    for name in ("a%0ab", "a%0d%0aX-Chroma-Forwarded:%201", "%0a", "a%0d"):
+        status, answer = doors.send(door, "GET", f"/api/v2/tenants/{name}")
+        assert (status, json.loads(answer)["error"]) == (404, "NotFoundError")
+        status, answer = doors.send(door, "GET", f"{COLLECTIONS}/{name}/count")
+        assert (status, json.loads(answer)["error"]) == (400, "InvalidArgumentError")
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    "kind",
+    ['application/json; charset="utf-8', b"application/json\xe9", "application/json; a=\u00e9".encode()],
+)
+def test_a_media_type_that_cannot_be_read_is_none_of_json(doors: Doors, door: str, kind: str | bytes) -> None:
+    given = ("Content-Type", kind)
+    assert doors.send(door, "POST", f"{doors.collection}/get", b"{}", given)[0] == 415
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_key_with_bytes_that_are_no_text_is_refused(doors: Doors, door: str) -> None:
+    for key in (b"a\xe9b", b"a\xed\xa0\x80b"):
+        given = ("Idempotency-Key", key)
+        status, answer = doors.send(door, "POST", f"{doors.collection}/upsert", doors.record, given)
+        assert (status, json.loads(answer)["error"]) == (400, "InvalidArgumentError")
