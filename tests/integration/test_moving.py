@@ -81,7 +81,7 @@ def empty(cluster: RunningCluster, chroma: str) -> None:
 
 
 class Silent:
-    """Watches a move without showing it; does something once: in the middle, or when so many were compared."""
+    """Watches a move without showing it; does something once: in the middle, or when `calls` were compared."""
 
     def __init__(
         self,
@@ -106,15 +106,6 @@ class Silent:
         if self._left <= 0 and self._when_verified is not None:
             then, self._when_verified = self._when_verified, None
             then()
-
-
-def moved(self, count: int) -> None:
-        then, self._when_moved = self._when_moved, None
-        if count and then is not None:
-            then()
-
-    def verified(self, count: int) -> None:
-        del count
 
 
 def moved(
