@@ -170,7 +170,7 @@ class Server:
         """Its records in their order, from number `start` on.
 
         Raises:
-            Unmovable: a record has something that JSON has no words for.
+            Unmovable: a record has no vector.
         """
         size = _FIRST_PAGE
         fields = ["embeddings", "documents", "metadatas", "uris"]
@@ -342,14 +342,6 @@ def _records(page: dict[str, Any]) -> list[Record]:
 def _record(record_id: str, vector: Any, document: Any, uri: Any, metadata: Any) -> Record:
     if not vector:
         raise Unmovable(f"its record {record_id!r} has no vector")
-    told: dict[str, Any] = metadata or {}
-    for key, value in told.items():
-        items: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
-        if any(item is None for item in items):
-            raise Unmovable(
-                f"its record {record_id!r} has a number in metadata {key!r} that is none in JSON (NaN or "
-                "infinity)"
-            )
     return Record(record_id, struct.pack(f"<{len(vector)}f", *vector), document, uri, metadata)
 
 
