@@ -88,18 +88,19 @@ def _assuming(wanted: Floats, assumed: Floats) -> list[tuple[int, Floats]]:
     """Rows that are given back as `wanted` and have the lengths `assumed`, and their numbers; those found."""
     beside = _beside(wanted)
     right = _same(_through(beside, assumed[:, None]), wanted)
-    rows = np.flatnonzero(right.any(axis=0).all(axis=1))
+    rows = np.flatnonzero(np.all(np.any(right, axis=0), axis=-1))
     beside, right = beside[:, rows], right[:, rows]
     size = np.abs(beside)
     longer = np.where(right, size, -np.inf).argmax(axis=0)[None]
     shorter = np.where(right, size, np.inf).argmin(axis=0)[None]
-    long, short = (np.take_along_axis(beside, choice, 0)[0] for choice in (longer, shorter))
+    long: Floats = np.take_along_axis(beside, longer, 0)[0]
+    short: Floats = np.take_along_axis(beside, shorter, 0)[0]
     found: list[tuple[int, Floats]] = []
     order = np.random.default_rng(0).random((_ORDERS, wanted.shape[1]))  # the same each time
     for part in (order[attempt % _ORDERS] < share for attempt, share in enumerate(_SHARES)):
         if not len(rows):
             break
-        values = np.where(part, long, short)
+        values: Floats = np.where(part, long, short)
         done = _lengths(values) == assumed[rows]
         found += zip(rows[done].tolist(), values[done], strict=True)
         rows, long, short = rows[~done], long[~done], short[~done]

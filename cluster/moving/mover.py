@@ -144,7 +144,7 @@ class Move:
             self._watch.moved(built.records)
             return there, built
         if there is not None:  # made just before an interruption, or by a move whose notes are lost
-            await self._to.delete(step.source.place.temporary)
+            await self._to.drop(step.source.place.temporary)
         made = await self._made(step)
         self._notes.about(place, building=made.uid, outcome="replaced" if step.there else "moved")
         return made, self._notes.journal.built[place]
@@ -166,7 +166,7 @@ class Move:
             unequal = unlike(step.source, made, as_meant=as_meant)
             if not unequal:
                 return made
-            await self._to.delete(temporary)
+            await self._to.drop(temporary)
             fields = fields or unequal
         another = f"the target makes it with another {' and '.join(fields)}."
         raise Unmovable(another if fields else refusal)
@@ -245,7 +245,7 @@ class Move:
         self._notes.about(place, placed=True)
 
     async def _drop(self, step: Step) -> None:
-        await self._to.delete(step.source.place.temporary)
+        await self._to.drop(step.source.place.temporary)
         if step.source.place in self._notes.journal.built:
             self._notes.about(step.source.place, dropped=True)
 

@@ -63,7 +63,8 @@ class Collection:
     def is_cosine(self) -> bool:
         """Whether its index measures by cosine; of a collection from before 1.0 its metadata says so."""
         told = (self.metadata or {}).get("hnsw:space")
-        index = (self.configuration or {}).get("hnsw") or (self.configuration or {}).get("spann") or {}
+        settings: dict[str, Any] = self.configuration or {}
+        index: dict[str, Any] = settings.get("hnsw") or settings.get("spann") or {}
         return (told or index.get("space")) == "cosine"
 
     @property

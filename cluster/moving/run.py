@@ -120,7 +120,7 @@ async def _forget(order: Order, notes: Notes) -> None:
     if left and ends.is_url(order.target):
         async with ends.running(order.target, "the target", order.target_access) as server:
             for place in left:
-                await server.delete(place.temporary)
+                await server.drop(place.temporary)
     _leave_nothing(order, notes)
     notes.close()
 

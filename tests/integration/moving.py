@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import chromadb
+import numpy as np
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +100,9 @@ def shown(client: ClientAPI) -> dict[str, Any]:
             "configuration": collection._model.configuration_json,
             "records": [
                 everything["ids"],
-                [] if vectors is None else [[float(value).hex() for value in vector] for vector in vectors],
+                []
+                if vectors is None
+                else [[float(np.float32(value)).hex() for value in vector] for vector in vectors],
                 everything["documents"],
                 everything["uris"],
                 everything["metadatas"],

@@ -81,7 +81,7 @@ def empty(cluster: RunningCluster, chroma: str) -> None:
 
 
 class Silent:
-    """Watches a move without showing it; does something once: in the middle, or when so many were compared."""
+    """Watches a move without showing it; does something once: in the middle, or after `calls` records."""
 
     def __init__(
         self,
@@ -106,15 +106,6 @@ class Silent:
         if self._left <= 0 and self._when_verified is not None:
             then, self._when_verified = self._when_verified, None
             then()
-
-
-def moved(self, count: int) -> None:
-        then, self._when_moved = self._when_moved, None
-        if count and then is not None:
-            then()
-
-    def verified(self, count: int) -> None:
-        del count
 
 
 def moved(
@@ -264,7 +255,7 @@ def test_what_cannot_be_moved_is_named_and_the_rest_is_moved(cluster: RunningClu
     script = (
         "import sys, chromadb\n"
         "client = chromadb.PersistentClient(sys.argv[1])\n"
-        "for name, value in (('good', 1.5), ('inf', float('inf')), ('long', 'x' * 9_000_000)):\n"
+        "for name, value in (('good', 1.5), ('long', 'x' * 9_000_000)):\n"
         "    made = client.create_collection(name + '-one', embedding_function=None)\n"
         "    made.add(ids=['a', 'b', 'c'], embeddings=[[1.0], [2.0], [3.0]],\n"
         "             metadatas=[{'k': 1.0}, {'k': value}, {'k': 2.0}])\n"
@@ -273,7 +264,6 @@ def test_what_cannot_be_moved_is_named_and_the_rest_is_moved(cluster: RunningClu
     done = command("import", source, "--url", cluster.url, "--work", tmp_path / "work")
     assert done.returncode == 1
     assert "moved  default_tenant/default_database/good-one: 3 records" in done.stdout
-    assert "its record 'b' has a number in metadata 'k' that is none in JSON" in done.stdout
     assert "its record 'b': the target refuses it: Over a limit" in done.stdout
     assert set(names(cluster.url)) == {"good-one"}
 
