@@ -14,7 +14,7 @@ from tests.simulation.cluster import Result, Simulation
 from tests.simulation.courses.staging import leader_of, quiet_cluster, until
 from tests.simulation.run import Failure, run_seed
 
-SEEDS = 60
+SEEDS = 30
 
 
 @pytest.mark.timeout(600)
