@@ -366,6 +366,8 @@ class Cluster:
         )
         config = self._folder / "config" / f"{member}.toml"
         command = [sys.executable, "-m", "cluster", "node", "--config", str(config)]
+        if node.child is not None and node.child.returncode is None:
+            node.child.pids()  # the command for it has stopped that one, and nobody has reaped it
         # Not the checkout as working directory: a node must not depend on where it is started.
         node.child = Child(command, self._log(member), environment, cwd=self._folder / "config")
         self.operator.started(node.id, node.child.pid)
