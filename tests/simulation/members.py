@@ -71,7 +71,10 @@ class Operator:
     def _act(self) -> None:
         leader = self._simulation.newest_leader()
         if leader is not None:
-            change = self._admission(leader) or (None if self._is_over else self._draw(leader))
+            change = self._admission(leader)
+            if change is None and not self._is_over:
+                # Twice, for what is drawn may make no sense at this moment.
+                change = self._draw(leader) or self._draw(leader)
             if change is not None:
                 self.ask(leader, change)
         self._later()
